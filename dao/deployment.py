@@ -1,0 +1,244 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One deployment of all contracts: put them on chain, hand them to the timelock, find them again.
+
+`deploy` leaves the deployer in charge so that the first homes and members can be registered;
+`hand_over` ends that: afterwards the timelock owns everything and the deployer nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dao.chain import Account, Chain, Contract
+from dao.eip712 import keccak
+from dao.errors import BadUse, CheckFailed
+from dao.parameters import HOUR, MARKET_RULES
+from dao.paths import ensure_parent
+
+NAMES = (
+    "TestEuro",
+    "GridParameters",
+    "MeterRegistry",
+    "ReadingLedger",
+    "EnergyMarket",
+    "Membership",
+    "GridTimelock",
+    "GridGovernor",
+    "ForecastRegistry",
+)
+OWNED = (
+    "TestEuro",
+    "GridParameters",
+    "MeterRegistry",
+    "ReadingLedger",
+    "EnergyMarket",
+    "Membership",
+    "GridGovernor",
+    "ForecastRegistry",
+)
+"""Contracts with an owner; the timelock is the one that is nobody's."""
+
+_ADMIN_ROLE = bytes(32)
+_GOVERNOR_ROLES = ("PROPOSER_ROLE", "CANCELLER_ROLE", "EXECUTOR_ROLE")
+
+
+@dataclass(frozen=True)
+class Roles:
+    """Who holds which office after deployment; addresses. docs/governance.md has the matrix."""
+
+    registrar: str
+    collector: str
+    forecaster: str
+    guardian: str
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How fast decisions go, in seconds. Whole minutes for the grace period."""
+
+    voting_delay: int = 1
+    voting_period: int = 3 * HOUR
+    grace_period: int = 12 * HOUR
+    timelock_delay: int = 900
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """The contracts of one deployment and the block it began at."""
+
+    chain: Chain
+    contracts: dict[str, Contract]
+    first_block: int
+
+    def __getitem__(self, name: str) -> Contract:
+        return self.contracts[name]
+
+    def index_contracts(self) -> dict[str, tuple[str, Sequence[Any]]]:
+        """Name to (address, ABI), as the indexer takes them."""
+        return {
+            name: (contract.address, self.chain.artifacts[name].abi)
+            for name, contract in self.contracts.items()
+        }
+
+    def as_dict(self) -> dict[str, Any]:
+        """What is written down: enough to find the contracts and read their events."""
+        return {
+            "chain_id": self.chain.chain_id,
+            "first_block": self.first_block,
+            "contracts": {name: c.address for name, c in self.contracts.items()},
+        }
+
+
+def deploy(
+    chain: Chain,
+    roles: Roles,
+    *,
+    zone: int,
+    token: str | None = None,
+    minimum_bond: int = 100_000_000,
+    pace: Pace | None = None,
+) -> Deployment:
+    """Deploy every contract and fill the offices. The deployer still owns all of it.
+
+    token: address of the settlement token (6 decimals); None deploys TestEuro, which only a local
+    chain accepts. minimum_bond: token units a forecaster must put up.
+    """
+    pace = pace or Pace()
+    owner = chain.deployer
+    first_block = chain.block_number() + 1
+    contracts: dict[str, Contract] = {}
+
+    def put(name: str, *args: Any) -> Contract:
+        contracts[name] = chain.deploy(name, *args, sender=owner)
+        return contracts[name]
+
+    token_contract = put("TestEuro") if token is None else chain.at("TestEuro", token)
+    parameters = put("GridParameters")
+    parameters.transact("define_batch", [r.as_tuple() for r in MARKET_RULES], sender=owner)
+    registry = put("MeterRegistry", roles.registrar)
+    ledger = put("ReadingLedger")
+    ledger.transact("set_collector", zone, roles.collector, sender=owner)
+    membership = put("Membership", roles.registrar)
+    timelock = put("GridTimelock", pace.timelock_delay, owner.address)
+    put(
+        "EnergyMarket",
+        token_contract.address,
+        parameters.address,
+        registry.address,
+        ledger.address,
+        # Fees gather where only a vote can spend them.
+        timelock.address,
+    )
+    governor = put(
+        "GridGovernor",
+        timelock.address,
+        membership.address,
+        parameters.address,
+        pace.voting_delay,
+        pace.voting_period,
+        pace.grace_period,
+    )
+    governor.transact("setForecaster", roles.forecaster, True, sender=owner)
+    governor.transact("setGuardian", roles.guardian, sender=owner)
+    forecasts = put(
+        "ForecastRegistry",
+        ledger.address,
+        parameters.address,
+        token_contract.address,
+        minimum_bond,
+    )
+    forecasts.transact("set_forecaster", roles.forecaster, True, sender=owner)
+    for role in _GOVERNOR_ROLES:
+        timelock.transact("grantRole", keccak(role.encode()), governor.address, sender=owner)
+    if token is not None:
+        contracts["TestEuro"] = token_contract
+    return Deployment(chain=chain, contracts=contracts, first_block=first_block)
+
+
+def hand_over(deployment: Deployment) -> None:
+    """Make the timelock the owner of everything; the deployer keeps no privilege.
+
+    Raises CheckFailed when anything is left behind.
+    """
+    owner = deployment.chain.deployer
+    timelock = deployment["GridTimelock"]
+    for name in OWNED:
+        contract = deployment[name]
+        if contract.call("owner") == owner.address:
+            contract.transact("transfer_ownership", timelock.address, sender=owner)
+    timelock.transact("renounceRole", _ADMIN_ROLE, owner.address, sender=owner)
+    for name, holds in privileges(deployment, owner.address).items():
+        if holds:
+            raise CheckFailed(f"the deployer still holds {name}")
+
+
+def privileges(deployment: Deployment, account: str) -> dict[str, bool]:
+    """Which privileged positions an account holds, by the name of contract and office."""
+    held: dict[str, bool] = {}
+    for name in OWNED:
+        held[f"{name}.owner"] = deployment[name].call("owner") == account
+    timelock = deployment["GridTimelock"]
+    held["GridTimelock.admin"] = bool(timelock.call("hasRole", _ADMIN_ROLE, account))
+    for role in _GOVERNOR_ROLES:
+        held[f"GridTimelock.{role}"] = bool(
+            timelock.call("hasRole", keccak(role.encode()), account)
+        )
+    return held
+
+
+def write(deployment: Deployment, path: Path) -> None:
+    """Write the addresses down, whole or not at all."""
+    ensure_parent(path)
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(deployment.as_dict(), indent=2) + "\n")
+    part.replace(path)
+
+
+def read(chain: Chain, path: Path) -> Deployment:
+    """Find a deployment that `write` wrote. BadUse for an unreadable file, CheckFailed where the
+    chain is another one."""
+    try:
+        document = json.loads(path.read_text())
+        addresses = document["contracts"]
+        chain_id, first_block = int(document["chain_id"]), int(document["first_block"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BadUse(f"{path} is not a deployment file ({error})") from error
+    if chain_id != chain.chain_id:
+        raise CheckFailed(f"{path} is of chain {chain_id}, this node is of {chain.chain_id}")
+    contracts = {name: chain.at(name, address) for name, address in addresses.items()}
+    return Deployment(chain=chain, contracts=contracts, first_block=first_block)
+
+
+def register_homes(
+    deployment: Deployment,
+    registrar: Account,
+    *,
+    zone: int,
+    owners: Sequence[str],
+    devices: Sequence[str],
+    members: int,
+    batch: int = 100,
+) -> list[int]:
+    """Register metering points and open their accounts; the first `members` owners join the DAO.
+
+    Returns the numbers of the metering points, in the owners' order.
+    """
+    registry, market = deployment["MeterRegistry"], deployment["EnergyMarket"]
+    first = int(registry.call("meter_count")) + 1
+    numbers = list(range(first, first + len(owners)))
+    for start in range(0, len(owners), batch):
+        part = slice(start, start + batch)
+        registry.transact(
+            "register_batch", list(owners[part]), list(devices[part]), zone, sender=registrar
+        )
+        market.transact("open_accounts", numbers[part])
+    for start in range(0, members, batch):
+        part = slice(start, min(start + batch, members))
+        deployment["Membership"].transact(
+            "admit_batch", list(owners[part]), numbers[part], sender=registrar
+        )
+    return numbers

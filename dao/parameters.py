@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The rules that `GridParameters` holds: key, first value, bounds, and why.
+
+`scripts/` and `dao/deployment.py` define them on chain at deployment; from then on only a vote
+moves a value, within minimum, maximum, largest step and cooldown.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+HOUR = 3_600
+DAY = 24 * HOUR
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One rule as the contract keeps it; times in seconds, energy in Wh, prices in µ€/Wh."""
+
+    key: int
+    name: str
+    initial: int
+    minimum: int
+    maximum: int
+    max_step: int
+    cooldown: int
+    why: str
+
+    def as_tuple(self) -> tuple[int, str, int, int, int, int, int]:
+        """The fields in the order of the contract's `Rule` struct."""
+        return (
+            self.key,
+            self.name,
+            self.initial,
+            self.minimum,
+            self.maximum,
+            self.max_step,
+            self.cooldown,
+        )
+
+
+# Largest values of prices leave 65,535 free, which means "nothing trades". The bounds of the band's
+# two ends do not touch, so that no vote can turn it inside out. Finality stays short enough that a
+# forecaster's bond cannot leave (7 days) before the day it stands for is final.
+MARKET_RULES: tuple[Rule, ...] = (
+    Rule(1, "sessions_per_day", 4, 1, 24, 23, 7 * DAY, "four gates a day suit people at home"),
+    Rule(2, "gate_lead", HOUR, 900, 6 * HOUR, HOUR, DAY, "time to post, clear and plan"),
+    Rule(3, "clear_period", HOUR, 900, 6 * HOUR, HOUR, DAY, "cleared before delivery begins"),
+    Rule(4, "receipt_period", 12 * HOUR, HOUR, 7 * DAY, DAY, DAY, "a gateway may be offline"),
+    Rule(5, "price_band_min", 0, 0, 100, 50, DAY, "no seller pays to be rid of energy"),
+    Rule(6, "price_band_max", 1_000, 150, 5_000, 500, DAY, "2.5 times the usual retail tariff"),
+    Rule(7, "grid_fee", 110, 0, 500, 50, DAY, "the mean network charge, BDEW 2025"),
+    Rule(8, "penalty", 100, 0, 1_000, 100, DAY, "what a Wh not delivered costs its seller"),
+    Rule(9, "min_order_wh", 50, 1, 10_000, 1_000, DAY, "smaller orders cost more than they move"),
+    Rule(10, "max_slot_wh", 25_000, 1_000, 60_000, 10_000, DAY, "a 100 kW connection"),
+    Rule(11, "forecast_lead", 5 * HOUR, HOUR, 24 * HOUR, 4 * HOUR, DAY, "leaves time for a vote"),
+    Rule(12, "finality", 3 * DAY, DAY, 4 * DAY, DAY, DAY, "late readings are in by then"),
+    Rule(13, "naive_spread", 4_000, 0, 1_000_000, 100_000, DAY, "10 to 90 % spread of the naive"),
+    Rule(14, "skill_threshold", 50, 0, 1_000, 100, DAY, "permille better than the naive"),
+    Rule(15, "quorum", 2_000, 500, 6_000, 500, 7 * DAY, "a fifth of the members"),
+    Rule(16, "abandon_period", 7 * DAY, DAY, 60 * DAY, 7 * DAY, DAY, "long after any deadline"),
+    Rule(17, "battery_max_w", 150_000, 0, 500_000, 100_000, DAY, "rating of the battery"),
+    Rule(18, "max_exempt_slots", 48, 0, 96, 24, DAY, "half a day escapes the score at most"),
+    Rule(19, "min_homes", 15, 15, 100, 10, DAY, "a sum over fewer homes tells on them"),
+)
+
+KEYS: dict[str, int] = {rule.name: rule.key for rule in MARKET_RULES}
+
+# Window key for the community battery's power in W, positive charging (GridParameters).
+COMMUNITY_BATTERY = 1_000

@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where state lies: everything under one folder, `$GRIDCOMMONS_HOME` or `./.gridcommons`.
+
+The functions only name places, they create nothing; who writes calls `ensure_parent` first.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def home() -> Path:
+    """The state folder as an absolute path, read from the environment at every call."""
+    named = os.environ.get("GRIDCOMMONS_HOME", "").strip()
+    return (Path(named).expanduser() if named else Path(".gridcommons")).absolute()
+
+
+def lake_dir() -> Path:
+    """Committed batches of readings: one Parquet file each, `zone=.../day=.../`."""
+    return home() / "lake"
+
+
+def inbox_path() -> Path:
+    """The durable SQLite inbox of readings not yet committed."""
+    return home() / "inbox.sqlite"
+
+
+def index_path() -> Path:
+    """The SQLite index of chain events."""
+    return home() / "index.sqlite"
+
+
+def deployment_path() -> Path:
+    """Addresses and block of the contracts in use."""
+    return home() / "deployment.json"
+
+
+def run_state_path() -> Path:
+    """What the running demo tells the dashboard."""
+    return home() / "run.json"
+
+
+def cache_dir() -> Path:
+    """What can be computed again: derived profiles, compiled artefacts."""
+    return home() / "cache"
+
+
+def ensure_parent(path: Path) -> Path:
+    """Create the folder that `path` lies in and return `path`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
