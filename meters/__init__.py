@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a device's bytes to a committed batch: signing, validation, leaves, collector, lake."""

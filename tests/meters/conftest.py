@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A zone's profiles, read once from the installed SimBench package, and a small signed zone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dao.slots import SLOTS_PER_DAY, first_slot_of_day
+from meters.collector import Collector
+from meters.devices import Fleet
+from meters.leaves import DerivedSecrets
+from meters.readings import Readings
+from meters.signing import reading_separator, sign_readings
+from meters.simbench import Grid, load_grid
+
+CODE = "1-LV-rural3--2-sw"
+DAY = first_slot_of_day(date(2016, 6, 1))
+SEPARATOR = reading_separator(31337, "0x" + "42" * 20)
+HOMES = 16
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("simbench-cache")
+
+
+@pytest.fixture(scope="session")
+def grid(cache: Path) -> Grid:
+    return load_grid(CODE, cache)
+
+
+@dataclass(frozen=True)
+class SmallZone:
+    """Sixteen homes with made-up values, signed, for one session of four slots."""
+
+    fleet: Fleet
+    readings: Readings
+    first_slot: int
+    slots: int
+    collector: Callable[..., Collector]
+
+    def signed(self, meter: int, slot: int, import_wh: int, export_wh: int) -> Readings:
+        """One more reading, signed by the meter's own device."""
+        gateway = self.fleet.gateways[meter - 1]
+        return gateway.readings(SEPARATOR, slot, np.array([import_wh]), np.array([export_wh]))
+
+
+@pytest.fixture(scope="session")
+def small_readings() -> tuple[Fleet, Readings]:
+    fleet = Fleet.of(7, range(1, HOMES + 1))
+    random = np.random.default_rng(3)
+    rows = Readings.columns(
+        np.repeat(np.arange(1, HOMES + 1), 4),
+        np.tile(np.arange(DAY, DAY + 4), HOMES),
+        random.integers(0, 900, HOMES * 4),
+        random.integers(0, 300, HOMES * 4),
+    )
+    keys = [gateway.key for gateway in fleet.gateways for _ in range(4)]
+    return fleet, sign_readings(keys, SEPARATOR, rows)
+
+
+@pytest.fixture
+def zone(small_readings: tuple[Fleet, Readings], tmp_path: Path) -> SmallZone:
+    fleet, readings = small_readings
+
+    def collector(**changes: object) -> Collector:
+        settings: dict[str, object] = {
+            "zone": 1,
+            "devices": fleet.devices,
+            "secrets": DerivedSecrets(b"a secret for the tests only"),
+            "separator": SEPARATOR,
+            "lake": tmp_path / "lake",
+            "inbox": tmp_path / "inbox.sqlite",
+            "clock": lambda: (DAY + SLOTS_PER_DAY) * 900,
+        }
+        return Collector(**{**settings, **changes})  # type: ignore[arg-type]
+
+    return SmallZone(fleet, readings, DAY, 4, collector)
