@@ -1,0 +1,244 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+import math
+import os
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+from scripts.forecast import cli
+
+SHARED = Path(
+    os.environ.get("GRIDCOMMONS_SHARED_DATA", Path(__file__).parents[3] / "shared" / "data")
+)
+
+
+def lines(days: float, step: int = 60, style: str = "{:%Y-%m-%dT%H:%M:%S}Z") -> list[str]:
+    start = datetime(2024, 3, 1, tzinfo=UTC)
+    count = int(days * 1440 / step)
+    return [
+        f"{style.format(start + timedelta(minutes=step * at))},"
+        f"{2 + math.sin(at * step / 1440 * 2 * math.pi) + 0.1 * math.sin(at * at):.4f}"
+        for at in range(count)
+    ]
+
+
+def write(path: Path, rows: list[str], header: str = "timestamp,value") -> Path:
+    path.write_text("\n".join([header, *rows]) + "\n", encoding="utf-8")
+    return path
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner(mix_stderr=False).invoke(cli, [str(part) for part in arguments])
+
+
+def table(text: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+def test_a_file_in_gives_quantiles_out_in_the_same_style(tmp_path: Path) -> None:
+    done = run(write(tmp_path / "in.csv", lines(21)), "--horizon", 24)
+    assert done.exit_code == 0, done.stderr
+    rows = table(done.stdout)
+    assert list(rows[0]) == ["timestamp", "q10", "q50", "q90", "mean"]
+    assert len(rows) == 24
+    assert rows[0]["timestamp"] == "2024-03-22T00:00:00Z"
+    for row in rows:
+        assert float(row["q10"]) <= float(row["q50"]) <= float(row["q90"])
+    assert done.stderr.startswith("Model: prophet (")
+
+
+@pytest.mark.parametrize(
+    ("style", "first"),
+    [
+        ("{:%Y-%m-%d %H:%M}", "2024-03-22 00:00"),
+        ("{:%Y-%m-%dT%H:%M:%S}+02:00", "2024-03-22T00:00:00+02:00"),
+        ("{:%Y-%m-%d %H:%M:%S}-05:30", "2024-03-22 00:00:00-05:30"),
+    ],
+)
+def test_timestamps_come_back_as_they_were_written(tmp_path: Path, style: str, first: str) -> None:
+    done = run(write(tmp_path / "in.csv", lines(21, 30, style)), "--horizon", "1d")
+    assert done.exit_code == 0, done.stderr
+    assert table(done.stdout)[0]["timestamp"] == first
+
+
+def test_json_names_model_and_reason(tmp_path: Path) -> None:
+    source = write(tmp_path / "in.csv", lines(9))
+    done = run(source, "--horizon", "2d", "--json")
+    made = json.loads(done.stdout)
+    assert made["model"] == "seasonal-naive-week"
+    assert "9.0 days" in made["reason"]
+    assert len(made["forecast"]) == 48
+    assert done.stderr == ""
+
+
+def test_the_answer_goes_to_the_file_that_is_named(tmp_path: Path) -> None:
+    source, target = write(tmp_path / "in.csv", lines(9)), tmp_path / "out.csv"
+    done = run(source, "--horizon", 3, "-o", target)
+    assert done.exit_code == 0
+    assert done.stdout == ""
+    assert len(table(target.read_text(encoding="utf-8"))) == 3
+
+
+def test_missing_rows_and_values_stay_missing(tmp_path: Path) -> None:
+    rows = lines(21)
+    stamp = rows[100].split(",")[0]
+    rows[100] = f"{stamp},"
+    del rows[200:230]
+    done = run(write(tmp_path / "in.csv", rows), "--horizon", 24, "--json")
+    made = json.loads(done.stdout)
+    assert made["rows_missing"] == 31
+    assert made["rows_read"] == 21 * 24
+    assert min(row["q10"] for row in made["forecast"]) > 0.5
+
+
+def test_local_time_is_understood_where_its_zone_is_named(tmp_path: Path) -> None:
+    from zoneinfo import ZoneInfo
+
+    zone = ZoneInfo("Europe/Berlin")
+    start = datetime(2024, 10, 10, tzinfo=UTC)
+    local = [(start + timedelta(hours=at)).astimezone(zone) for at in range(20 * 24)]
+    rows = [f"{moment:%Y-%m-%d %H:%M},{1 + moment.hour}" for moment in local]
+    source = write(tmp_path / "in.csv", rows)
+    done = run(source, "--horizon", 24, "--timezone", "Europe/Berlin")
+    assert done.exit_code == 0, done.stderr
+    assert table(done.stdout)[0]["timestamp"] == "2024-10-30 01:00"
+    without = run(source, "--horizon", 24)
+    assert without.exit_code == 2
+    assert "--timezone" in without.stderr
+
+
+def broken(rows: list[str], at: int, row: str) -> list[str]:
+    return [*rows[:at], row, *rows[at + 1 :]]
+
+
+GOOD = lines(15)
+STAMP = GOOD[5].split(",")[0]
+
+
+@pytest.mark.parametrize(
+    ("header", "rows", "words"),
+    [
+        ("time,value", GOOD, "expected a header line timestamp,value"),
+        ("timestamp,value,more", GOOD, "expected a header line timestamp,value"),
+        ("timestamp,value", broken(GOOD, 5, f"{STAMP},twelve"), "row 7: 'twelve' is not a number"),
+        ("timestamp,value", broken(GOOD, 5, f"{STAMP},inf"), "row 7: 'inf' is not a number"),
+        ("timestamp,value", broken(GOOD, 5, "yesterday,1"), "row 7: 'yesterday'"),
+        ("timestamp,value", broken(GOOD, 5, f"{STAMP},1,5"), "row 7: 3 fields"),
+        ("timestamp,value", broken(GOOD, 5, GOOD[4]), "row 7: 2024-03-01 04:00:00+00:00 is there"),
+        ("timestamp,value", broken(GOOD, 5, GOOD[2]), "row 7: 2024-03-01 02:00:00+00:00 comes"),
+        ("timestamp,value", [*GOOD, *lines(16, 15)[15 * 96 + 1 :]], "mixed intervals"),
+        ("timestamp,value", broken(GOOD, 5, "2024-03-01T05:00:00,1"), "some timestamps have an"),
+        ("timestamp,value", lines(15, 20), "expected 15, 30 or 60 minutes"),
+        ("timestamp,value", [row.split(",")[0] + "," for row in GOOD], "every value is missing"),
+        ("timestamp,value", GOOD[:5], "too short"),
+        ("timestamp,value", [], "too short"),
+    ],
+)
+def test_a_bad_file_ends_with_one_line_that_names_the_row(
+    tmp_path: Path, header: str, rows: list[str], words: str
+) -> None:
+    target = tmp_path / "out.csv"
+    done = run(write(tmp_path / "in.csv", rows, header), "--horizon", 24, "-o", target)
+    assert done.exit_code == 2
+    assert done.stdout == ""
+    assert done.stderr.startswith("Error: ")
+    assert done.stderr.count("\n") == 1
+    assert words in done.stderr
+    assert not target.exists()
+
+
+@pytest.mark.parametrize(
+    ("stamps", "words"),
+    [
+        (["2024-03-31 01:00", "2024-03-31 02:00"], "does not exist in Europe/Berlin"),
+        (["2024-10-27 01:00", "2024-10-27 02:00"], "occurs twice in Europe/Berlin"),
+    ],
+)
+def test_a_wall_clock_that_means_nothing_or_two_things_is_refused(
+    tmp_path: Path, stamps: list[str], words: str
+) -> None:
+    source = write(tmp_path / "in.csv", [f"{stamp},1" for stamp in stamps])
+    done = run(source, "--horizon", 1, "--timezone", "Europe/Berlin")
+    assert done.exit_code == 2
+    assert words in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--horizon", "0"], "more than zero"),
+        (["--horizon=-3"], "more than zero"),
+        (["--horizon", "soon"], "24h, 2d or 90min"),
+        (["--horizon", "90min"], "not a whole number of 60-minute"),
+        (["--horizon", "99d"], "at most 31 days"),
+        (["--horizon", "1", "--timezone", "Mars/Base"], "unknown time zone"),
+        (["--horizon", "1", "--country", "XX"], "no holidays known"),
+        (["--horizon", "1", "--latitude", "50"], "both --latitude and --longitude"),
+        (["--horizon", "1", "--latitude", "95", "--longitude", "0"], "no such place"),
+        (["--horizon", "1", "-o", "/nowhere/at/all.csv"], "cannot write"),
+    ],
+)
+def test_bad_options_end_with_one_line(tmp_path: Path, options: list[str], words: str) -> None:
+    done = run(write(tmp_path / "in.csv", GOOD), *options)
+    assert done.exit_code == 2
+    assert words in done.stderr
+    assert done.stdout == ""
+
+
+def test_an_unreadable_or_binary_file_is_refused(tmp_path: Path) -> None:
+    assert run(tmp_path / "none.csv", "--horizon", 1).exit_code == 2
+    source = tmp_path / "in.csv"
+    source.write_bytes(b"\xff\xfe\x00\x80" * 10)
+    done = run(source, "--horizon", 1)
+    assert done.exit_code == 2
+    assert "UTF-8" in done.stderr
+
+
+def test_help_needs_neither_prophet_nor_numpy() -> None:
+    program = (
+        "import sys, scripts.forecast\n"
+        "assert not {'prophet', 'numpy', 'pandas'} & set(sys.modules)\n"
+    )
+    subprocess.run(
+        [sys.executable, "-c", program],
+        check=True,
+        env={"PYTHONPATH": ":".join(path for path in sys.path if path)},
+    )
+
+
+@pytest.mark.skipif(
+    not (SHARED / "forecast" / "fontana17_hourly.csv.gz").exists(),
+    reason="the Fontana data does not lie beside the checkout",
+)
+def test_the_homes_of_fontana_are_forecast_better_than_by_yesterday() -> None:
+    from forecasting.model import Settings, forecast
+    from forecasting.series import IntervalSeries
+
+    with gzip.open(SHARED / "forecast" / "fontana17_hourly.csv.gz", "rt") as file:
+        rows = list(csv.DictReader(file))
+    settings = Settings(timezone="America/Los_Angeles", country="US")
+    start = 1_469_948_400  # 2016-07-31T00:00 in Los Angeles
+    losses = np.zeros(2)
+    for home in ("h01", "h05", "h09"):
+        load = np.array([float(row[f"{home}_load_kwh"] or "nan") for row in rows])
+        for day in range(200, 260, 12):
+            past, actual = load[: day * 24], load[day * 24 : day * 24 + 24]
+            made = forecast(IntervalSeries(start, 3600, past), 24, settings)
+            errors = past[-56 * 24 :] - past[-57 * 24 : -24]
+            for level, ours in ((0.1, made.q10), (0.5, made.q50), (0.9, made.q90)):
+                naive = past[-24:] + np.nanquantile(errors, level)
+                for at, band in enumerate((ours, naive)):
+                    rest = actual - band
+                    losses[at] += np.nanmean(np.maximum(level * rest, (level - 1) * rest))
+    assert losses[0] < 0.95 * losses[1]
