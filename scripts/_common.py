@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What every command shares: how it ends, and how it reads a file."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import ParamSpec, TypeVar
+
+import click
+
+from dao.errors import BadUse, GridCommonsError
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_CHECKOUT = str(Path(__file__).resolve().parents[1])
+
+INTERRUPTED = 130
+"""128 + SIGINT, as shells report it."""
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+def handles_errors(function: Callable[P, R]) -> Callable[P, R]:
+    """Decorator of a command's function: known errors end it with one line and their exit code.
+
+    Any GridCommonsError becomes `Error: ...` on stderr with exit code 1 or 2, Ctrl-C exit code
+    130. Place it right above the function, below click's decorators. Other exceptions pass: they
+    are defects, and their traceback is wanted.
+    """
+
+    @functools.wraps(function)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+        # `ape run` takes the checkout off the path once it has loaded a script, before it runs the
+        # command, which imports what it needs only now.
+        if _CHECKOUT not in sys.path:
+            sys.path.append(_CHECKOUT)
+        try:
+            return function(*args, **kwargs)
+        except GridCommonsError as error:
+            message = " ".join(str(error).split())
+            click.echo(f"Error: {message}", err=True)
+            raise SystemExit(error.exit_code) from None
+        except KeyboardInterrupt:
+            click.echo("Interrupted.", err=True)
+            raise SystemExit(INTERRUPTED) from None
+
+    return wrapped
+
+
+def read_input(name: str) -> bytes:
+    """The bytes of a file, or of standard input for "-". BadUse if it cannot be read."""
+    try:
+        return sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise BadUse(f"cannot read {name}: {reason}") from None

@@ -1,0 +1,593 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The days of the demo: every step of the loop at its hour, on chain time.
+
+        18:30  readings committed          22:31  executed
+        18:45  forecast committed          23:00  gate of the first session of the next day
+        19:05  revealed                           (and an hour before each later session)
+        19:10  proposed, 19:30 voted              receipts and settlement after each session
+        22:15  queued                      three days later: scored
+
+All hours are UTC. A step only reads what its actor could know at that moment: the forecaster the
+ledger's published totals, a home's agent its own meter, the keeper the chain.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+import numpy as np
+
+from dao import forecasts, governance
+from dao.chain import Contract, ContractReverted
+from dao.eip712 import keccak
+from dao.errors import CheckFailed
+from dao.governance import Proposal, State
+from dao.ledger import read_totals
+from dao.market import session as market_session
+from dao.market.orders import ASK, BID, Order, pack, sign_order
+from dao.market.session import DeviceReceipt, SignedOrder, unpack_entry
+from dao.market.settlement import Settlement, settle_session
+from dao.market.solver import SessionClearing
+from dao.parameters import COMMUNITY_BATTERY, KEYS
+from dao.paths import ensure_parent, home
+from dao.slots import SLOT_SECONDS, SLOTS_PER_DAY, day_of
+from forecasting.balancing import Plan, follow, plan_day, scenarios_of, schedule_of
+from forecasting.grid import GridResult
+from forecasting.home_agent import intent
+from forecasting.zone import (
+    DayForecast,
+    ZoneTotals,
+    canonical_json,
+    evidence_hash,
+    forecast_zone_day,
+)
+from meters.lake import Batch
+from scripts._simulation.people import ballots_of
+from scripts._simulation.settings import ZONE
+from scripts._simulation.world import COMMIT_DELAY, World, sign
+
+MINUTE, HOUR, DAY = 60, 3_600, 86_400
+RECENT_DAYS = 7
+
+# Offsets from the midnight that a day begins with; the evening belongs to the day before.
+FORECAST_AT = -DAY + 18 * HOUR + 45 * MINUTE
+REVEAL_AT = -DAY + 19 * HOUR + 5 * MINUTE
+PROPOSE_AT = -DAY + 19 * HOUR + 10 * MINUTE
+VOTE_AT = -DAY + 19 * HOUR + 30 * MINUTE
+QUEUE_AT = -DAY + 22 * HOUR + 15 * MINUTE
+EXECUTE_AT = -DAY + 22 * HOUR + 31 * MINUTE
+
+Publish = Callable[["Loop", str], None]
+
+
+@dataclass
+class Session:
+    """A session as the keeper sees it."""
+
+    first_slot: int
+    slots: int
+    posted: list[SignedOrder] = field(default_factory=list)
+    rejected: int = 0
+    clearing: SessionClearing | None = None
+    crossing: int = 0
+    settlement: Settlement | None = None
+
+    @property
+    def orders(self) -> list[Order]:
+        return [signed.order for signed in self.posted]
+
+    @property
+    def rows(self) -> list[int]:
+        return [row for order in self.orders for row in pack(order)]
+
+
+@dataclass
+class Decision:
+    """A day's forecast and what became of it."""
+
+    first_slot: int
+    forecast: DayForecast
+    words: list[int]
+    salt: bytes
+    evidence: bytes
+    plan: Plan | None = None
+    proposal: Proposal | None = None
+    state: State | None = None
+    votes: tuple[int, int, int] = (0, 0, 0)
+    quorum: int = 0
+    loss: int | None = None
+    naive_loss: int | None = None
+    voltage_before: tuple[float, ...] = ()
+    voltage_after: tuple[float, ...] = ()
+
+    @property
+    def title(self) -> str:
+        """The proposal's headline."""
+        return f"Community battery on {day_of(self.first_slot)}"
+
+
+@dataclass
+class DayReport:
+    """What a day's measured flows did to the grid, with the battery and had it rested."""
+
+    first_slot: int
+    measured: GridResult
+    resting: GridResult
+    seconds: float = 0.0
+
+
+@dataclass
+class Money:
+    """Running sums over settled sessions; Wh and µ€."""
+
+    traded_wh: int = 0
+    taken_wh: int = 0
+    seller_gain: int = 0
+    buyer_saving: int = 0
+    grid_fees: int = 0
+    penalties: int = 0
+
+
+@dataclass(frozen=True)
+class Step:
+    """Something due at a time; `order` decides where two are due at once."""
+
+    at: int
+    order: int
+    name: str
+    day: int
+    run: Callable[[], None]
+
+
+class Loop:
+    """Runs the agenda of all days and keeps what the summary and the page tell."""
+
+    def __init__(self, world: World, publish: Publish) -> None:
+        self.world = world
+        self.settings = world.settings
+        self.publish = publish
+        self.sessions: dict[int, Session] = {}
+        self.decisions: dict[int, Decision] = {}
+        self.days: list[DayReport] = []
+        self.money = Money()
+        self.faults: list[str] = []
+        self.unsettled: list[dict[str, object]] = []
+        self.day = 0
+        self.ballots = 0
+        parameters = world.deployment["GridParameters"]
+        self._rules = {name: int(parameters.call("value", key)) for name, key in KEYS.items()}
+        self._session_slots = SLOTS_PER_DAY // self._rules["sessions_per_day"]
+        self._battery_wh: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+        self._net = np.empty(0, dtype=np.int64)
+        self._export = np.empty(0, dtype=np.int64)
+
+    # -- the agenda ------------------------------------------------------------------------
+
+    def agenda(self) -> list[Step]:
+        """Every step of the run in order of time. Day -1 is the eve: it measures and forecasts."""
+        steps: list[Step] = []
+
+        def add(at: int, name: str, day: int, run: Callable[[], None]) -> None:
+            steps.append(Step(at, len(steps), name, day, run))
+
+        for day in range(-1, self.settings.days):
+            slot = self.settings.first_slot + day * SLOTS_PER_DAY
+            for first in range(slot, slot + SLOTS_PER_DAY, self._session_slots):
+                gate = first * SLOT_SECONDS - self._rules["gate_lead"]
+                end = (first + self._session_slots) * SLOT_SECONDS
+                if day >= 0:
+                    add(gate - 10 * MINUTE, "orders", day, partial(self.post, first))
+                    add(gate + MINUTE, "clearing", day, partial(self.clear, first))
+                add(end + COMMIT_DELAY, "readings", day, partial(self.measure, first))
+                if day >= 0:
+                    add(end + COMMIT_DELAY + 600, "settlement", day, partial(self.settle, first))
+            midnight = slot * SLOT_SECONDS
+            if day >= 0:
+                for offset, name, step in (
+                    (FORECAST_AT, "forecast", self.forecast),
+                    (REVEAL_AT, "reveal", self.reveal),
+                    (PROPOSE_AT, "proposal", self.propose),
+                    (VOTE_AT, "vote", self.vote),
+                    (QUEUE_AT, "count", self.queue),
+                    (EXECUTE_AT, "execution", self.execute),
+                ):
+                    add(midnight + offset, name, day, partial(step, slot))
+                add(midnight + DAY + HOUR, "grid", day, partial(self.grid, slot))
+                final = midnight + DAY + self._rules["finality"] + HOUR
+                add(final, "score", day, partial(self.score, slot))
+        return sorted(steps, key=lambda step: (step.at, step.order))
+
+    def run(self, progress: Callable[[str, int, int], None]) -> None:
+        """Live through the agenda."""
+        steps = self.agenda()
+        begun = time.perf_counter()
+        for number, step in enumerate(steps):
+            self.day = max(step.day, 0)
+            progress(f"{day_of(step.at // SLOT_SECONDS)} {step.name}", number, len(steps))
+            self.world.chain.set_time(step.at)
+            step.run()
+            if step.name == "grid":
+                now = time.perf_counter()
+                self.days[-1].seconds = now - begun
+                begun = now
+            self.publish(self, step.name)
+        progress("The days are over", len(steps), len(steps))
+
+    # -- market ----------------------------------------------------------------------------
+
+    def post(self, first_slot: int) -> None:
+        """Every home's agent signs at most one bid and one ask; the relay posts them."""
+        world = self.world
+        slots = self._session_slots
+        known = world.chain.now() // SLOT_SECONDS
+        recent = world.profiles.window(
+            known - RECENT_DAYS * SLOTS_PER_DAY, RECENT_DAYS * SLOTS_PER_DAY
+        )
+        position = (first_slot - recent.first_slot) % SLOTS_PER_DAY
+        gate = first_slot * SLOT_SECONDS - self._rules["gate_lead"]
+        signed: list[SignedOrder] = []
+        for i, resident in enumerate(world.residents):
+            wanted = intent(
+                recent.import_wh[:, i], recent.export_wh[:, i], position, slots, resident.limits
+            )
+            for side, limit, energy in (
+                (ASK, resident.limits.floor, wanted.sell_wh),
+                (BID, resident.limits.ceiling, wanted.buy_wh),
+            ):
+                capped = tuple(min(wh, self._rules["max_slot_wh"]) for wh in energy)
+                if sum(capped) < self._rules["min_order_wh"]:
+                    continue
+                nonce = world.nonces.get(resident.meter, 0)
+                world.nonces[resident.meter] = (nonce + 1) % 65_536
+                order = Order(
+                    account=resident.meter,
+                    mandate=0,
+                    nonce=nonce,
+                    expiry=gate,
+                    side=side,
+                    limit=limit,
+                    session_slot=first_slot,
+                    offset=0,
+                    wh=capped,
+                    count=slots,
+                )
+                signature = sign_order(world.market_separator, order, resident.account.key)
+                signed.append(SignedOrder(order, signature))
+        # They arrive in no particular order.
+        rng = np.random.default_rng([self.settings.seed, 3, first_slot])
+        signed = [signed[i] for i in rng.permutation(len(signed))]
+        session = Session(first_slot, slots)
+        self.sessions[first_slot] = session
+        if signed:
+            session.posted, rejected = market_session.post(
+                self.market, ZONE, first_slot, signed, world.offices.relay
+            )
+            session.rejected = len(rejected)
+
+    def clear(self, first_slot: int) -> None:
+        """The keeper finds the prices and has the contract check them."""
+        session = self.sessions[first_slot]
+        if not session.posted:
+            return
+        session.clearing = market_session.clear(
+            self.market,
+            self.world.deployment["GridParameters"],
+            ZONE,
+            first_slot,
+            session.rows,
+            self.world.offices.keeper,
+        )
+        session.crossing = self._crossing(session)
+
+    def settle(self, first_slot: int) -> None:
+        """Devices sign what they exported, and the keeper settles by those receipts."""
+        world, session = self.world, self.sessions[first_slot]
+        if session.clearing is None:
+            return
+        exports = world.profiles.window(first_slot, session.slots).export_wh
+        receipts: dict[int, DeviceReceipt] = {}
+        for order in session.orders:
+            if order.side == ASK and order.account not in receipts:
+                proven = tuple(int(wh) for wh in exports[:, order.account - 1])
+                gateway = world.fleet.gateways[order.account - 1]
+                signature = gateway.receipt(world.market_separator, first_slot, proven)
+                receipts[order.account] = DeviceReceipt(order.account, proven, signature)
+        try:
+            receipt = market_session.settle(
+                self.market, ZONE, first_slot, session.rows, receipts, world.offices.keeper
+            )
+        except ContractReverted as error:
+            self.unsettled.append({"first_slot": first_slot, "reason": error.reason})
+            return
+        state = market_session.read_session(self.market, ZONE, first_slot)
+        fee = [
+            int(self.market.call("clearing", ZONE, first_slot + k)[1]) for k in range(session.slots)
+        ]
+        session.settlement = settle_session(
+            session.orders,
+            session.slots,
+            session.clearing,
+            {meter: r.exports for meter, r in receipts.items()},
+            fee,
+            state.penalty,
+        )
+        if receipt is not None:
+            self._compare(session, receipt.event("OrdersSettled").args["entries"])
+        self._account(session)
+
+    def _crossing(self, session: Session) -> int:
+        """Slots in which a bid meets an ask, seen from the orders alone: the auctions there are."""
+        best_bid = np.full(session.slots, -1)
+        best_ask = np.full(session.slots, 1 << 20)
+        fee, low, high = (self._rules[k] for k in ("grid_fee", "price_band_min", "price_band_max"))
+        for order in session.orders:
+            wh = np.array(order.wh) if order.is_profile else np.full(order.count, order.wh)
+            here = np.zeros(session.slots, dtype=bool)
+            here[order.offset : order.offset + order.count] = wh > 0
+            if order.side == BID and order.limit - fee >= low:
+                best_bid[here] = np.maximum(best_bid[here], min(order.limit - fee, high))
+            elif order.side == ASK and order.limit <= high:
+                best_ask[here] = np.minimum(best_ask[here], max(order.limit, low))
+        return int((best_bid >= best_ask).sum())
+
+    def _compare(self, session: Session, entries: Sequence[int]) -> None:
+        """Hold the chain's settlement against the one computed here, order by order."""
+        assert session.settlement is not None
+        mine = session.settlement
+        asks = [i for i, order in enumerate(session.orders) if order.side == ASK]
+        bids = [i for i, order in enumerate(session.orders) if order.side == BID]
+        for i, entry in zip(asks + bids, map(unpack_entry, entries), strict=True):
+            expected = (
+                session.orders[i].account,
+                int(mine.delivered_wh[i].sum()),
+                int(mine.filled_wh[i].sum()),
+                int(mine.credit[i]),
+            )
+            found = (entry.account, entry.delivered_wh, entry.filled_wh, entry.credit)
+            if expected != found:
+                self.faults.append(f"order {i} of session {session.first_slot}: {found}")
+
+    def _account(self, session: Session) -> None:
+        """Add a settled session to the sums.
+
+        Gain is what sellers got over the feed-in tariff. Saving is what the energy that the
+        buyers' meters really took would have cost at retail, less all that they paid: energy bought
+        and not taken saves nothing. Penalties are apart.
+        """
+        assert session.settlement is not None
+        tariffs, money = self.settings.tariffs, self.money
+        settled = session.settlement
+        orders = session.orders
+        imports = self.world.profiles.window(session.first_slot, session.slots).import_wh
+        bought: dict[int, np.ndarray] = {}
+        for i, order in enumerate(orders):
+            if order.side == ASK:
+                delivered = int(settled.delivered_wh[i].sum())
+                money.traded_wh += delivered
+                money.seller_gain += int(settled.paid[i].sum()) - delivered * tariffs.feed_in
+                money.penalties += int(settled.penalty[i].sum())
+            else:
+                money.buyer_saving -= int(settled.paid[i].sum())
+                sofar = bought.get(order.account, np.zeros(session.slots, dtype=np.int64))
+                bought[order.account] = sofar + settled.delivered_wh[i]
+        for account, wh in bought.items():
+            taken = int(np.minimum(wh, imports[:, account - 1]).sum())
+            money.taken_wh += taken
+            money.buyer_saving += taken * tariffs.retail
+        money.grid_fees += int(settled.fees.sum())
+
+    # -- meters and battery ----------------------------------------------------------------
+
+    def measure(self, first_slot: int) -> None:
+        """Devices sign their readings, the collector checks, stores and commits them."""
+        world, slots = self.world, self._session_slots
+        battery = self._run_battery(first_slot, slots)
+        readings = sign(world, first_slot, slots, battery)
+        report = world.collector.receive(readings)
+        if report.rejected:
+            raise CheckFailed(f"readings rejected: {'; '.join(report.messages()[:3])}")
+        batch: Batch = world.collector.close_batch(first_slot, slots)
+        world.commit(batch)
+        world.readings += report.accepted
+
+    def _run_battery(self, first_slot: int, slots: int) -> tuple[np.ndarray, np.ndarray]:
+        """The battery reads its schedule from the chain and obeys within its limits."""
+        windows = self.world.deployment["GridParameters"].call(
+            "windows_of", ZONE, COMMUNITY_BATTERY, first_slot - first_slot % SLOTS_PER_DAY
+        )
+        schedule = {
+            slot: int(window["value"])
+            for window in windows
+            for slot in range(window["first_slot"], window["first_slot"] + window["slots"])
+        }
+        run = self.world.battery.run(schedule, first_slot, slots)
+        self.world.battery = run.after
+        self._battery_wh[first_slot] = (run.import_wh, run.export_wh)
+        return run.import_wh, run.export_wh
+
+    def grid(self, day_slot: int) -> None:
+        """Power flow of what the day's meters showed, and of the same with a resting battery."""
+        world = self.world
+        day = world.profiles.window(day_slot, SLOTS_PER_DAY)
+        net_w = (day.import_wh.astype(np.int64) - day.export_wh) * (3_600 // SLOT_SECONDS)
+        buses = [h.bus for h in day.homes]
+        firsts = range(day_slot, day_slot + SLOTS_PER_DAY, self._session_slots)
+        battery_w = np.concatenate(
+            [self._battery_wh[s][0] - self._battery_wh[s][1] for s in firsts]
+        ) * (3_600 // SLOT_SECONDS)
+        measured = world.grid.states(net_w, buses, battery_w=battery_w, battery=world.battery_spec)
+        self.days.append(
+            DayReport(day_slot, measured=measured, resting=world.grid.states(net_w, buses))
+        )
+
+    # -- forecast and vote -----------------------------------------------------------------
+
+    def forecast(self, day_slot: int) -> None:
+        """The forecaster reads the published totals, forecasts the day, and commits its hash."""
+        world = self.world
+        ledger = world.deployment["ReadingLedger"]
+        until = int(ledger.call("committed_until", ZONE))
+        known = self.settings.history_slot + len(self._net)
+        net, export = read_totals(ledger, ZONE, known, until)
+        self._net, self._export = np.append(self._net, net), np.append(self._export, export)
+        totals = ZoneTotals(self.settings.history_slot, self._net, self._export)
+        forecast = forecast_zone_day(totals, day_slot, zone=ZONE)
+        words = forecasts.pack_quantiles(forecast.net_q10, forecast.net_q50, forecast.net_q90)
+        roots = [
+            "0x" + event.args["root"].hex()
+            for event in ledger.events("BatchCommitted")
+            if event.args["first_slot"] >= forecast.train_first_slot
+        ]
+        document = forecast.evidence(roots)
+        evidence = evidence_hash(document)
+        path = ensure_parent(home() / "evidence" / f"zone-{ZONE}-{day_of(day_slot)}.json")
+        path.write_bytes(canonical_json(document))
+        salt = keccak(f"gridcommons demo forecast {self.settings.seed} {day_slot}".encode())
+        forecaster = world.offices.forecaster
+        world.deployment["ForecastRegistry"].transact(
+            "commit",
+            ZONE,
+            day_slot,
+            forecasts.commitment(ZONE, day_slot, forecaster.address, words, evidence, salt),
+            sender=forecaster,
+        )
+        self.decisions[day_slot] = Decision(day_slot, forecast, words, salt, evidence)
+
+    def reveal(self, day_slot: int) -> None:
+        """After the deadline for commitments the quantiles go on chain."""
+        decision = self.decisions[day_slot]
+        self.world.deployment["ForecastRegistry"].transact(
+            "reveal",
+            ZONE,
+            day_slot,
+            decision.words,
+            decision.evidence,
+            decision.salt,
+            sender=self.world.offices.forecaster,
+        )
+
+    def propose(self, day_slot: int) -> None:
+        """Where the forecast breaks a limit, propose the smallest schedule that mends it."""
+        world, decision = self.world, self.decisions[day_slot]
+        decision.plan = plan_day(
+            decision.forecast,
+            world.grid,
+            world.shares,
+            world.battery_spec,
+            stored_wh=world.battery.soc_wh,
+        )
+        if not self.settings.proposals or not decision.plan.windows:
+            return
+        calls = governance.battery_calls(
+            world.deployment["GridParameters"],
+            ZONE,
+            [(w.first_slot, w.slots, w.power_w) for w in decision.plan.windows],
+        )
+        description = json.dumps(
+            {
+                "title": decision.title,
+                "summary": decision.plan.assessment.summary,
+                "evidence": "0x" + decision.evidence.hex(),
+            },
+            ensure_ascii=False,
+        )
+        decision.proposal = governance.propose(
+            self.governor, calls, description, world.offices.forecaster
+        )
+        # Its snapshot is a second after it, its vote opens then.
+        decision.state = State.PENDING
+        self._draw_voltages(decision)
+
+    def _draw_voltages(self, decision: Decision) -> None:
+        """The highest voltage per slot of the scenario at risk, without and with the schedule."""
+        assert decision.plan is not None
+        world = self.world
+        risky = scenarios_of(decision.forecast, world.shares)[0]
+        wanted = schedule_of(decision.plan.windows, decision.first_slot, SLOTS_PER_DAY)
+        power, _ = follow(world.battery_spec, wanted, world.battery.soc_wh)
+        for name, battery_w in (("voltage_before", np.zeros_like(power)), ("voltage_after", power)):
+            flow = world.grid.states(
+                risky.net_w, world.shares.buses, battery_w=battery_w, battery=world.battery_spec
+            )
+            setattr(decision, name, tuple(round(float(v), 5) for v in flow.voltage_max))
+
+    def vote(self, day_slot: int) -> None:
+        """Members sign ballots, the relay carries them in batches."""
+        decision = self.decisions[day_slot]
+        proposal = decision.proposal
+        if proposal is None:
+            return
+        separator = governance.governor_separator(self.governor)
+        day = day_slot // SLOTS_PER_DAY
+        signed = [
+            governance.sign_ballot(
+                separator,
+                member.account.key,
+                member.account.address,
+                proposal.id,
+                support,
+                reason,
+                proposal.deadline,
+            )
+            for member, support, reason in ballots_of(
+                self.settings.seed, day, self.world.residents, self.settings.voters
+            )
+        ]
+        governance.cast_ballots(self.governor, proposal.id, signed, self.world.offices.relay)
+        self.ballots += len(signed)
+        self._read_votes(decision)
+
+    def queue(self, day_slot: int) -> None:
+        """The vote is over: what passed goes to the timelock."""
+        decision = self.decisions[day_slot]
+        if decision.proposal is None:
+            return
+        self._read_votes(decision)
+        if decision.state == State.SUCCEEDED:
+            governance.queue(self.governor, decision.proposal, self.world.offices.keeper)
+            self._read_votes(decision)
+
+    def execute(self, day_slot: int) -> None:
+        """The timelock's delay is over: the schedule comes into force."""
+        decision = self.decisions[day_slot]
+        if decision.proposal is not None and decision.state == State.QUEUED:
+            governance.execute(self.governor, decision.proposal, self.world.offices.keeper)
+            self._read_votes(decision)
+
+    def score(self, day_slot: int) -> None:
+        """The totals are final: the contract holds the forecast against them."""
+        decision = self.decisions[day_slot]
+        receipt = self.world.deployment["ForecastRegistry"].transact(
+            "score",
+            self.world.offices.forecaster.address,
+            ZONE,
+            day_slot,
+            decision.words,
+            sender=self.world.offices.keeper,
+        )
+        for event in receipt.events:
+            if event.name == "ForecastScored":
+                decision.loss = int(event.args["loss"])
+                decision.naive_loss = int(event.args["naive_loss"])
+
+    def _read_votes(self, decision: Decision) -> None:
+        assert decision.proposal is not None
+        decision.state = governance.state(self.governor, decision.proposal)
+        against, favour, abstain = self.governor.call("proposalVotes", decision.proposal.id)
+        decision.votes = (int(against), int(favour), int(abstain))
+        if self.world.chain.now() > decision.proposal.snapshot:
+            decision.quorum = int(self.governor.call("quorum", decision.proposal.snapshot))
+
+    # -- shorthands ------------------------------------------------------------------------
+
+    @property
+    def market(self) -> Contract:
+        return self.world.deployment["EnergyMarket"]
+
+    @property
+    def governor(self) -> Contract:
+        return self.world.deployment["GridGovernor"]

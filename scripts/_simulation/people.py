@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The demo's residents: their keys, their price limits, and how they vote. All follows the seed.
+
+Their keys are derived in the open, which is right for play money on a local chain and for nothing
+else.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from dao.chain import LocalAccount
+from dao.eip712 import keccak
+from dao.governance import Support
+from dao.tariffs import Tariffs
+from forecasting.home_agent import Limits
+
+# Of a hundred members who are asked, so many send a ballot, and so many of those go with the mood.
+TURNOUT_PERCENT = 65
+MOOD_PERCENT = 85
+
+_FOR = (
+    "A few hours of charging cost little and spare us the voltage alarms.",
+    "The last forecasts were right, I trust this one.",
+    "My inverter switched off twice last summer. Please do.",
+    "",
+)
+_AGAINST = (
+    "I would rather see the cable replaced.",
+    "The battery should not wear out for one sunny hour.",
+    "Show me first that the last one helped.",
+    "",
+)
+
+
+@dataclass(frozen=True)
+class Resident:
+    """An owner of one metering point."""
+
+    meter: int
+    account: LocalAccount = field(repr=False)
+    limits: Limits
+
+
+def residents(seed: int, meters: list[int], tariffs: Tariffs) -> list[Resident]:
+    """One resident per metering point, each with limits of their own.
+
+    Sellers want something over the feed-in tariff, buyers something under retail; how much differs
+    from home to home, uniformly over a third and a half of the gap between the two.
+    """
+    rng = np.random.default_rng([seed, 1])
+    gap = tariffs.retail - tariffs.feed_in - tariffs.grid_fee
+    markup = rng.integers(1, gap // 3 + 2, size=len(meters))
+    discount = rng.integers(0, gap // 2 + 1, size=len(meters))
+    return [
+        Resident(
+            meter=meter,
+            account=owner_account(seed, meter),
+            limits=Limits(
+                floor=tariffs.feed_in + int(markup[i]), ceiling=tariffs.retail - int(discount[i])
+            ),
+        )
+        for i, meter in enumerate(meters)
+    ]
+
+
+def owner_account(seed: int, meter: int) -> LocalAccount:
+    """The key pair of a metering point's owner."""
+    return LocalAccount.from_key(keccak(f"gridcommons demo resident {seed} {meter}".encode()))
+
+
+def ballots_of(
+    seed: int, day: int, members: list[Resident], mood: str
+) -> list[tuple[Resident, Support, str]]:
+    """Who votes how on a day's proposal, and why; `mood` is accept or reject."""
+    rng = np.random.default_rng([seed, 2, day])
+    cast = []
+    for member in members:
+        turns_out = rng.integers(100) < TURNOUT_PERCENT
+        with_mood = rng.integers(100) < MOOD_PERCENT
+        words = int(rng.integers(4))
+        if not turns_out:
+            continue
+        favours = with_mood == (mood == "accept")
+        support = Support.FOR if favours else Support.AGAINST
+        cast.append((member, support, (_FOR if favours else _AGAINST)[words]))
+    return cast

@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a run amounts to: one flat object of figures, and the checks behind `conservation_ok`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dao.governance import State
+from dao.market.orders import ASK
+from dao.market.session import unpack_entry
+from dao.market.solver import NULL_PRICE
+from scripts._simulation.loop import Loop
+from scripts._simulation.settings import ZONE
+from scripts._simulation.world import BOND, DEPOSIT
+
+
+def conservation_faults(loop: Loop) -> list[str]:
+    """Every broken law of conservation in words; empty where all hold.
+
+    Money: the market holds what its accounts, its escrow and the fees due add up to, and no token
+    came from or went anywhere else. Energy: in every settlement as much was bought as sold.
+    Settlement: each order got what the rules, computed again off chain, give it.
+    """
+    world = loop.world
+    market, token = world.deployment["EnergyMarket"], world.deployment["TestEuro"]
+    faults = list(loop.faults)
+    accounts = sum(
+        int(market.call("account", number)[1]) for number in range(1, world.battery_meter + 1)
+    )
+    escrow, fees = int(market.call("escrow")), int(market.call("fees_due"))
+    held = int(token.call("balanceOf", market.address))
+    if accounts != int(market.call("balances")):
+        faults.append(f"accounts add up to {accounts}, the market says {market.call('balances')}")
+    if held != accounts + escrow + fees:
+        faults.append(f"the market holds {held}, owes {accounts + escrow + fees}")
+    if held != DEPOSIT * len(world.residents):
+        faults.append(f"the market holds {held}, {DEPOSIT * len(world.residents)} were paid in")
+    minted = DEPOSIT * len(world.residents) + BOND
+    if int(token.call("totalSupply")) != minted:
+        faults.append(f"{token.call('totalSupply')} tokens exist, {minted} were minted")
+    for event in market.events("OrdersSettled"):
+        entries = [unpack_entry(entry) for entry in event.args["entries"]]
+        sold = sum(e.delivered_wh for e in entries if e.side == ASK)
+        bought = sum(e.delivered_wh for e in entries if e.side != ASK)
+        if sold != bought:
+            faults.append(f"session {event.args['first_slot']}: {sold} Wh sold, {bought} bought")
+    return faults
+
+
+def summarise(loop: Loop, wall_s: float, timings: dict[str, Any]) -> dict[str, Any]:
+    """The run's figures; README documents every key."""
+    world, settings, money = loop.world, loop.settings, loop.money
+    market = world.deployment["EnergyMarket"]
+    sessions = [s for s in loop.sessions.values() if s.posted]
+    cleared = sum(1 for e in market.events("SlotCleared") if int(e.args["price"]) != NULL_PRICE)
+    settled = sum(1 for e in market.events("SlotSettled") if int(e.args["price"]) != NULL_PRICE)
+    permille, scored_days = world.deployment["ForecastRegistry"].call(
+        "skill", world.offices.forecaster.address, ZONE
+    )
+    decisions = loop.decisions.values()
+    faults = conservation_faults(loop)
+    return {
+        "zone": settings.zone_code,
+        "seed": settings.seed,
+        "start": settings.start.isoformat(),
+        "days": settings.days,
+        "history_days": settings.history_days,
+        "homes": len(world.profiles.homes),
+        "prosumers": sum(h.has_solar or h.has_battery for h in world.profiles.homes),
+        "readings": world.readings,
+        "batches": world.batches,
+        "orders": sum(len(s.posted) for s in sessions),
+        "orders_rejected": sum(s.rejected for s in sessions),
+        "auctions": sum(s.crossing for s in sessions),
+        "auctions_cleared": cleared,
+        "auctions_settled": settled,
+        "auctions_open": loop.unsettled,
+        "traded_wh": money.traded_wh,
+        "taken_wh": money.taken_wh,
+        "seller_gain_micro_eur": money.seller_gain,
+        "buyer_saving_micro_eur": money.buyer_saving,
+        "grid_fees_micro_eur": money.grid_fees,
+        "penalties_micro_eur": money.penalties,
+        "proposals": sum(d.proposal is not None for d in decisions),
+        "executed": sum(d.state == State.EXECUTED for d in decisions),
+        "ballots": loop.ballots,
+        "forecasts_scored": sum(d.loss is not None for d in decisions),
+        "skill": int(permille) / 1000 if scored_days else None,
+        "slots_over_limit": sum(d.measured.slots_over_limit for d in loop.days),
+        "slots_over_limit_without_battery": sum(d.resting.slots_over_limit for d in loop.days),
+        "voltage_max_pu": round(max(float(d.measured.voltage_max.max()) for d in loop.days), 5),
+        "conservation_ok": not faults,
+        "conservation_faults": faults,
+        "gas_used": world.chain.gas_used,
+        "wall_s": round(wall_s, 1),
+        "timings": timings,
+    }
+
+
+def in_words(summary: dict[str, Any]) -> str:
+    """The summary for people."""
+
+    def euro(key: str) -> str:
+        return f"{summary[key] / 1e6:,.2f} €"
+
+    skill = summary["skill"]
+    rows = [
+        ("Zone", f"{summary['zone']}, {summary['homes']} homes, {summary['prosumers']} with solar"),
+        ("Days", f"{summary['days']} from {summary['start']}, seed {summary['seed']}"),
+        ("Readings", f"{summary['readings']:,} signed, in {summary['batches']} batches on chain"),
+        ("Orders", f"{summary['orders']:,} posted, {summary['orders_rejected']} turned away"),
+        (
+            "Auctions",
+            "{auctions}, {auctions_cleared} cleared, {auctions_settled} settled".format(**summary),
+        ),
+        ("Traded", f"{summary['traded_wh'] / 1000:,.1f} kWh"),
+        ("Sellers gained", f"{euro('seller_gain_micro_eur')} over the feed-in tariff"),
+        ("Buyers saved", f"{euro('buyer_saving_micro_eur')} against the retail tariff"),
+        ("Grid fees", f"{euro('grid_fees_micro_eur')}"),
+        ("Penalties", f"{euro('penalties_micro_eur')} from sellers who fell short to their buyers"),
+        ("Proposals", f"{summary['proposals']}, {summary['executed']} executed"),
+        (
+            "Forecasts",
+            f"{summary['forecasts_scored']} scored"
+            + (f", skill {skill:+.3f} against the naive" if skill is not None else ""),
+        ),
+        (
+            "Over the limit",
+            "{slots_over_limit} quarter-hours ({slots_over_limit_without_battery} had the battery "
+            "rested)".format(**summary),
+        ),
+        ("Conservation", "holds" if summary["conservation_ok"] else "BROKEN"),
+        ("Chain", f"{summary['gas_used']:,} gas"),
+        ("Time", f"{summary['wall_s']} s"),
+    ]
+    text = "\n".join(f"{name:<15} {value}" for name, value in rows)
+    return text + "".join(f"\n  {fault}" for fault in summary["conservation_faults"])

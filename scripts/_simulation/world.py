@@ -1,0 +1,264 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Setting the stage: homes and devices, contracts and offices, deposits, and weeks of history.
+
+When `build` returns, the chain stands at the evening before the first traded day, the lake holds
+the history, and the timelock owns every contract.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+
+from dao import deployment as deploying
+from dao import ledger
+from dao.chain import Chain, LocalAccount
+from dao.deployment import Deployment, Roles
+from dao.eip712 import checksum_address, keccak
+from dao.errors import CheckFailed
+from dao.market.orders import market_separator
+from dao.paths import cache_dir, inbox_path, lake_dir
+from dao.slots import SLOT_SECONDS, SLOTS_PER_DAY, day_of
+from forecasting.balancing import DEMO_BATTERY, Shares, standard_shares
+from forecasting.grid import BatterySpec, ZoneGrid, load_grid
+from meters.collector import Collector
+from meters.devices import CommunityBattery, Fleet, Gateway
+from meters.lake import Batch
+from meters.leaves import DerivedSecrets
+from meters.profiles import ZoneProfiles, zone_profiles
+from meters.readings import Readings
+from meters.signing import reading_separator
+from scripts._simulation.people import Resident, owner_account, residents
+from scripts._simulation.settings import ZONE, Settings
+
+# Covers a business's escrow for the four sessions that can be open at once, several times over.
+DEPOSIT = 1_000_000_000
+BOND = 200_000_000
+DEPOSIT_BATCH = 100
+# Collectors commit half an hour after the last slot: stragglers have arrived by then.
+COMMIT_DELAY = 1_800
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is being done, how much of it is done, and how much there is."""
+
+
+@dataclass(frozen=True)
+class Offices:
+    """Who acts for whom. The deployer's account ends without any privilege."""
+
+    registrar: LocalAccount
+    collector: LocalAccount
+    forecaster: LocalAccount
+    guardian: LocalAccount
+    relay: LocalAccount
+    keeper: LocalAccount
+
+
+@dataclass
+class World:
+    """Everything a run has in hand. The battery's state is the only thing in it that moves."""
+
+    settings: Settings
+    chain: Chain
+    deployment: Deployment
+    offices: Offices
+    profiles: ZoneProfiles
+    residents: list[Resident]
+    fleet: Fleet
+    battery_gateway: Gateway
+    battery_spec: BatterySpec
+    battery: CommunityBattery
+    grid: ZoneGrid
+    shares: Shares
+    collector: Collector
+    history_began: float = 0.0
+    readings: int = 0
+    batches: int = 0
+    nonces: dict[int, int] = field(default_factory=dict)
+
+    @property
+    def battery_meter(self) -> int:
+        return self.battery_gateway.meter
+
+    @cached_property
+    def reading_separator(self) -> bytes:
+        """EIP-712 domain of readings."""
+        return reading_separator(self.chain.chain_id, self.deployment["MeterRegistry"].address)
+
+    @cached_property
+    def market_separator(self) -> bytes:
+        """EIP-712 domain of orders and receipts."""
+        return market_separator(self.chain.chain_id, self.deployment["EnergyMarket"].address)
+
+    def commit(self, batch: Batch) -> None:
+        """Put a closed batch's root and totals on chain and purge it from the inbox."""
+        ledger.commit(
+            self.deployment["ReadingLedger"],
+            self.offices.collector,
+            zone=ZONE,
+            first_slot=batch.first_slot,
+            root=batch.root,
+            homes=batch.homes,
+            leaves=batch.leaves,
+            net_wh=batch.net_wh,
+            export_wh=batch.export_wh,
+        )
+        self.collector.mark_committed(batch)
+        self.batches += 1
+
+
+@contextmanager
+def build(settings: Settings, chain: Chain, progress: Progress) -> Iterator[World]:
+    """Deploy, register, fund, hand over, and commit the history."""
+    progress("Reading the zone's profiles", 0, 2)
+    days = settings.history_days + settings.days
+    profiles = zone_profiles(
+        settings.zone_code,
+        settings.history_slot,
+        days * SLOTS_PER_DAY,
+        settings.seed,
+        cache_dir(),
+    )
+    progress("Reading the zone's grid", 1, 2)
+    grid = load_grid(settings.zone_code, cache_dir())
+    battery_spec = battery_of(settings.zone_code, grid)
+
+    accounts = chain.accounts
+    offices = Offices(*accounts[1:7])
+    progress("Deploying the contracts", 0, 4)
+    deployment = deploying.deploy(
+        chain,
+        Roles(
+            registrar=offices.registrar.address,
+            collector=offices.collector.address,
+            forecaster=offices.forecaster.address,
+            guardian=offices.guardian.address,
+        ),
+        zone=ZONE,
+    )
+
+    progress("Registering homes and members", 1, 4)
+    homes = len(profiles.homes)
+    expected = list(range(1, homes + 2))
+    people = residents(settings.seed, expected[:homes], settings.tariffs)
+    fleet = Fleet.of(settings.seed, expected[:homes])
+    battery_gateway = Fleet.of(settings.seed, expected[homes:]).gateways[0]
+    owners = [p.account.address for p in people]
+    # The battery's metering point belongs to the community; it has no seat among the members.
+    owners.append(owner_account(settings.seed, battery_gateway.meter).address)
+    devices = [checksum_address(g.address) for g in (*fleet.gateways, battery_gateway)]
+    numbers = deploying.register_homes(
+        deployment, offices.registrar, zone=ZONE, owners=owners, devices=devices, members=homes
+    )
+    if numbers != expected:
+        raise CheckFailed(f"the registry counts from {numbers[0]}, not from 1: not a fresh chain")
+
+    progress("Paying in the deposits", 2, 4)
+    _fund(deployment, offices, [p.meter for p in people], settings.tariffs.grid_fee)
+    progress("Handing everything over to the timelock", 3, 4)
+    deploying.hand_over(deployment)
+
+    registry_devices = {**fleet.devices, battery_gateway.meter: battery_gateway.address}
+    with Collector(
+        ZONE,
+        registry_devices,
+        DerivedSecrets(keccak(f"gridcommons demo salts {settings.seed}".encode())),
+        reading_separator(chain.chain_id, deployment["MeterRegistry"].address),
+        lake_dir(),
+        inbox_path(),
+        clock=chain.now,
+    ) as collector:
+        world = World(
+            settings=settings,
+            chain=chain,
+            deployment=deployment,
+            offices=offices,
+            profiles=profiles,
+            residents=people,
+            fleet=fleet,
+            battery_gateway=battery_gateway,
+            battery_spec=battery_spec,
+            battery=CommunityBattery(
+                capacity_wh=battery_spec.capacity_wh,
+                max_power_w=battery_spec.max_power_w,
+                charge_permille=battery_spec.efficiency_permille,
+                discharge_permille=1_000,
+            ),
+            grid=grid,
+            shares=standard_shares(profiles.homes),
+            collector=collector,
+        )
+        world.history_began = time.perf_counter()
+        _history(world, progress)
+        yield world
+
+
+def battery_of(code: str, grid: ZoneGrid) -> BatterySpec:
+    """The community battery that the zone is given; the demo zone's is sized in `balancing`.
+
+    SimBench has none. Elsewhere the same battery stands at the busbar of the transformer and the
+    bus farthest along the list, which is an assumption and no advice.
+    """
+    known = {int(bus) for bus in grid.buses}
+    if code == Settings.zone_code and known.issuperset(DEMO_BATTERY.buses):
+        return DEMO_BATTERY
+    buses = sorted(known)
+    return BatterySpec(
+        buses=(buses[len(buses) // 2], buses[-1]),
+        capacity_wh=DEMO_BATTERY.capacity_wh,
+        max_power_w=DEMO_BATTERY.max_power_w,
+    )
+
+
+def sign(
+    world: World, first_slot: int, slots: int, battery_wh: tuple[np.ndarray, np.ndarray]
+) -> Readings:
+    """What all devices of the zone sign for these slots; the battery's import and export in Wh."""
+    homes = world.fleet.readings(world.reading_separator, world.profiles.window(first_slot, slots))
+    battery = world.battery_gateway.readings(world.reading_separator, first_slot, *battery_wh)
+    return Readings.concat([homes, battery])
+
+
+def _fund(deployment: Deployment, offices: Offices, meters: list[int], grid_fee: int) -> None:
+    """Mint play money, pay every account's deposit, and put up the forecaster's bond."""
+    chain = deployment.chain
+    token, market = deployment["TestEuro"], deployment["EnergyMarket"]
+    relay = offices.relay
+    token.transact("mint", relay.address, DEPOSIT * len(meters), sender=chain.deployer)
+    token.transact("mint", offices.forecaster.address, BOND, sender=chain.deployer)
+    token.transact("approve", market.address, DEPOSIT * len(meters), sender=relay)
+    for start in range(0, len(meters), DEPOSIT_BATCH):
+        part = meters[start : start + DEPOSIT_BATCH]
+        market.transact("deposit", part, [DEPOSIT] * len(part), sender=relay)
+    forecasts = deployment["ForecastRegistry"]
+    token.transact("approve", forecasts.address, BOND, sender=offices.forecaster)
+    forecasts.transact("deposit_bond", BOND, sender=offices.forecaster)
+
+
+def _history(world: World, progress: Progress) -> None:
+    """Sign, validate and commit the weeks before the first day, a day a batch.
+
+    The last day of them is left to the loop, which commits it session by session as it happens.
+    """
+    settings = world.settings
+    days = settings.history_days - 1
+    zeros = np.zeros(SLOTS_PER_DAY, dtype=np.int64)
+    for day in range(days):
+        first_slot = settings.history_slot + day * SLOTS_PER_DAY
+        progress(f"History: {day_of(first_slot)} signed, checked, committed", day, days)
+        readings = sign(world, first_slot, SLOTS_PER_DAY, (zeros, zeros))
+        world.chain.set_time((first_slot + SLOTS_PER_DAY) * SLOT_SECONDS + COMMIT_DELAY)
+        batch, report = world.collector.close_history(readings, first_slot, SLOTS_PER_DAY)
+        if report.rejected:
+            raise CheckFailed(
+                f"{len(report.rejected)} readings of {day_of(first_slot)} were rejected, the "
+                f"first for {report.rejected[0][0]}"
+            )
+        world.commit(batch)
+        world.readings += len(readings)
+    progress("History is in place", days, days)

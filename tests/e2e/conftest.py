@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs of the real command, each in a state folder of its own, kept for the whole test session."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+# Two weeks of history keep the runs short; the forecast is Prophet's from then on.
+HISTORY = ("--history-days", "21")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished command: exit code, the JSON it printed, and its state folder."""
+
+    code: int
+    out: str
+    err: str
+    home: Path
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        assert self.code == 0, self.err
+        parsed: dict[str, Any] = json.loads(self.out)
+        return parsed
+
+
+def gridcommons(*arguments: str, home: Path, timeout: float = 600) -> Run:
+    """Run the command as a user would, its state in `home`."""
+    done = subprocess.run(
+        [sys.executable, "-m", "scripts", *arguments],
+        cwd=ROOT,
+        env=environment(home),
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+    )
+    return Run(done.returncode, done.stdout, done.stderr, home)
+
+
+def environment(home: Path) -> dict[str, str]:
+    """The environment of a command whose state lies in `home`."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    return {**os.environ, "GRIDCOMMONS_HOME": str(home), "PATH": path}
+
+
+@pytest.fixture(scope="session")
+def demo_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Two days in a week with broken limits; the members accept."""
+    home = tmp_path_factory.mktemp("demo")
+    return gridcommons("demo", "--days", "2", "--headless", "--json", *HISTORY, home=home)
