@@ -21,6 +21,12 @@ LOCKS := requirements-setup.lock requirements.lock
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
+# uv, npm and Ape keep caches at home: without one that can be written to, here.
+ifneq ($(shell [ -n "$$HOME" ] && [ -w "$$HOME" ] && echo yes),yes)
+export HOME := $(CURDIR)/.gridcommons/home
+$(shell mkdir -p "$(HOME)")
+endif
+
 # A moved checkout or a removed Python leaves an environment that cannot start: build it anew.
 ifneq ($(wildcard $(RUNTIME)),)
 ifneq ($(shell $(BIN)/python -c 'import sys; print(sys.prefix)' 2>/dev/null),$(CURDIR)/$(VENV))
@@ -45,7 +51,7 @@ help: ## List the targets
 
 .PHONY: demo
 demo: setup ## Run the whole loop on a local chain and open the dashboard
-	@$(BIN)/gridcommons demo --open
+	@$(BIN)/gridcommons demo
 
 .PHONY: test
 test: setup-test ## Pass the tests

@@ -221,6 +221,8 @@ event SessionVoided:
 event ReceiptLodged:
     meter: indexed(uint256)
     first_slot: indexed(uint256)
+    exports: DynArray[uint256, 6]
+    signature: bytes32[2]
 
 
 event TreasuryChanged:
@@ -522,7 +524,7 @@ def post(
         orders += 1
         book_rows += 1 + words
         for j: uint256 in range(1 + words, bound=7):
-            running = keccak256(concat(running, convert(rows[first + j], bytes32)))
+            running = keccak256(abi_encode(running, rows[first + j]))
 
     assert i == len(rows), "market: too many orders"
     assert len(signatures) == 2 * posted, "market: one signature per order"
@@ -746,7 +748,8 @@ def lodge_receipt(
         receipt.append(word)
     self._check_receipts(first_slot, slots, receipt, [signature[0], signature[1]])
     self.lodged[meter][first_slot] = True
-    log ReceiptLodged(meter=meter, first_slot=first_slot)
+    # With all that settling needs: whoever settles must be able to find it.
+    log ReceiptLodged(meter=meter, first_slot=first_slot, exports=exports, signature=signature)
 
 
 @external
@@ -849,6 +852,7 @@ def settle(
             filled: uint256 = 0
             got: uint256 = 0
             money: uint256 = 0
+            short: uint256 = 0
             compensation: uint256 = 0
             lanes: uint256 = 0
             if is_ask:
@@ -907,10 +911,16 @@ def settle(
                             position: uint256 = (slot & 15) << 4
                             share = min(fill, (left[lane] >> position) & 65_535)
                             left[lane] = unsafe_sub(left[lane], share << position)
+                        short = unsafe_add(short, unsafe_sub(fill, share))
+                        missing[k] = unsafe_add(missing[k], unsafe_sub(fill, share))
+                        # No more is sold than the zone exported, whatever the devices claim.
+                        # First come, first served, and what is cut is not paid but not
+                        # penalised either: one false receipt can neither stop the others'
+                        # settlement nor cost them more than the energy it claims.
+                        share = min(share, unsafe_sub(exports[k] >> 32, delivered[k]))
                         got = unsafe_add(got, share)
                         money = unsafe_add(money, unsafe_mul(share, price))
                         delivered[k] = unsafe_add(delivered[k], share)
-                        missing[k] = unsafe_add(missing[k], unsafe_sub(fill, share))
                     else:
                         before: uint256 = filled_before[k]
                         after: uint256 = unsafe_add(before, fill)
@@ -940,7 +950,7 @@ def settle(
                     assert not receipts_due, "market: a receipt is outstanding"
                     assert not self.lodged[account][first_slot], "market: receipt was lodged"
                 # The collateral less the penalty on what was filled but not delivered.
-                credit = held + money - (filled - got) * penalty
+                credit = held + money - short * penalty
             else:
                 # An order pays at most its limit, so this cannot fall below zero.
                 credit = held - money + compensation
@@ -959,7 +969,6 @@ def settle(
         price: uint256 = clearing & 65_535
         slot_fees: uint256 = 0
         if price != NO_PRICE:
-            assert delivered[k] <= exports[k] >> 32, "market: more than was exported"
             slot_fees = delivered[k] * ((clearing >> 16) & 65_535)
             fees += slot_fees
         log SlotSettled(
@@ -1062,9 +1071,8 @@ def _open_session(zone: uint256, first_slot: uint256) -> uint256:
     announced: uint256 = day - DAY_SECONDS
     # Not in that very second: a rule may still change in it.
     assert block.timestamp > announced, "market: too early to post"
+    # The number of sessions divides 24: the parameters take no other.
     slots: uint256 = 96 // staticcall PARAMETERS.value_at(SESSIONS_PER_DAY, announced)
-    # The sessions of a day must cover it in whole hours, which is how readings are committed.
-    assert slots % 4 == 0 and 96 % slots == 0, "market: day does not divide"
     assert first_slot % slots == 0, "market: no session starts here"
     gate: uint256 = first_slot * SLOT_SECONDS - staticcall PARAMETERS.value_at(GATE_LEAD, announced)
     penalty: uint256 = staticcall PARAMETERS.value_at(PENALTY, announced)
@@ -1091,7 +1099,7 @@ def _check_rows(key: uint256, rows: DynArray[uint256, MAX_ROWS]):
     """
     running: bytes32 = empty(bytes32)
     for row: uint256 in rows:
-        running = keccak256(concat(running, convert(row, bytes32)))
+        running = keccak256(abi_encode(running, row))
     assert running == self.running_hashes[key], "market: not the session's orders"
 
 

@@ -229,6 +229,7 @@ def set_value(key: uint256, new_value: uint256):
     count: uint256 = (head >> 104) & COUNT_MASK
     bounds: uint256 = self._bounds[key]
     self._check_value(current, new_value, bounds)
+    self._check_sessions(key, new_value)
     if count != 0:
         assert block.timestamp >= since + (bounds >> 192), "parameters: cooling down"
     # Within one second the last change wins; only what stood before it is history.
@@ -254,41 +255,23 @@ def open_window(
            now; for the battery W, positive charges, at most BATTERY_MAX_W either way.
     """
     ownable._check_owner()
-    assert zone != 0 and zone <= MAX_ZONE, "parameters: zone out of range"
-    start: uint256 = first_slot % SLOTS_PER_DAY
-    assert slots != 0 and slots <= SLOTS_PER_DAY - start, "parameters: window leaves its day"
-    # Also bounds the slot, and with it the day, far below 2**64.
-    assert first_slot <= TIME_MASK // SLOT_SECONDS, "parameters: slot out of range"
-    assert first_slot * SLOT_SECONDS > block.timestamp, "parameters: window has begun"
-    if key == COMMUNITY_BATTERY:
-        limit: int256 = convert(self._head(BATTERY_MAX_W) & VALUE_MASK, int256)
-        assert (
-            window_value >= -limit and window_value <= limit
-        ), "parameters: battery power out of range"
-    else:
-        assert key >= FIRST_WINDOW_KEY and key <= LAST_WINDOW_KEY, "parameters: key takes no window"
-        assert window_value >= 0, "parameters: value out of bounds"
-        base: uint256 = self._head(key) & VALUE_MASK
-        self._check_value(base, convert(window_value, uint256), self._bounds[key])
+    self._open_window(zone, key, first_slot, slots, window_value)
 
-    day: uint256 = first_slot // SLOTS_PER_DAY
-    id: uint256 = self._window_id(zone, key, day)
-    covered: uint256 = self._covered[id]
-    count: uint256 = covered >> 96
-    mask: uint256 = ((1 << slots) - 1) << start
-    assert covered & mask == 0, "parameters: window overlaps another"
-    assert count < MAX_WINDOWS, "parameters: too many windows"
-    # Shifted up, the value keeps its two's complement in the upper half; both bounds fit it.
-    self._windows[id][count] = (
-        (convert(convert(window_value, bytes32), uint256) << 128)
-        | (block.timestamp << 16)
-        | (slots << 8)
-        | start
-    )
-    self._covered[id] = ((count + 1) << 96) | (covered & DAY_MASK) | mask
-    exempt_id: uint256 = self._window_id(zone, 0, day)
-    self._exempt[exempt_id] |= mask
-    log WindowOpened(zone=zone, key=key, first_slot=first_slot, slots=slots, value=window_value)
+
+@external
+def open_windows(zone: uint256, key: uint256, windows: DynArray[uint256, MAX_WINDOWS]):
+    """
+    @notice Opens several windows of one key, all of them or none: a battery's schedule of a day
+            fits one call of a proposal. Owner only.
+    @param zone The zone.
+    @param key As for `open_window`.
+    @param windows One word each: value @128 in two's complement | slots @64 | first slot @0.
+    """
+    ownable._check_owner()
+    for word: uint256 in windows:
+        self._open_window(
+            zone, key, word & VALUE_MASK, (word >> 64) & VALUE_MASK, self._signed_value(word)
+        )
 
 
 # ---------------------------------------------------------------------------- #
@@ -451,6 +434,7 @@ def _define(rule: Rule):
         assert rule.maximum <= 10_000, "parameters: maximum out of range"
     assert rule.minimum <= rule.initial, "parameters: value out of bounds"
     assert rule.initial <= rule.maximum, "parameters: value out of bounds"
+    self._check_sessions(rule.key, rule.initial)
     assert rule.max_step <= VALUE_MASK, "parameters: step out of range"
     assert rule.cooldown <= TIME_MASK, "parameters: cooldown out of range"
     self.name_of[rule.key] = rule.name
@@ -469,6 +453,47 @@ def _define(rule: Rule):
     )
 
 
+@internal
+def _open_window(
+    zone: uint256, key: uint256, first_slot: uint256, slots: uint256, window_value: int256
+):
+    assert zone != 0 and zone <= MAX_ZONE, "parameters: zone out of range"
+    start: uint256 = first_slot % SLOTS_PER_DAY
+    assert slots != 0 and slots <= SLOTS_PER_DAY - start, "parameters: window leaves its day"
+    # Also bounds the slot, and with it the day, far below 2**64.
+    assert first_slot <= TIME_MASK // SLOT_SECONDS, "parameters: slot out of range"
+    assert first_slot * SLOT_SECONDS > block.timestamp, "parameters: window has begun"
+    if key == COMMUNITY_BATTERY:
+        limit: int256 = convert(self._head(BATTERY_MAX_W) & VALUE_MASK, int256)
+        assert (
+            window_value >= -limit and window_value <= limit
+        ), "parameters: battery power out of range"
+    else:
+        assert key >= FIRST_WINDOW_KEY and key <= LAST_WINDOW_KEY, "parameters: key takes no window"
+        assert window_value >= 0, "parameters: value out of bounds"
+        base: uint256 = self._head(key) & VALUE_MASK
+        self._check_value(base, convert(window_value, uint256), self._bounds[key])
+
+    day: uint256 = first_slot // SLOTS_PER_DAY
+    id: uint256 = self._window_id(zone, key, day)
+    covered: uint256 = self._covered[id]
+    count: uint256 = covered >> 96
+    mask: uint256 = ((1 << slots) - 1) << start
+    assert covered & mask == 0, "parameters: window overlaps another"
+    assert count < MAX_WINDOWS, "parameters: too many windows"
+    # Shifted up, the value keeps its two's complement in the upper half; both bounds fit it.
+    self._windows[id][count] = (
+        (convert(convert(window_value, bytes32), uint256) << 128)
+        | (block.timestamp << 16)
+        | (slots << 8)
+        | start
+    )
+    self._covered[id] = ((count + 1) << 96) | (covered & DAY_MASK) | mask
+    exempt_id: uint256 = self._window_id(zone, 0, day)
+    self._exempt[exempt_id] |= mask
+    log WindowOpened(zone=zone, key=key, first_slot=first_slot, slots=slots, value=window_value)
+
+
 @view
 @internal
 def _head(key: uint256) -> uint256:
@@ -484,6 +509,17 @@ def _check_value(current: uint256, proposed: uint256, bounds: uint256):
     assert proposed <= (bounds >> 64) & VALUE_MASK, "parameters: value out of bounds"
     step: uint256 = max(current, proposed) - min(current, proposed)
     assert step <= (bounds >> 128) & VALUE_MASK, "parameters: step too large"
+
+
+@pure
+@internal
+def _check_sessions(key: uint256, sessions: uint256):
+    """
+    @dev Sessions cover a day in whole hours. Any other number would open no session at all,
+         and only a vote could end that.
+    """
+    if key == SESSIONS_PER_DAY:
+        assert sessions != 0 and 24 % sessions == 0, "parameters: sessions split hours"
 
 
 @view

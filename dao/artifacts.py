@@ -56,6 +56,10 @@ def prepare_ape(data_folder: Path | None = None) -> None:
     if data_folder is not None:
         data_folder.mkdir(parents=True, exist_ok=True)
         os.environ.setdefault("APE_DATA_FOLDER", str(data_folder))
+        # vvm, which ape-vyper asks for the compiler, wants a folder even when it fetches nothing.
+        compilers = data_folder / "vvm"
+        compilers.mkdir(exist_ok=True)
+        os.environ.setdefault("VVM_BINARY_PATH", str(compilers))
     warnings.filterwarnings("ignore", message="Field 'import_remapping'")
     from ape.logging import logger
 

@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from typing import Any
 from dao.chain import Account, Chain, Contract
 from dao.eip712 import keccak
 from dao.errors import BadUse, CheckFailed
-from dao.parameters import HOUR, MARKET_RULES
+from dao.parameters import HOUR, rules_from
 from dao.paths import ensure_parent
 
 NAMES = (
@@ -43,6 +43,7 @@ OWNED = (
 """Contracts with an owner; the timelock is the one that is nobody's."""
 
 _ADMIN_ROLE = bytes(32)
+_OPEN_WINDOWS = keccak(b"open_windows(uint256,uint256,uint256[])")[:4]
 _GOVERNOR_ROLES = ("PROPOSER_ROLE", "CANCELLER_ROLE", "EXECUTOR_ROLE")
 
 
@@ -73,6 +74,8 @@ class Deployment:
     chain: Chain
     contracts: dict[str, Contract]
     first_block: int
+    own_token: bool = True
+    """Whether the token was deployed here; a real one belongs to somebody else."""
 
     def __getitem__(self, name: str) -> Contract:
         return self.contracts[name]
@@ -89,6 +92,7 @@ class Deployment:
         return {
             "chain_id": self.chain.chain_id,
             "first_block": self.first_block,
+            "own_token": self.own_token,
             "contracts": {name: c.address for name, c in self.contracts.items()},
         }
 
@@ -101,11 +105,13 @@ def deploy(
     token: str | None = None,
     minimum_bond: int = 100_000_000,
     pace: Pace | None = None,
+    initial: Mapping[str, int] | None = None,
 ) -> Deployment:
     """Deploy every contract and fill the offices. The deployer still owns all of it.
 
     token: address of the settlement token (6 decimals); None deploys TestEuro, which only a local
-    chain accepts. minimum_bond: token units a forecaster must put up.
+    chain accepts. minimum_bond: token units a forecaster must put up. initial: first values of
+    rules by name, where they are not the usual ones; BadUse outside a rule's bounds.
     """
     pace = pace or Pace()
     owner = chain.deployer
@@ -118,7 +124,8 @@ def deploy(
 
     token_contract = put("TestEuro") if token is None else chain.at("TestEuro", token)
     parameters = put("GridParameters")
-    parameters.transact("define_batch", [r.as_tuple() for r in MARKET_RULES], sender=owner)
+    rules = [rule.as_tuple() for rule in rules_from(initial or {})]
+    parameters.transact("define_batch", rules, sender=owner)
     registry = put("MeterRegistry", roles.registrar)
     ledger = put("ReadingLedger")
     ledger.transact("set_collector", zone, roles.collector, sender=owner)
@@ -143,6 +150,8 @@ def deploy(
         pace.grace_period,
     )
     governor.transact("setForecaster", roles.forecaster, True, sender=owner)
+    # A forecaster may propose windows one by one (the governor's own default) or as a schedule.
+    governor.transact("setForecasterCall", parameters.address, _OPEN_WINDOWS, True, sender=owner)
     governor.transact("setGuardian", roles.guardian, sender=owner)
     forecasts = put(
         "ForecastRegistry",
@@ -156,7 +165,9 @@ def deploy(
         timelock.transact("grantRole", keccak(role.encode()), governor.address, sender=owner)
     if token is not None:
         contracts["TestEuro"] = token_contract
-    return Deployment(chain=chain, contracts=contracts, first_block=first_block)
+    return Deployment(
+        chain=chain, contracts=contracts, first_block=first_block, own_token=token is None
+    )
 
 
 def hand_over(deployment: Deployment) -> None:
@@ -166,7 +177,7 @@ def hand_over(deployment: Deployment) -> None:
     """
     owner = deployment.chain.deployer
     timelock = deployment["GridTimelock"]
-    for name in OWNED:
+    for name in _owned(deployment):
         contract = deployment[name]
         if contract.call("owner") == owner.address:
             contract.transact("transfer_ownership", timelock.address, sender=owner)
@@ -176,10 +187,15 @@ def hand_over(deployment: Deployment) -> None:
             raise CheckFailed(f"the deployer still holds {name}")
 
 
+def _owned(deployment: Deployment) -> list[str]:
+    """The deployment's contracts that have an owner."""
+    return [name for name in OWNED if name != "TestEuro" or deployment.own_token]
+
+
 def privileges(deployment: Deployment, account: str) -> dict[str, bool]:
     """Which privileged positions an account holds, by the name of contract and office."""
     held: dict[str, bool] = {}
-    for name in OWNED:
+    for name in _owned(deployment):
         held[f"{name}.owner"] = deployment[name].call("owner") == account
     timelock = deployment["GridTimelock"]
     held["GridTimelock.admin"] = bool(timelock.call("hasRole", _ADMIN_ROLE, account))
@@ -210,7 +226,12 @@ def read(chain: Chain, path: Path) -> Deployment:
     if chain_id != chain.chain_id:
         raise CheckFailed(f"{path} is of chain {chain_id}, this node is of {chain.chain_id}")
     contracts = {name: chain.at(name, address) for name, address in addresses.items()}
-    return Deployment(chain=chain, contracts=contracts, first_block=first_block)
+    return Deployment(
+        chain=chain,
+        contracts=contracts,
+        first_block=first_block,
+        own_token=bool(document.get("own_token", True)),
+    )
 
 
 def register_homes(

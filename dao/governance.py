@@ -97,20 +97,18 @@ def _columns(calls: Sequence[Call]) -> tuple[list[str], list[int], list[bytes]]:
     return [c.target for c in calls], [c.value for c in calls], [c.calldata for c in calls]
 
 
-def battery_calls(
-    parameters: Contract, zone: int, windows: Iterable[tuple[int, int, int]]
-) -> list[Call]:
-    """Calls that put the community battery on a schedule.
+def battery_call(parameters: Contract, zone: int, windows: Iterable[tuple[int, int, int]]) -> Call:
+    """The call that puts the community battery on a schedule: all of it, or nothing.
 
-    windows: (first slot, slots, power in W; positive charges), each inside one UTC day.
+    windows: at most 16 of (first slot, slots, power in W; positive charges), inside one UTC day.
     """
-    return [
-        Call(
-            parameters.address,
-            parameters.encode("open_window", zone, COMMUNITY_BATTERY, first, slots, power),
-        )
+    words = [
+        first | (slots << 64) | ((power & ((1 << 128) - 1)) << 128)
         for first, slots, power in windows
     ]
+    return Call(
+        parameters.address, parameters.encode("open_windows", zone, COMMUNITY_BATTERY, words)
+    )
 
 
 def propose(

@@ -7,7 +7,10 @@ moves a value, within minimum, maximum, largest step and cooldown.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from dao.errors import BadUse
 
 HOUR = 3_600
 DAY = 24 * HOUR
@@ -63,6 +66,21 @@ MARKET_RULES: tuple[Rule, ...] = (
     Rule(18, "max_exempt_slots", 48, 0, 96, 24, DAY, "half a day escapes the score at most"),
     Rule(19, "min_homes", 15, 15, 100, 10, DAY, "a sum over fewer homes tells on them"),
 )
+
+
+def rules_from(initial: Mapping[str, int]) -> tuple[Rule, ...]:
+    """The rules with other first values by name; BadUse for an unknown name or a value too far."""
+    unknown = sorted(set(initial) - {rule.name for rule in MARKET_RULES})
+    if unknown:
+        raise BadUse(f"there is no rule {unknown[0]!r}")
+    found = []
+    for rule in MARKET_RULES:
+        value = initial.get(rule.name, rule.initial)
+        if not rule.minimum <= value <= rule.maximum:
+            raise BadUse(f"{rule.name} {value}: expected {rule.minimum}..{rule.maximum}")
+        found.append(replace(rule, initial=value))
+    return tuple(found)
+
 
 KEYS: dict[str, int] = {rule.name: rule.key for rule in MARKET_RULES}
 

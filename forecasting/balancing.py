@@ -29,8 +29,8 @@ from forecasting.zone import DayForecast
 IntArray = npt.NDArray[np.int64]
 
 SLOTS_PER_HOUR = 4
-# A proposal holds at most eight calls (GridGovernor), one a window.
-MAX_WINDOWS = 8
+# As many as GridParameters takes for a day.
+MAX_WINDOWS = 16
 # The battery of the demo zone 1-LV-rural3--2-sw. Its over-voltage sits at the ends of two feeders
 # (bus 83 in nearly all broken quarter-hours, bus 121 next), and neither end feels what happens in
 # the other: one unit at bus 83 would need 100 kW where two units of 20 kW do. At 40 kW nearly
@@ -269,7 +269,7 @@ def plan(
     First as few slots over the limit as possible, weighed by the scenarios' likelihood, then as
     little energy as possible. The battery begins with stored_wh and gives everything back the same
     day, in hours in which no scenario is near a limit. No slot that keeps its limits may lose them.
-    At most 8 windows; none where no scenario breaks a limit.
+    At most 16 windows; none where no scenario breaks a limit.
     """
     bound = limits or GridLimits()
     if not scenarios:
@@ -314,8 +314,7 @@ def plan(
     for attempt in range(_ATTEMPTS):
         if most == 0:
             break
-        # Blocks of three hours give eight windows at most.
-        for hours in (1, 2, 3):
+        for hours in (1, 2):
             power, hoped = _solve(
                 courses, battery, bound, attempt * _MARGIN_STEP, hours * SLOTS_PER_HOUR, stored_wh
             )

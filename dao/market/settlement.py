@@ -45,13 +45,16 @@ def settle_session(
     slots: int,
     clearing: SessionClearing,
     exports: Mapping[int, Sequence[int]],
+    zone_export: Sequence[int],
     fee: Sequence[int],
     penalty_rate: int,
 ) -> Settlement:
     """Settle a session of `slots` slots.
 
     orders: in order of arrival; exports: per meter the Wh its receipt proves per slot, a missing
-    meter has delivered nothing; fee: µ€/Wh per slot; penalty_rate: µ€ per Wh not delivered.
+    meter has delivered nothing; zone_export: Wh per slot that the ledger says the zone exported,
+    beyond which nothing is paid or punished; fee: µ€/Wh per slot; penalty_rate: µ€ per Wh not
+    delivered.
     """
     book = session_book(orders, slots)
     filled = np.asarray(clearing.fills, dtype=np.int64)
@@ -65,12 +68,15 @@ def settle_session(
         price = clearing.prices[slot]
         if price is None:
             continue
+        room = zone_export[slot]
         for i in asks:
-            served = min(int(filled[i, slot]), left[orders[i].account][slot])
-            left[orders[i].account][slot] -= served
+            proven = min(int(filled[i, slot]), left[orders[i].account][slot])
+            left[orders[i].account][slot] -= proven
+            served = min(proven, room)
+            room -= served
             delivered[i, slot] = served
             paid[i, slot] = served * price
-            penalty[i, slot] = (int(filled[i, slot]) - served) * penalty_rate
+            penalty[i, slot] = (int(filled[i, slot]) - proven) * penalty_rate
         delivered[bids, slot] = share(filled[bids, slot], int(delivered[asks, slot].sum()))
         paid[bids, slot] = delivered[bids, slot] * (price + fee[slot])
         penalty[bids, slot] = share(filled[bids, slot], int(penalty[asks, slot].sum()))

@@ -307,11 +307,15 @@ class Loop:
         fee = [
             int(self.market.call("clearing", ZONE, first_slot + k)[1]) for k in range(session.slots)
         ]
+        _, zone_export = read_totals(
+            world.deployment["ReadingLedger"], ZONE, first_slot, first_slot + session.slots
+        )
         session.settlement = settle_session(
             session.orders,
             session.slots,
             session.clearing,
             {meter: r.exports for meter, r in receipts.items()},
+            [int(wh) for wh in zone_export],
             fee,
             state.penalty,
         )
@@ -396,18 +400,28 @@ class Loop:
 
     def _run_battery(self, first_slot: int, slots: int) -> tuple[np.ndarray, np.ndarray]:
         """The battery reads its schedule from the chain and obeys within its limits."""
-        windows = self.world.deployment["GridParameters"].call(
-            "windows_of", ZONE, COMMUNITY_BATTERY, first_slot - first_slot % SLOTS_PER_DAY
-        )
-        schedule = {
-            slot: int(window["value"])
-            for window in windows
-            for slot in range(window["first_slot"], window["first_slot"] + window["slots"])
-        }
-        run = self.world.battery.run(schedule, first_slot, slots)
+        run = self.world.battery.run(self._schedule(first_slot), first_slot, slots)
         self.world.battery = run.after
         self._battery_wh[first_slot] = (run.import_wh, run.export_wh)
         return run.import_wh, run.export_wh
+
+    def _stored_at(self, day_slot: int) -> int:
+        """What the battery will hold when the day begins, its schedule until then obeyed, in Wh."""
+        known = self.world.chain.now() // SLOT_SECONDS
+        known -= known % self._session_slots  # up to here its runs are in the books
+        run = self.world.battery.run(self._schedule(known), known, day_slot - known)
+        return run.after.soc_wh
+
+    def _schedule(self, slot: int) -> dict[int, int]:
+        """Slot to power in W, from the windows that are in force for the slot's day."""
+        windows = self.world.deployment["GridParameters"].call(
+            "windows_of", ZONE, COMMUNITY_BATTERY, slot - slot % SLOTS_PER_DAY
+        )
+        return {
+            at: int(window["value"])
+            for window in windows
+            for at in range(window["first_slot"], window["first_slot"] + window["slots"])
+        }
 
     def grid(self, day_slot: int) -> None:
         """Power flow of what the day's meters showed, and of the same with a resting battery."""
@@ -478,11 +492,11 @@ class Loop:
             world.grid,
             world.shares,
             world.battery_spec,
-            stored_wh=world.battery.soc_wh,
+            stored_wh=self._stored_at(day_slot),
         )
         if not self.settings.proposals or not decision.plan.windows:
             return
-        calls = governance.battery_calls(
+        call = governance.battery_call(
             world.deployment["GridParameters"],
             ZONE,
             [(w.first_slot, w.slots, w.power_w) for w in decision.plan.windows],
@@ -496,7 +510,7 @@ class Loop:
             ensure_ascii=False,
         )
         decision.proposal = governance.propose(
-            self.governor, calls, description, world.offices.forecaster
+            self.governor, [call], description, world.offices.forecaster
         )
         # Its snapshot is a second after it, its vote opens then.
         decision.state = State.PENDING
@@ -508,7 +522,7 @@ class Loop:
         world = self.world
         risky = scenarios_of(decision.forecast, world.shares)[0]
         wanted = schedule_of(decision.plan.windows, decision.first_slot, SLOTS_PER_DAY)
-        power, _ = follow(world.battery_spec, wanted, world.battery.soc_wh)
+        power, _ = follow(world.battery_spec, wanted, self._stored_at(decision.first_slot))
         for name, battery_w in (("voltage_before", np.zeros_like(power)), ("voltage_after", power)):
             flow = world.grid.states(
                 risky.net_w, world.shares.buses, battery_w=battery_w, battery=world.battery_spec

@@ -140,6 +140,7 @@ def build(settings: Settings, chain: Chain, progress: Progress) -> Iterator[Worl
             guardian=offices.guardian.address,
         ),
         zone=ZONE,
+        initial={"grid_fee": settings.tariffs.grid_fee},
     )
 
     progress("Registering homes and members", 1, 4)
@@ -159,7 +160,7 @@ def build(settings: Settings, chain: Chain, progress: Progress) -> Iterator[Worl
         raise CheckFailed(f"the registry counts from {numbers[0]}, not from 1: not a fresh chain")
 
     progress("Paying in the deposits", 2, 4)
-    _fund(deployment, offices, [p.meter for p in people], settings.tariffs.grid_fee)
+    _fund(deployment, offices, [p.meter for p in people])
     progress("Handing everything over to the timelock", 3, 4)
     deploying.hand_over(deployment)
 
@@ -224,7 +225,7 @@ def sign(
     return Readings.concat([homes, battery])
 
 
-def _fund(deployment: Deployment, offices: Offices, meters: list[int], grid_fee: int) -> None:
+def _fund(deployment: Deployment, offices: Offices, meters: list[int]) -> None:
     """Mint play money, pay every account's deposit, and put up the forecaster's bond."""
     chain = deployment.chain
     token, market = deployment["TestEuro"], deployment["EnergyMarket"]

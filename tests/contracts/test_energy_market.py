@@ -495,9 +495,30 @@ def test_settlement_waits_for_delivery_and_for_the_ledger(world: World) -> None:
 def test_no_more_is_delivered_than_the_zone_exported(world: World) -> None:
     traded(world)
     delivered(world, zone_export=999)
-    with boa.reverts("market: more than was exported"):
-        world.settle({1: [1_000, 0, 0, 0]})
-    world.settle({1: [999, 0, 0, 0]})
+    entries = world.settle({1: [1_000, 0, 0, 0]})
+    assert [e[2] for e in entries] == [999, 999]
+    # The Wh that the zone did not export is neither paid for nor punished.
+    assert world.balance(1) == 100 * EURO + 999 * 195
+    assert world.balance(2) == 100 * EURO - 999 * 305
+
+
+def test_a_lodged_false_receipt_does_not_hold_up_the_others(world: World) -> None:
+    world.post(
+        [
+            world.order(1, ASK, 100, 500),
+            world.order(3, ASK, 100, 500),
+            world.order(2, BID, 400, 1_000),
+        ]
+    )
+    world.at(GATE)
+    world.clear([195, *N])
+    delivered(world, zone_export=800)
+    words, signature = world.receipts({3: [60_000, 0, 0, 0]})
+    world.market.lodge_receipt(3, DAY_SLOT, words[1:], signature)
+    lodged = world.events("ReceiptLodged")[0]
+    assert (lodged.exports, list(lodged.signature)) == (words[1:], signature)
+    entries = world.settle({1: [500, 0, 0, 0], 3: [60_000, 0, 0, 0]})
+    assert [(e[0], e[2]) for e in entries] == [(1, 500), (3, 300), (2, 800)]
 
 
 def test_a_slot_settles_once(world: World) -> None:

@@ -153,15 +153,6 @@ def test_sessions_of_a_later_day_keep_the_length_announced_for_them(world: World
         world.post([world.order(3, ASK, 100, 50, session=tomorrow + 4)], session=tomorrow + 4)
 
 
-def test_a_day_that_does_not_divide_into_hours_has_no_sessions(world: World) -> None:
-    with boa.env.anchor():
-        world.at(DAY_SLOT, -86_401)
-        world.parameters.set_value(1, 5, sender=world.deployer)
-        world.at(DAY_SLOT, -3_600 * 4)
-        with boa.reverts("market: day does not divide"):
-            world.post([world.order(1, ASK, 100, 1_000)])
-
-
 def test_a_profile_word_that_reads_as_a_header_stays_a_profile_word(world: World) -> None:
     # The second word of account 3's profile would be account 1's order, had it a place of its own.
     flat = world.order(1, ASK, 100, 1_000)

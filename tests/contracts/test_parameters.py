@@ -107,6 +107,7 @@ def test_a_quorum_is_at_most_everybody() -> None:
         ("define_batch", ([],)),
         ("set_value", (GRID_FEE, 51)),
         ("open_window", (ZONE, BATTERY, TOMORROW, 4, 1)),
+        ("open_windows", (ZONE, BATTERY, [TOMORROW + (1 << 64)])),
         ("transfer_ownership", ("0x" + "11" * 20,)),
     ],
 )
@@ -315,3 +316,41 @@ def test_the_keys_have_names(parameters: Any) -> None:
     for key, (name, *_) in RULES.items():
         assert getattr(parameters, name)() == key
     assert parameters.COMMUNITY_BATTERY() == BATTERY
+
+
+def test_the_number_of_sessions_must_divide_the_day_into_whole_hours() -> None:
+    parameters = deploy("GridParameters")
+    with reverts("parameters: sessions split hours"):
+        parameters.define(1, "sessions_per_day", 5, 1, 24, 23, 0)
+    parameters.define(1, "sessions_per_day", 4, 1, 24, 23, 0)
+    for sessions in (5, 7, 9, 16, 23):
+        with reverts("parameters: sessions split hours"):
+            parameters.set_value(1, sessions)
+    for sessions in (1, 2, 3, 4, 6, 8, 12, 24):
+        parameters.set_value(1, sessions)
+        assert parameters.value(1) == sessions
+
+
+def packed(first_slot: int, slots: int, value: int) -> int:
+    return first_slot | (slots << 64) | ((value % 2**128) << 128)
+
+
+def test_a_schedule_opens_all_its_windows_or_none(parameters: Any) -> None:
+    good = [packed(TOMORROW + 8, 4, -5_000), packed(TOMORROW + 40, 8, 20_000)]
+    with reverts("parameters: window overlaps another"):
+        parameters.open_windows(ZONE, BATTERY, [*good, packed(TOMORROW + 47, 1, 1)])
+    assert parameters.windows_of(ZONE, BATTERY, TOMORROW) == []
+    parameters.open_windows(ZONE, BATTERY, good)
+    assert parameters.window_at(ZONE, BATTERY, TOMORROW + 11) == (True, -5_000)
+    assert parameters.window_at(ZONE, BATTERY, TOMORROW + 40) == (True, 20_000)
+    assert parameters.window_at(ZONE, BATTERY, TOMORROW + 12) == (False, 0)
+
+
+def test_a_schedule_obeys_the_bounds_of_single_windows(parameters: Any) -> None:
+    limit = parameters.value(17)
+    with reverts("parameters: battery power out of range"):
+        parameters.open_windows(ZONE, BATTERY, [packed(TOMORROW, 1, -limit - 1)])
+    with reverts("parameters: window leaves its day"):
+        parameters.open_windows(ZONE, BATTERY, [packed(TOMORROW + 95, 2, 1)])
+    with reverts("parameters: window has begun"):
+        parameters.open_windows(ZONE, BATTERY, [packed(TODAY, 1, 1)])

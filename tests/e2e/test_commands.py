@@ -14,7 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import ROOT, environment, gridcommons
+from tests.e2e.conftest import ROOT, bring_cache, environment, gridcommons
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
 
 @pytest.mark.parametrize(
@@ -89,6 +91,7 @@ def children(pid: int) -> list[int]:
 def test_an_interrupted_demo_leaves_no_process_and_the_next_run_works(
     tmp_path: Path, sign: signal.Signals
 ) -> None:
+    bring_cache(tmp_path)
     process = subprocess.Popen(
         [sys.executable, "-m", "scripts", "demo", "--days", "3", "--history-days", "14"],
         cwd=ROOT,

@@ -43,6 +43,8 @@ KEYS = {
     "gas_used",
     "wall_s",
 }
+# A run takes well under a minute on two idle cores, but machines are shared.
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1_200)]
 # What may differ between two runs of one seed: how long they took.
 TIMES = {"wall_s", "timings", "gas_used"}
 

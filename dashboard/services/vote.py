@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The vote: what is proposed, what the grid would see, how it stands, how it ended."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from dao.runstate import Outcome, Proposal, Window
+from dao.slots import SLOT_SECONDS, SLOTS_PER_DAY
+from dashboard.services.units import count, duration, kwh, local_time, wall_clock
+
+SLOTS_PER_HOUR = 4
+OPEN = {Outcome.PENDING, Outcome.ACTIVE}
+WAITING = {Outcome.SUCCEEDED, Outcome.QUEUED}
+
+_WORDS = {
+    Outcome.PENDING: "Opens shortly",
+    Outcome.ACTIVE: "Open",
+    Outcome.CANCELED: "Cancelled",
+    Outcome.DEFEATED: "Rejected",
+    Outcome.SUCCEEDED: "Accepted",
+    Outcome.QUEUED: "Accepted, waiting for execution",
+    Outcome.EXPIRED: "Expired",
+    Outcome.EXECUTED: "Executed",
+}
+
+
+@dataclass(frozen=True)
+class VoteView:
+    """One proposal in words and figures.
+
+    timing: countdown or what happened. plan: the schedule in a sentence.
+    turnout: share of the quorum reached, at most 1.
+    voltage: time, before, after (per unit) of each slot, empty without curves.
+    schedule: time, power_kw of each slot of the day, positive charges.
+    """
+
+    proposal: Proposal
+    is_open: bool
+    status: str
+    tone: str
+    timing: str
+    votes: int
+    turnout: float
+    quorum_reached: bool
+    plan: str
+    voltage: pd.DataFrame
+    schedule: pd.DataFrame
+
+
+def chosen(proposals: Sequence[Proposal]) -> Proposal | None:
+    """The proposal to show: the open one, else the newest."""
+    if not proposals:
+        return None
+    running = [one for one in proposals if one.state in OPEN]
+    return max(running or proposals, key=lambda one: (one.first_slot, one.deadline))
+
+
+def vote_view(proposal: Proposal, now: int) -> VoteView:
+    """A proposal as it stands at `now`, unix seconds of chain time."""
+    try:
+        state: Outcome | None = Outcome(proposal.state)
+    except ValueError:
+        state = None
+    votes = proposal.votes_for + proposal.votes_against + proposal.votes_abstain
+    # Abstentions count towards the quorum, objections do not, as in OpenZeppelin's Governor.
+    towards = proposal.votes_for + proposal.votes_abstain
+    hours = np.arange(proposal.first_slot, proposal.first_slot + len(proposal.voltage_before))
+    whole = len(proposal.voltage_before) == len(proposal.voltage_after)
+    voltage = pd.DataFrame(
+        {
+            "time": wall_clock(hours),
+            "before": proposal.voltage_before,
+            "after": proposal.voltage_after if whole else proposal.voltage_before,
+        }
+    )
+    day = np.arange(proposal.first_slot, proposal.first_slot + SLOTS_PER_DAY)
+    power = np.zeros(SLOTS_PER_DAY)
+    for window in proposal.windows:
+        power[(day >= window.first_slot) & (day < window.first_slot + window.slots)] = (
+            window.power_w / 1000
+        )
+    schedule = pd.DataFrame({"time": wall_clock(day), "power_kw": power})
+    return VoteView(
+        proposal=proposal,
+        is_open=state in OPEN,
+        status=_WORDS[state] if state is not None else proposal.state,
+        tone=_tone(state),
+        timing=_timing(state, proposal, now),
+        votes=votes,
+        turnout=min(towards / proposal.quorum, 1.0) if proposal.quorum else 1.0,
+        quorum_reached=towards >= proposal.quorum,
+        plan=_plan(proposal.windows),
+        voltage=voltage,
+        schedule=schedule,
+    )
+
+
+def _plan(windows: Sequence[Window]) -> str:
+    """The schedule in a sentence, on the zone's own clock."""
+    said = []
+    for verb, side in (("takes in", 1), ("gives back", -1)):
+        mine = [one for one in windows if one.power_w * side > 0]
+        if mine:
+            energy = sum(abs(one.power_w) * one.slots for one in mine) / SLOTS_PER_HOUR
+            said.append(f"{verb} {kwh(energy, 0)} ({', '.join(_spans(mine))})")
+    return f"The community battery {' and '.join(said)}." if said else ""
+
+
+def _spans(windows: Sequence[Window]) -> list[str]:
+    """From when to when, windows that touch as one."""
+    runs: list[list[int]] = []
+    for one in sorted(windows, key=lambda window: window.first_slot):
+        if runs and runs[-1][1] == one.first_slot:
+            runs[-1][1] += one.slots
+        else:
+            runs.append([one.first_slot, one.first_slot + one.slots])
+    return ["–".join(f"{local_time(end * SLOT_SECONDS):%H:%M}" for end in run) for run in runs]
+
+
+def _tone(state: Outcome | None) -> str:
+    """good, bad, open or calm: how a screen marks the state."""
+    if state in OPEN:
+        return "open"
+    if state in WAITING or state is Outcome.EXECUTED:
+        return "good"
+    return "bad" if state in (Outcome.DEFEATED, Outcome.EXPIRED, Outcome.CANCELED) else "calm"
+
+
+def _timing(state: Outcome | None, proposal: Proposal, now: int) -> str:
+    close = local_time(proposal.deadline).strftime("%a %H:%M")
+    if state in OPEN:
+        left = proposal.deadline - now
+        return f"Closes in {duration(left)}, {close}" if left > 0 else f"Closed {close}, counting"
+    if state in WAITING:
+        return f"Voting closed {close}; the timelock lets the grid's operator see it first"
+    if state is Outcome.EXECUTED:
+        return "The community battery follows the schedule"
+    if state is Outcome.DEFEATED:
+        return "The battery keeps still, and the grid runs as forecast"
+    return f"Voting closed {close}"
+
+
+@dataclass(frozen=True)
+class Decisions:
+    """All proposals of the run: how many, how many were executed, and a table of the others."""
+
+    total: int
+    executed: int
+    table: pd.DataFrame
+
+
+def decisions(proposals: Sequence[Proposal], shown: Proposal | None) -> Decisions:
+    """Earlier proposals, newest first: Day, Outcome, For, Against, Quarter-hours over the limit."""
+    rows = [
+        {
+            "Day": local_time(one.first_slot * 900 + SLOTS_PER_DAY * 450).strftime("%a %d %b"),
+            "Outcome": _WORDS.get(one.state, one.state),  # type: ignore[call-overload]
+            "For": one.votes_for,
+            "Against": one.votes_against,
+            "Over the limit": f"{one.slots_over_before} → {one.slots_over_after}",
+        }
+        for one in sorted(proposals, key=lambda one: -one.first_slot)
+        if shown is None or one.id != shown.id
+    ]
+    return Decisions(
+        total=len(proposals),
+        executed=sum(one.state == Outcome.EXECUTED for one in proposals),
+        table=pd.DataFrame(rows),
+    )
+
+
+def effect(proposal: Proposal) -> str:
+    """What the schedule does to the grid, in one sentence."""
+    before = count(proposal.slots_over_before, "quarter-hour", "quarter-hours")
+    if proposal.slots_over_after == 0:
+        return f"{before} over the limit without it, none with it."
+    return f"{before} over the limit without it, {proposal.slots_over_after} with it."

@@ -1,0 +1,215 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Colours of the page and its charts, for light and dark, and the page's own style sheet.
+
+Every pair of text and background has a contrast of at least 4.5 : 1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+
+@dataclass(frozen=True)
+class Palette:
+    """One colour for one meaning, the same on every chart."""
+
+    ink: str
+    muted: str
+    line: str
+    surface: str
+    green: str
+    amber: str
+    blue: str
+    red: str
+    green_soft: str
+    amber_soft: str
+    red_soft: str
+
+
+LIGHT = Palette(
+    ink="#1b2420",
+    muted="#5a6861",
+    line="#dde2da",
+    surface="#ffffff",
+    green="#1a7a57",
+    amber="#b56f00",
+    blue="#3d62b3",
+    red="#b3372b",
+    green_soft="#e0f0e8",
+    amber_soft="#fcefd3",
+    red_soft="#fbe4e1",
+)
+DARK = Palette(
+    ink="#e8eeea",
+    muted="#9caaa3",
+    line="#2d3733",
+    surface="#171d1a",
+    green="#4fc592",
+    amber="#f0b43c",
+    blue="#8da9ec",
+    red="#f0877b",
+    green_soft="#17352a",
+    amber_soft="#3a2d10",
+    red_soft="#43201c",
+)
+
+_FONT = '"Source Sans", "Source Sans Pro", sans-serif'
+
+
+def palette(kind: str | None) -> Palette:
+    """The palette of Streamlit's theme type; light where it is not known yet."""
+    return DARK if kind == "dark" else LIGHT
+
+
+def chart_config(colours: Palette) -> dict[str, Any]:
+    """Vega-Lite configuration of every chart."""
+    return {
+        "background": "transparent",
+        "font": _FONT,
+        "view": {"stroke": None},
+        "padding": {"left": 4, "right": 8, "top": 6, "bottom": 4},
+        "axis": {
+            "labelColor": colours.muted,
+            "titleColor": colours.muted,
+            "labelFontSize": 12,
+            "titleFontSize": 12,
+            "titleFontWeight": "normal",
+            "gridColor": colours.line,
+            "gridOpacity": 0.8,
+            "domain": False,
+            "ticks": False,
+            "labelPadding": 6,
+        },
+        "axisX": {"grid": False, "labelFlush": False, "labelOverlap": True},
+        # Charts that stand above each other share their left edge.
+        "axisY": {"tickCount": 5, "minExtent": 34},
+        "title": {
+            "color": colours.muted,
+            "fontSize": 12,
+            "fontWeight": "normal",
+            "offset": 6,
+        },
+        "legend": {
+            "orient": "top",
+            "direction": "horizontal",
+            "labelColor": colours.ink,
+            "labelFontSize": 12,
+            "title": None,
+            "symbolSize": 90,
+            "offset": 8,
+        },
+        "text": {"color": colours.ink, "font": _FONT, "fontSize": 12},
+        "rule": {"color": colours.muted},
+    }
+
+
+def _mark(colours: Palette) -> str:
+    """The house with its flash as an inline image."""
+    drawing = (
+        "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 24 24'>"
+        f"<path fill='{colours.green}' d='M3 12 12 3l9 9h-2.6v8.5H5.6V12z'/>"
+        f"<path fill='{colours.surface}' d='m12.9 8.3-4 5.6h2.7l-.5 4 4-5.6h-2.7z'/></svg>"
+    )
+    return "data:image/svg+xml," + quote(drawing)
+
+
+def style_sheet(colours: Palette) -> str:
+    """The page's own styles; Streamlit's theme does the rest."""
+    return f"""<style>
+.block-container {{ max-width: 1180px; padding: 1.6rem 1.4rem 3rem; }}
+.gc {{ color: {colours.ink}; }}
+.gc-muted {{ color: {colours.muted}; }}
+.gc-brand {{ display: flex; align-items: center; gap: .55rem; font-weight: 650; font-size: 1rem; }}
+.gc-brand::before {{ content: ""; width: 1.35rem; height: 1.35rem; flex: none;
+  background: url("{_mark(colours)}") center / contain no-repeat; }}
+.gc-brand span + span {{ font-weight: 400; }}
+.gc-top {{ display: flex; flex-wrap: wrap; justify-content: space-between; align-items: end;
+  gap: .4rem 1.5rem; margin-top: .9rem; }}
+.gc-top h1 {{ font-size: clamp(1.7rem, 4.4vw, 2.5rem); line-height: 1.12; margin: 0; padding: 0;
+  font-weight: 700; letter-spacing: -.015em; }}
+.gc-top h1 time {{ font-variant-numeric: tabular-nums; color: {colours.green};
+  white-space: nowrap; }}
+.gc-facts {{ margin: .3rem 0 0; }}
+.gc-pill {{ display: inline-block; border-radius: 99px; padding: .1rem .7rem; font-size: .85rem;
+  font-weight: 600; background: {colours.line}; color: {colours.ink}; white-space: nowrap; }}
+.gc-pill.good {{ background: {colours.green_soft}; color: {colours.green}; }}
+.gc-pill.open {{ background: {colours.amber_soft}; color: {colours.amber}; }}
+.gc-pill.bad {{ background: {colours.red_soft}; color: {colours.red}; }}
+.gc-pill.good.live::before {{ content: ""; display: inline-block; width: .5rem; height: .5rem;
+  margin-right: .4rem; border-radius: 50%; background: currentColor; }}
+.gc-steps {{ display: grid; grid-template-columns: repeat(8, 1fr); gap: .35rem; list-style: none;
+  margin: 1.1rem 0 .4rem !important; padding: 0 !important; }}
+.gc-steps li {{ margin: 0 !important; padding: .38rem 0 0; border-top: 4px solid {colours.line};
+  font-size: .86rem; color: {colours.muted}; }}
+.gc-steps li.done {{ border-color: {colours.green}; color: {colours.ink}; }}
+.gc-steps li.now {{ border-color: {colours.amber}; color: {colours.ink}; font-weight: 650; }}
+.gc-sentence {{ margin: 0 0 .4rem; min-height: 1.5em; }}
+.gc-bar {{ height: 6px; border-radius: 3px; background: {colours.line}; overflow: hidden; }}
+.gc-bar i {{ display: block; height: 100%; background: {colours.green}; }}
+.gc-figures {{ display: grid; grid-template-columns: repeat(4, 1fr); gap: .8rem;
+  margin: .9rem 0 .4rem !important; padding: 0 !important; }}
+.gc-figures div {{ background: {colours.surface}; border: 1px solid {colours.line};
+  border-radius: .6rem; padding: .8rem 1rem .85rem; }}
+.gc-figures dt {{ font-size: .9rem; color: {colours.muted}; font-weight: 400; }}
+.gc-figures dd {{ margin: 0; }}
+.gc-figures dd.value {{ font-size: 1.75rem; font-weight: 650; line-height: 1.25;
+  font-variant-numeric: tabular-nums; letter-spacing: -.01em; }}
+.gc-figures dd.note {{ font-size: .85rem; color: {colours.muted}; line-height: 1.3; }}
+.gc h2 {{ font-size: 1.28rem; font-weight: 650; margin: 0; padding: 0; }}
+.gc-lead {{ margin: .15rem 0 0; color: {colours.muted}; }}
+.gc-section {{ margin-top: 1.3rem; }}
+.gc-empty {{ border: 1px dashed {colours.line}; border-radius: .6rem; padding: 1.1rem 1.2rem;
+  color: {colours.muted}; }}
+.gc-empty b {{ color: {colours.ink}; display: block; margin-bottom: .15rem; }}
+.gc-empty code {{ color: {colours.green}; background: none; padding: 0; }}
+.gc-table {{ width: 100%; border-collapse: collapse; font-variant-numeric: tabular-nums;
+  font-size: .93rem; margin: .2rem 0 0; }}
+.gc-table th {{ text-align: left; font-weight: 400; color: {colours.muted}; font-size: .85rem; }}
+.gc-table th, .gc-table td {{ padding: .36rem .5rem .36rem 0; border: 0;
+  border-bottom: 1px solid {colours.line}; }}
+.gc-table .num {{ text-align: right; }}
+.gc-table .num:last-child {{ padding-right: 0; }}
+.gc-table .wait {{ color: {colours.muted}; }}
+.gc-vote {{ background: {colours.surface}; border: 1px solid {colours.line}; border-radius: .6rem;
+  padding: 1rem 1.1rem; }}
+.gc-vote header {{ display: flex; flex-wrap: wrap; gap: .4rem .8rem; align-items: center; }}
+.gc-vote h3 {{ font-size: 1.08rem; margin: 0; padding: 0; font-weight: 650; }}
+.gc-vote p {{ margin: .5rem 0 0; }}
+.gc-pairs {{ display: grid; grid-template-columns: 1fr 1fr; gap: .2rem 1.2rem;
+  margin: .8rem 0 0 !important; padding: 0 !important; }}
+.gc-pairs dt {{ font-size: .85rem; color: {colours.muted}; font-weight: 400; }}
+.gc-pairs dd {{ margin: 0; font-size: 1.25rem; font-weight: 650;
+  font-variant-numeric: tabular-nums; }}
+.gc-pairs dd small {{ font-weight: 400; font-size: .85rem; color: {colours.muted}; }}
+.gc-pairs .over {{ color: {colours.red}; }}
+.gc-pairs .kept {{ color: {colours.green}; }}
+.gc-tally {{ display: flex; height: 14px; border-radius: 7px; overflow: hidden;
+  background: {colours.line}; margin-top: .9rem; position: relative; }}
+.gc details {{ margin-top: .5rem; color: {colours.muted}; }}
+.gc summary {{ cursor: pointer; }}
+.gc-tally i {{ display: block; height: 100%; }}
+.gc-tally .for {{ background: {colours.green}; }}
+.gc-tally .against {{ background: {colours.red}; }}
+.gc-tally .abstain {{ background: {colours.muted}; }}
+.gc-legend {{ display: flex; flex-wrap: wrap; gap: .1rem 1.1rem; margin: .4rem 0 0;
+  font-size: .92rem; }}
+.gc-legend span::before {{ content: ""; display: inline-block; width: .65rem; height: .65rem;
+  border-radius: 2px; margin-right: .4rem; background: currentColor; }}
+.gc-legend .for {{ color: {colours.green}; }}
+.gc-legend .against {{ color: {colours.red}; }}
+.gc-legend .abstain {{ color: {colours.muted}; }}
+.gc-legend b {{ color: {colours.ink}; font-weight: 650; }}
+.gc-foot {{ margin-top: 1.6rem; padding-top: .8rem; border-top: 1px solid {colours.line};
+  font-size: .86rem; color: {colours.muted}; }}
+.gc-foot p {{ margin: 0 0 .3rem; }}
+@media (max-width: 760px) {{
+  .block-container {{ padding: 1rem .9rem 2rem; }}
+  .gc-brand span + span {{ display: none; }}
+  .gc-steps {{ grid-template-columns: repeat(4, 1fr); row-gap: .7rem; }}
+  .gc-figures {{ grid-template-columns: 1fr 1fr; gap: .55rem; }}
+  .gc-figures div {{ padding: .65rem .8rem; }}
+  .gc-figures dd.value {{ font-size: 1.35rem; }}
+}}
+</style>"""

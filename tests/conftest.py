@@ -1,0 +1,24 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What every test needs: a state folder of its own, never the developer's."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+
+@pytest.fixture(scope="session", autouse=True)
+def state_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """All state of a test run goes to a folder that pytest removes."""
+    folder = tmp_path_factory.mktemp("state")
+    kept = {name: os.environ.get(name) for name in ("GRIDCOMMONS_HOME", "APE_DATA_FOLDER")}
+    os.environ["GRIDCOMMONS_HOME"] = str(folder)
+    os.environ["APE_DATA_FOLDER"] = str(folder / "ape")
+    yield
+    for name, value in kept.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value

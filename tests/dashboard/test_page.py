@@ -1,0 +1,270 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The page in a real browser: drawn, readable at both widths and in both themes, live."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlparse
+
+import pytest
+
+from dao.paths import index_path, run_state_path
+from dao.processes import free_port
+from dao.runstate import Step, Work, write_run_state
+from dashboard.serve import DashboardServer
+from tests.dashboard.sample import FIRST_SLOT, Index, fill, proposal, run_state
+
+playwright = pytest.importorskip("playwright.sync_api") if not os.environ.get("CI") else None
+if playwright is None:
+    import playwright.sync_api as playwright  # type: ignore[no-redef]
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(180)]
+
+PATIENCE = 30_000
+CHARTS = 5
+
+
+@dataclass
+class Watched:
+    """A page with everything it asked for and complained about."""
+
+    page: playwright.Page
+    requests: list[str] = field(default_factory=list)
+    complaints: list[str] = field(default_factory=list)
+
+    def foreign_hosts(self) -> set[str]:
+        hosts = {urlparse(url).hostname for url in self.requests if "://" in url}
+        return {host for host in hosts if host not in ("localhost", "127.0.0.1", None)}
+
+
+def browser_path() -> str:
+    for name in ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"):
+        if found := shutil.which(name):
+            return found
+    if os.environ.get("CI"):
+        pytest.fail("no Chromium on PATH, and in CI the browser tests do not skip")
+    pytest.skip("no Chromium on PATH; install it, for example: apt-get install chromium")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[playwright.Browser]:
+    path = browser_path()
+    with playwright.sync_playwright() as driver:
+        opened = driver.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield opened
+        opened.close()
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    folder = tmp_path_factory.mktemp("dashboard")
+    kept = os.environ.get("GRIDCOMMONS_HOME")
+    os.environ["GRIDCOMMONS_HOME"] = str(folder)
+    yield folder
+    if kept is None:
+        del os.environ["GRIDCOMMONS_HOME"]
+    else:
+        os.environ["GRIDCOMMONS_HOME"] = kept
+
+
+@pytest.fixture(scope="module")
+def server(home: Path) -> Iterator[DashboardServer]:
+    with DashboardServer(free_port()) as running:
+        yield running
+
+
+@pytest.fixture
+def index(home: Path) -> Index:
+    for path in home.glob("index.sqlite*"):
+        path.unlink()
+    run_state_path().unlink(missing_ok=True)
+    return Index(index_path())
+
+
+@pytest.fixture
+def open_page(
+    browser: playwright.Browser, server: DashboardServer
+) -> Iterator[list[playwright.BrowserContext]]:
+    contexts: list[playwright.BrowserContext] = []
+    yield contexts
+    for context in contexts:
+        context.close()
+
+
+def visit(
+    browser: playwright.Browser,
+    contexts: list[playwright.BrowserContext],
+    server: DashboardServer,
+    width: int = 1280,
+    theme: str = "light",
+) -> Watched:
+    context = browser.new_context(
+        viewport={"width": width, "height": 900},
+        color_scheme=theme,  # type: ignore[arg-type]
+        timezone_id="America/New_York",
+    )
+    contexts.append(context)
+    watched = Watched(context.new_page())
+    watched.page.on("request", lambda request: watched.requests.append(request.url))
+    watched.page.on("pageerror", lambda error: watched.complaints.append(str(error)))
+    watched.page.on(
+        "console",
+        lambda message: (
+            watched.complaints.append(message.text) if message.type == "error" else None
+        ),
+    )
+    watched.page.goto(server.url)
+    watched.page.get_by_role("heading", level=1).wait_for(timeout=PATIENCE)
+    return watched
+
+
+def wait_for_charts(page: playwright.Page, number: int = CHARTS) -> None:
+    page.wait_for_function(
+        """number => {
+            const drawn = [...document.querySelectorAll('[data-testid="stVegaLiteChart"]')]
+                .map(one => one.querySelector('canvas, svg'))
+                .filter(one => one && one.getBoundingClientRect().width > 100);
+            return drawn.length >= number;
+        }""",
+        arg=number,
+        timeout=PATIENCE,
+    )
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_page_is_drawn(
+    browser: playwright.Browser,
+    open_page: list[playwright.BrowserContext],
+    server: DashboardServer,
+    index: Index,
+    tmp_path: Path,
+    theme: str,
+    width: int,
+) -> None:
+    fill(index)
+    write_run_state(run_state())
+    watched = visit(browser, open_page, server, width, theme)
+    page = watched.page
+    wait_for_charts(page)
+
+    heading = page.get_by_role("heading", level=1).inner_text()
+    assert heading.split("\n")[0].startswith("Tuesday, 7 June 2016")
+    assert "17:45" in heading
+    assert page.locator('[aria-current="step"]').inner_text() == "Vote"
+    for title in ("What the zone makes and uses", "Prices", "Last clearings", "The open vote"):
+        page.get_by_role("heading", name=title, exact=True).wait_for(timeout=PATIENCE)
+    page.get_by_text("Demonstration data.").wait_for(timeout=PATIENCE)
+    text = page.locator(".gc-figures").inner_text()
+    assert "kWh" in text
+    assert text.count("€") >= 3
+    assert "61 for" in page.locator(".gc-vote").inner_text()
+    assert "Closes in" in page.locator(".gc-vote").inner_text()
+
+    overflow = page.evaluate(
+        "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+    )
+    assert overflow <= 0
+    ground = page.evaluate("getComputedStyle(document.querySelector('.stApp')).backgroundColor")
+    lightness = sum(int(part) for part in ground[4:-1].split(",")[:3])
+    assert lightness > 600 if theme == "light" else lightness < 200
+
+    if width == 1280:
+        # The browser stands in New York, the zone in Germany: its own clock is shown.
+        box = page.locator('[data-testid="stVegaLiteChart"]').first.bounding_box()
+        assert box is not None
+        page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+        tooltip = page.locator("#vg-tooltip-element.visible")
+        tooltip.wait_for(timeout=PATIENCE)
+        assert re.search(r"Wed 08 Jun, 0[1-4]:", tooltip.inner_text())
+        page.mouse.move(0, 0)
+
+    tall = page.evaluate(
+        "Math.max(...[...document.querySelectorAll('*')].map(one => one.scrollHeight))"
+    )
+    page.set_viewport_size({"width": width, "height": int(tall) + 40})
+    page.wait_for_timeout(1_500)
+    page.screenshot(path=tmp_path / f"page-{theme}-{width}.png")
+
+    assert watched.foreign_hosts() == set()
+    assert watched.complaints == []
+
+
+def test_the_page_follows_the_run_without_a_reload(
+    browser: playwright.Browser,
+    open_page: list[playwright.BrowserContext],
+    server: DashboardServer,
+    index: Index,
+) -> None:
+    watched = visit(browser, open_page, server)
+    page = watched.page
+    assert page.get_by_role("heading", level=1).inner_text() == "No run yet"
+    page.get_by_text("make demo").wait_for(timeout=PATIENCE)
+    loads = []
+    page.on("load", lambda _: loads.append(1))
+
+    work = Work("Committing the history", 14, 56)
+    write_run_state(
+        run_state(step=Step.SETUP, day=0, work=work, proposals=(), forecasts=()),
+    )
+    page.get_by_text("Committing the history").wait_for(timeout=PATIENCE)
+    for title in ("No totals yet", "No price yet", "Nothing traded yet", "No vote so far"):
+        page.get_by_text(title).wait_for(timeout=PATIENCE)
+
+    fill(index)
+    write_run_state(run_state())
+    page.get_by_text("Open", exact=True).wait_for(timeout=PATIENCE)
+    wait_for_charts(page)
+    before = page.locator(".gc-figures").inner_text()
+
+    index.settle(FIRST_SLOT + 80, 200, 500_000)
+    done = proposal(FIRST_SLOT + 96, "executed", votes_for=80)
+    write_run_state(run_state(step=Step.DELIVERY).with_proposal(done))
+    page.get_by_text("The community battery follows the schedule").wait_for(timeout=PATIENCE)
+    page.get_by_text("80 for").wait_for(timeout=PATIENCE)
+    assert page.locator('[aria-current="step"]').inner_text() == "Delivery"
+    assert page.locator(".gc-figures").inner_text() != before
+
+    write_run_state(run_state(step=Step.FINISHED, finished=True, day=7))
+    page.get_by_text("Finished", exact=True).wait_for(timeout=PATIENCE)
+    assert loads == []
+    assert watched.foreign_hosts() == set()
+    assert watched.complaints == []
+
+
+def test_a_broken_state_file_is_told_in_words_and_heals(
+    browser: playwright.Browser,
+    open_page: list[playwright.BrowserContext],
+    server: DashboardServer,
+    index: Index,
+) -> None:
+    run_state_path().write_text("not a run")
+    watched = visit(browser, open_page, server)
+    watched.page.get_by_text("The run cannot be shown").wait_for(timeout=PATIENCE)
+    assert "Traceback" not in watched.page.content()
+    write_run_state(run_state())
+    watched.page.get_by_text("Tuesday, 7 June 2016").wait_for(timeout=PATIENCE)
+
+
+def test_text_from_data_stays_text(
+    browser: playwright.Browser,
+    open_page: list[playwright.BrowserContext],
+    server: DashboardServer,
+    index: Index,
+) -> None:
+    hostile = (
+        "<img src=x onerror=\"document.title='taken'\"><script>document.title='taken'</script>"
+    )
+    one = proposal(FIRST_SLOT + 96, title=hostile, summary=hostile)
+    write_run_state(run_state(zone=hostile, proposals=(one,)))
+    watched = visit(browser, open_page, server)
+    heading = watched.page.get_by_role("heading", level=3)
+    heading.wait_for(timeout=PATIENCE)
+    assert heading.inner_text() == hostile
+    assert watched.page.title() == "GridCommons"
+    assert watched.page.locator("img[src=x]").count() == 0
