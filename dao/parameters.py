@@ -63,7 +63,7 @@ MARKET_RULES: tuple[Rule, ...] = (
     Rule(15, "quorum", 2_000, 500, 6_000, 500, 7 * DAY, "a fifth of the members"),
     Rule(16, "abandon_period", 7 * DAY, DAY, 60 * DAY, 7 * DAY, DAY, "long after any deadline"),
     Rule(17, "battery_max_w", 150_000, 0, 500_000, 100_000, DAY, "rating of the battery"),
-    Rule(18, "max_exempt_slots", 48, 0, 96, 24, DAY, "half a day escapes the score at most"),
+    Rule(18, "max_exempt_slots", 72, 0, 96, 24, DAY, "a sunny day of charging and giving back"),
     Rule(19, "min_homes", 15, 15, 100, 10, DAY, "a sum over fewer homes tells on them"),
 )
 

@@ -448,7 +448,7 @@ class Loop:
         known = self.settings.history_slot + len(self._net)
         net, export = read_totals(ledger, ZONE, known, until)
         self._net, self._export = np.append(self._net, net), np.append(self._export, export)
-        totals = ZoneTotals(self.settings.history_slot, self._net, self._export)
+        totals, corrections = self._without_battery()
         forecast = forecast_zone_day(totals, day_slot, zone=ZONE)
         words = forecasts.pack_quantiles(forecast.net_q10, forecast.net_q50, forecast.net_q90)
         roots = [
@@ -456,7 +456,7 @@ class Loop:
             for event in ledger.events("BatchCommitted")
             if event.args["first_slot"] >= forecast.train_first_slot
         ]
-        document = forecast.evidence(roots)
+        document = forecast.evidence(roots) | {"battery_wh": corrections}
         evidence = evidence_hash(document)
         path = ensure_parent(home() / "evidence" / f"zone-{ZONE}-{day_of(day_slot)}.json")
         path.write_bytes(canonical_json(document))
@@ -470,6 +470,26 @@ class Loop:
             sender=forecaster,
         )
         self.decisions[day_slot] = Decision(day_slot, forecast, words, salt, evidence)
+
+    def _without_battery(self) -> tuple[ZoneTotals, list[list[int]]]:
+        """The totals as they would be had the battery rested, and what was taken out of them.
+
+        Else a day that the battery mended would look like one that needs no mending. It is public
+        what to take out: the windows stand on chain, and obeying them is the battery's data sheet.
+        Returned as [slot, import, export] in Wh for the slots in which it did something.
+        """
+        net, export = self._net.copy(), self._export.copy()
+        corrections = []
+        for first_slot, (taken, given) in self._battery_wh.items():
+            at = first_slot - self.settings.history_slot
+            net[at : at + len(taken)] -= taken - given
+            export[at : at + len(given)] -= given
+            corrections += [
+                [first_slot + k, int(taken[k]), int(given[k])]
+                for k in range(len(taken))
+                if taken[k] or given[k]
+            ]
+        return ZoneTotals(self.settings.history_slot, net, export), corrections
 
     def reveal(self, day_slot: int) -> None:
         """After the deadline for commitments the quantiles go on chain."""
