@@ -20,7 +20,7 @@ from dao import ledger
 from dao.chain import Chain, LocalAccount
 from dao.deployment import Deployment, Roles
 from dao.eip712 import checksum_address, keccak
-from dao.errors import CheckFailed
+from dao.errors import BadUse, CheckFailed
 from dao.market.orders import market_separator
 from dao.paths import cache_dir, inbox_path, lake_dir
 from dao.slots import SLOT_SECONDS, SLOTS_PER_DAY, day_of
@@ -28,7 +28,7 @@ from forecasting.balancing import DEMO_BATTERY, Shares, standard_shares
 from forecasting.grid import BatterySpec, ZoneGrid, load_grid
 from meters.collector import Collector
 from meters.devices import CommunityBattery, Fleet, Gateway
-from meters.lake import Batch
+from meters.lake import MIN_HOMES, Batch
 from meters.leaves import DerivedSecrets
 from meters.profiles import ZoneProfiles, zone_profiles
 from meters.readings import Readings
@@ -124,6 +124,11 @@ def build(settings: Settings, chain: Chain, progress: Progress) -> Iterator[Worl
         settings.seed,
         cache_dir(),
     )
+    if len(profiles.homes) < MIN_HOMES:
+        raise BadUse(
+            f"zone {settings.zone_code} has {len(profiles.homes)} homes; totals are published for "
+            f"groups of at least {MIN_HOMES} only"
+        )
     progress("Reading the zone's grid", 1, 2)
     grid = load_grid(settings.zone_code, cache_dir())
     battery_spec = battery_of(settings.zone_code, grid)

@@ -45,6 +45,12 @@ def test_bad_use_ends_with_one_clear_line_and_code_2(
     assert not (tmp_path / "lake").exists()
 
 
+def test_a_zone_too_small_to_publish_is_refused(tmp_path: Path) -> None:
+    run = gridcommons("demo", "--headless", "--zone", "1-LV-rural1--2-sw", home=tmp_path)
+    assert run.code == 2
+    assert "13 homes" in run.err.strip().splitlines()[-1]
+
+
 def test_a_tariff_that_leaves_no_gain_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "tariffs.toml"
     file.write_text("feed_in = 300\nretail = 350\ngrid_fee = 110\n")
