@@ -51,7 +51,7 @@ help: ## List the targets
 
 .PHONY: demo
 demo: setup ## Run the whole loop on a local chain and open the dashboard
-	@$(BIN)/gridcommons demo
+	@$(BIN)/gridcommons demo || test $$? -eq 130 # Ctrl-C is how it ends
 
 .PHONY: test
 test: setup-test ## Pass the tests

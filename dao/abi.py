@@ -116,6 +116,13 @@ class Interface:
             if entry["type"] == "event" and not entry.get("anonymous")
         }
 
+    def topic(self, event: str) -> str:
+        """The first topic of an event's logs, 0x text. Raises BadUse for an unknown name."""
+        for topic, entry in self._events.items():
+            if entry["name"] == event:
+                return topic
+        raise BadUse(f"{self.name} has no event {event}")
+
     def _function(self, name: str, count: int) -> tuple[bytes, Entry]:
         """The function called `name` with `count` arguments; default arguments make several."""
         choices = self._functions.get(name)

@@ -7,21 +7,16 @@ the cap of 16,777,216 gas per transaction (EIP-7825) included.
 
 from __future__ import annotations
 
-import contextlib
 import http.client
 import json
 import os
 import platform
 import shutil
-import subprocess
-import tempfile
-import time
 from pathlib import Path
-from types import TracebackType
-from typing import IO, Any
+from typing import Any, Self
 
 from dao.errors import BadUse, CheckFailed
-from dao.processes import LOOPBACK, end_child, free_port, port_is_free, start_child
+from dao.processes import LOOPBACK, ChildServer, free_port, port_is_free
 
 CHAIN_ID = 31337
 """What wallets and tools know as a local development chain."""
@@ -59,12 +54,14 @@ def anvil_binary() -> Path:
     raise BadUse("the local chain's program, anvil, is not installed; run `make setup`")
 
 
-class AnvilNode:
+class AnvilNode(ChildServer):
     """One anvil process as a context manager: running inside the `with`, gone after it.
 
     `timestamp` is the genesis block's time in unix seconds; `port` None picks a free one, and a
     taken one raises CheckFailed with its name.
     """
+
+    title = "the local chain"
 
     def __init__(
         self,
@@ -74,6 +71,7 @@ class AnvilNode:
         accounts: int = 10,
         prune_history: bool = True,
     ) -> None:
+        super().__init__()
         if port is not None and not 1 <= port <= 65_535:
             raise BadUse(f"port {port} does not exist; ports are 1 to 65535")
         if timestamp is not None and timestamp < 0:
@@ -82,26 +80,13 @@ class AnvilNode:
         self._timestamp = timestamp
         self._accounts = accounts
         self._prune_history = prune_history
-        self._process: subprocess.Popen[bytes] | None = None
-        self._log: IO[bytes] | None = None
-        self.port = 0
 
     @property
     def url(self) -> str:
         """The node's JSON-RPC address."""
         return f"http://{LOOPBACK}:{self.port}"
 
-    @property
-    def pid(self) -> int | None:
-        """The process id while it runs."""
-        return self._process.pid if self.is_running and self._process is not None else None
-
-    @property
-    def is_running(self) -> bool:
-        """Whether the process is there."""
-        return self._process is not None and self._process.poll() is None
-
-    def start(self, patience: float = 20.0) -> AnvilNode:
+    def start(self, patience: float = 20.0) -> Self:
         """Start the process and wait until it answers. Does nothing while it runs.
 
         Raises BadUse without a binary, CheckFailed on a taken port or when nothing answers
@@ -119,39 +104,13 @@ class AnvilNode:
         attempts = 1 if self._wanted_port is not None else 3
         for left in reversed(range(attempts)):
             self.port = self._wanted_port if self._wanted_port is not None else free_port()
-            self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed by stop
-            self._process = start_child(self._command(binary), output=self._log)
             try:
-                self._wait(patience)
+                self._launch(self._command(binary), self._answers, patience)
                 return self
             except CheckFailed:
-                self.stop()
                 if not left:
                     raise
-            except BaseException:
-                self.stop()
-                raise
         raise CheckFailed("the local chain did not start")
-
-    def stop(self) -> None:
-        """End the process and give its port back. Safe to call twice, or before the start."""
-        if self._process is not None:
-            end_child(self._process)
-            self._process = None
-        if self._log is not None:
-            self._log.close()
-            self._log = None
-
-    def __enter__(self) -> AnvilNode:
-        return self.start()
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.stop()
 
     def _command(self, binary: Path) -> list[str]:
         command = [str(binary), "--silent", "--hardfork", "osaka", "--enable-tx-gas-limit"]
@@ -164,16 +123,8 @@ class AnvilNode:
             command += ["--prune-history", str(_KEPT_STATES)]
         return command
 
-    def _wait(self, patience: float) -> None:
-        deadline = time.monotonic() + patience
-        while time.monotonic() < deadline:
-            if not self.is_running:
-                raise CheckFailed(f"the local chain ended at once: {self._last_words()}")
-            with contextlib.suppress(OSError, http.client.HTTPException, ValueError):
-                if int(str(self._ask("eth_chainId")), 16) == CHAIN_ID:
-                    return
-            time.sleep(0.02)
-        raise CheckFailed(f"the local chain at {self.url} did not answer within {patience:.0f} s")
+    def _answers(self) -> bool:
+        return int(str(self._ask("eth_chainId")), 16) == CHAIN_ID
 
     def _ask(self, method: str) -> Any:
         connection = http.client.HTTPConnection(LOOPBACK, self.port, timeout=2)
@@ -183,10 +134,3 @@ class AnvilNode:
             return json.loads(connection.getresponse().read()).get("result")
         finally:
             connection.close()
-
-    def _last_words(self) -> str:
-        if self._log is None:
-            return "no output"
-        self._log.seek(0)
-        lines = self._log.read().decode(errors="replace").strip().splitlines()
-        return lines[-1].strip() if lines else "no output"

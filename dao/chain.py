@@ -315,15 +315,23 @@ class Chain:
         return answer.get("result")
 
     def logs(
-        self, addresses: Sequence[str], first_block: int = 0, last_block: int | None = None
+        self,
+        addresses: Sequence[str],
+        first_block: int = 0,
+        last_block: int | None = None,
+        topics: Sequence[str | Sequence[str] | None] = (),
     ) -> list[Event]:
-        """Decoded events of known contracts (`at`, `deploy`), in chain order, ends included."""
+        """Decoded events of known contracts (`at`, `deploy`), in chain order, ends included.
+
+        topics: as the node's filter takes them, by position: one, any of several, None for any.
+        """
         raw = self.rpc(
             "eth_getLogs",
             {
                 "address": list(addresses),
                 "fromBlock": hex(first_block),
                 "toBlock": "latest" if last_block is None else hex(last_block),
+                "topics": list(topics),
             },
         )
         return [event for log in raw if (event := self.decode_log(log)) is not None]

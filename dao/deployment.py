@@ -19,17 +19,6 @@ from dao.errors import BadUse, CheckFailed
 from dao.parameters import HOUR, rules_from
 from dao.paths import ensure_parent
 
-NAMES = (
-    "TestEuro",
-    "GridParameters",
-    "MeterRegistry",
-    "ReadingLedger",
-    "EnergyMarket",
-    "Membership",
-    "GridTimelock",
-    "GridGovernor",
-    "ForecastRegistry",
-)
 OWNED = (
     "TestEuro",
     "GridParameters",

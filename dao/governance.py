@@ -23,7 +23,6 @@ from dao.eip712 import (
 from dao.parameters import COMMUNITY_BATTERY
 
 MAX_BALLOTS = 128
-MAX_CALLS = 8
 
 _BALLOT_TYPEHASH = keccak(
     b"Ballot(uint256 proposalId,uint8 support,address voter,bytes32 reasonHash,uint256 deadline)"

@@ -9,17 +9,25 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import http.client
 import os
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
+import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import IO
+from types import TracebackType
+from typing import IO, Self
+
+from dao.errors import CheckFailed
 
 _PR_SET_PDEATHSIG = 1
 LOOPBACK = "127.0.0.1"
+_PAUSE = 0.02
 
 
 def _tie_to_parent(parent: int) -> Callable[[], None] | None:
@@ -73,6 +81,99 @@ def end_child(process: subprocess.Popen[bytes], patience: float = 5.0) -> None:
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(timeout=patience)
             return
+
+
+class ChildServer(ABC):
+    """A server as a child process: running inside the `with`, gone after it.
+
+    What is started, and how it shows that it is ready, is the subclass's. `title` names the server
+    in messages; `url` says where it answers.
+    """
+
+    title: str
+
+    def __init__(self) -> None:
+        self.port = 0
+        self._process: subprocess.Popen[bytes] | None = None
+        self._log: IO[bytes] | None = None
+
+    @property
+    @abstractmethod
+    def url(self) -> str:
+        """Where it answers."""
+
+    @abstractmethod
+    def start(self, patience: float = 60.0) -> Self:
+        """Start it and wait until it answers. Does nothing while it runs."""
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the process is there."""
+        return self._process is not None and self._process.poll() is None
+
+    @property
+    def pid(self) -> int | None:
+        """The process id while it runs."""
+        return self._process.pid if self._process is not None and self.is_running else None
+
+    def stop(self) -> None:
+        """End the process and give its port back. Safe to call twice, or before the start."""
+        if self._process is not None:
+            end_child(self._process)
+            self._process = None
+        if self._log is not None:
+            self._log.close()
+            self._log = None
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def _launch(
+        self,
+        command: Sequence[str | Path],
+        answers: Callable[[], bool],
+        patience: float,
+        *,
+        environment: Mapping[str, str] | None = None,
+        folder: Path | None = None,
+    ) -> None:
+        """Start `command` and wait until `answers` is true; it may raise while nothing listens.
+
+        Raises CheckFailed, with the last line it wrote, when it ends or stays silent, and leaves no
+        process behind.
+        """
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed by stop
+        self._process = start_child(
+            command, output=self._log, environment=environment, folder=folder
+        )
+        deadline = time.monotonic() + patience
+        try:
+            while time.monotonic() < deadline:
+                if not self.is_running:
+                    raise CheckFailed(f"{self.title} ended at once: {self._last_words()}")
+                with contextlib.suppress(OSError, http.client.HTTPException, ValueError):
+                    if answers():
+                        return
+                time.sleep(_PAUSE)
+            raise CheckFailed(f"{self.title} at {self.url} did not answer within {patience:.0f} s")
+        except BaseException:
+            self.stop()
+            raise
+
+    def _last_words(self) -> str:
+        if self._log is None:
+            return "no output"
+        self._log.seek(0)
+        lines = self._log.read().decode(errors="replace").strip().splitlines()
+        return lines[-1].strip() if lines else "no output"
 
 
 def port_is_free(port: int) -> bool:

@@ -3,28 +3,23 @@
 
 from __future__ import annotations
 
-import contextlib
 import http.client
 import importlib.util
 import os
-import subprocess
 import sys
-import tempfile
-import time
 from pathlib import Path
-from types import TracebackType
-from typing import IO
+from typing import Self
 
 from dao.errors import BadUse, CheckFailed
 from dao.paths import home
-from dao.processes import LOOPBACK, end_child, port_is_free, start_child
+from dao.processes import LOOPBACK, ChildServer, port_is_free
 
 FIRST_PORT = 8501
 # After this many taken ports in a row something else is wrong.
 _PORTS_TRIED = 20
 
 
-class DashboardServer:
+class DashboardServer(ChildServer):
     """Streamlit on the loopback address, as a context manager.
 
     Takes `port`, or when it is taken the next free one (`port` then differs from `wanted_port`;
@@ -32,13 +27,14 @@ class DashboardServer:
     now.
     """
 
+    title = "the dashboard"
+
     def __init__(self, port: int = FIRST_PORT) -> None:
+        super().__init__()
         if not 1 <= port <= 65_535:
             raise BadUse(f"port {port} does not exist; ports are 1 to 65535")
         self.wanted_port = port
         self.port = port
-        self._process: subprocess.Popen[bytes] | None = None
-        self._log: IO[bytes] | None = None
 
     @property
     def url(self) -> str:
@@ -52,17 +48,7 @@ class DashboardServer:
             return None
         return f"Port {self.wanted_port} is taken; the dashboard is at {self.url} instead."
 
-    @property
-    def pid(self) -> int | None:
-        """The process id while it runs."""
-        return self._process.pid if self._process is not None and self.is_running else None
-
-    @property
-    def is_running(self) -> bool:
-        """Whether the process is there."""
-        return self._process is not None and self._process.poll() is None
-
-    def start(self, patience: float = 60.0) -> DashboardServer:
+    def start(self, patience: float = 60.0) -> Self:
         """Start the server and wait until it answers. Does nothing while it runs.
 
         Raises CheckFailed when no port is free or nothing answers within `patience` seconds.
@@ -72,7 +58,6 @@ class DashboardServer:
         if importlib.util.find_spec("streamlit") is None:
             raise BadUse("the dashboard's packages are not installed; run `make setup`")
         self.port = self._free_port()
-        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed by stop
         folder = Path(__file__).resolve().parent
         command = [sys.executable, "-m", "streamlit", "run", str(folder / "app.py")]
         command += ["--server.address", LOOPBACK, "--server.port", str(self.port)]
@@ -83,40 +68,13 @@ class DashboardServer:
             "PYTHONPATH": os.pathsep.join([str(folder.parent), os.environ.get("PYTHONPATH", "")]),
         }
         # Its settings are found in .streamlit/ of the working folder.
-        self._process = start_child(
-            command, output=self._log, environment=environment, folder=folder
-        )
-        try:
-            self._wait(patience)
-        except BaseException:
-            self.stop()
-            raise
+        self._launch(command, self._answers, patience, environment=environment, folder=folder)
         return self
 
     def wait(self) -> None:
         """Block until the server ends, however that comes about."""
         if self._process is not None:
             self._process.wait()
-
-    def stop(self) -> None:
-        """End the server and give its port back. Safe to call twice, or before the start."""
-        if self._process is not None:
-            end_child(self._process)
-            self._process = None
-        if self._log is not None:
-            self._log.close()
-            self._log = None
-
-    def __enter__(self) -> DashboardServer:
-        return self.start()
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.stop()
 
     def _free_port(self) -> int:
         last = min(self.wanted_port + _PORTS_TRIED, 65_536)
@@ -128,25 +86,10 @@ class DashboardServer:
             "dashboard"
         )
 
-    def _wait(self, patience: float) -> None:
-        deadline = time.monotonic() + patience
-        while time.monotonic() < deadline:
-            if not self.is_running:
-                raise CheckFailed(f"the dashboard ended at once: {self._last_words()}")
-            with contextlib.suppress(OSError, http.client.HTTPException):
-                connection = http.client.HTTPConnection(LOOPBACK, self.port, timeout=2)
-                try:
-                    connection.request("GET", "/_stcore/health")
-                    if connection.getresponse().status == 200:
-                        return
-                finally:
-                    connection.close()
-            time.sleep(0.1)
-        raise CheckFailed(f"the dashboard at {self.url} did not answer within {patience:.0f} s")
-
-    def _last_words(self) -> str:
-        if self._log is None:
-            return "no output"
-        self._log.seek(0)
-        lines = self._log.read().decode(errors="replace").strip().splitlines()
-        return lines[-1].strip() if lines else "no output"
+    def _answers(self) -> bool:
+        connection = http.client.HTTPConnection(LOOPBACK, self.port, timeout=2)
+        try:
+            connection.request("GET", "/_stcore/health")
+            return connection.getresponse().status == 200
+        finally:
+            connection.close()

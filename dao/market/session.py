@@ -15,7 +15,7 @@ from dao.chain import Account, Contract, Receipt
 from dao.eip712 import compact
 from dao.errors import CheckFailed
 from dao.market.book import session_book
-from dao.market.orders import ASK, Order, pack, pack_wh, unpack
+from dao.market.orders import ASK, Order, order_chain, pack, pack_wh, unpack
 from dao.market.solver import SessionClearing, clear_session
 
 # Posting 120 orders costs about two million gas: far below a transaction's 16.7 million, and the
@@ -108,24 +108,33 @@ def post(
 
 
 def posted_rows(market: Contract, zone: int, first_slot: int) -> list[int]:
-    """The session's accepted words in order of arrival, read back from the chain's events."""
+    """The session's accepted words in order of arrival, read back from the chain's events.
+
+    Raises CheckFailed where they do not fold into the session's running hash: the node left out
+    some of them, or holds another chain than the contract's state.
+    """
+    events = market.chain.logs(
+        [market.address],
+        topics=[
+            [market.interface.topic("OrdersPosted"), market.interface.topic("OrderRejected")],
+            f"0x{zone:064x}",
+            f"0x{first_slot:064x}",
+        ],
+    )
     rows: list[int] = []
-    rejected: dict[tuple[int, int], set[int]] = {}
-    batches: list[tuple[int, list[int]]] = []
-    for event in market.chain.logs([market.address]):
-        args = event.args
-        if args.get("zone") != zone or args.get("first_slot") != first_slot:
-            continue
+    dropped: set[int] = set()
+    for event in events:
         if event.name == "OrderRejected":
-            # Rejections are logged before the batch they belong to.
-            rejected.setdefault((event.block, len(batches)), set()).add(int(args["position"]))
-        elif event.name == "OrdersPosted":
-            batches.append((event.block, args["rows"]))
-    for number, (block, words) in enumerate(batches):
-        dropped = rejected.get((block, number), set())
-        for position, order in enumerate(unpack(words, first_slot)):
+            # Logged before the batch it belongs to.
+            dropped.add(int(event.args["position"]))
+            continue
+        for position, order in enumerate(unpack(event.args["rows"], first_slot)):
             if position not in dropped:
                 rows.extend(pack(order))
+        dropped.clear()
+    expected = market.call("running_hashes", (zone << 64) | first_slot)
+    if order_chain(bytes(32), rows) != expected:
+        raise CheckFailed(f"the orders of session {first_slot} do not match its running hash")
     return rows
 
 

@@ -28,7 +28,7 @@ from dao.errors import CheckFailed
 from dao.governance import Proposal, State
 from dao.ledger import read_totals
 from dao.market import session as market_session
-from dao.market.orders import ASK, BID, Order, pack, sign_order
+from dao.market.orders import ASK, BID, Order, sign_order, unpack
 from dao.market.session import DeviceReceipt, SignedOrder, unpack_entry
 from dao.market.settlement import Settlement, settle_session
 from dao.market.solver import SessionClearing
@@ -70,19 +70,17 @@ class Session:
 
     first_slot: int
     slots: int
-    posted: list[SignedOrder] = field(default_factory=list)
+    posted: int = 0
     rejected: int = 0
+    rows: list[int] = field(default_factory=list)
     clearing: SessionClearing | None = None
     crossing: int = 0
     settlement: Settlement | None = None
 
     @property
     def orders(self) -> list[Order]:
-        return [signed.order for signed in self.posted]
-
-    @property
-    def rows(self) -> list[int]:
-        return [row for order in self.orders for row in pack(order)]
+        """The book as read back from the chain, in order of arrival."""
+        return unpack(self.rows, self.first_slot)
 
 
 @dataclass
@@ -263,15 +261,16 @@ class Loop:
         session = Session(first_slot, slots)
         self.sessions[first_slot] = session
         if signed:
-            session.posted, rejected = market_session.post(
+            accepted, rejected = market_session.post(
                 self.market, ZONE, first_slot, signed, world.offices.relay
             )
-            session.rejected = len(rejected)
+            session.posted, session.rejected = len(accepted), len(rejected)
 
     def clear(self, first_slot: int) -> None:
-        """The keeper finds the prices and has the contract check them."""
+        """The keeper reads the book from the chain, finds the prices, has them checked there."""
         session = self.sessions[first_slot]
-        if not session.posted:
+        session.rows = market_session.posted_rows(self.market, ZONE, first_slot)
+        if not session.rows:
             return
         session.clearing = market_session.clear(
             self.market,

@@ -69,7 +69,7 @@ def summarise(loop: Loop, wall_s: float, timings: dict[str, Any]) -> dict[str, A
         "prosumers": sum(h.has_solar or h.has_battery for h in world.profiles.homes),
         "readings": world.readings,
         "batches": world.batches,
-        "orders": sum(len(s.posted) for s in sessions),
+        "orders": sum(s.posted for s in sessions),
         "orders_rejected": sum(s.rejected for s in sessions),
         "auctions": sum(s.crossing for s in sessions),
         "auctions_cleared": cleared,
@@ -92,6 +92,7 @@ def summarise(loop: Loop, wall_s: float, timings: dict[str, Any]) -> dict[str, A
         "conservation_ok": not faults,
         "conservation_faults": faults,
         "gas_used": world.chain.gas_used,
+        "transactions": world.chain.transactions,
         "wall_s": round(wall_s, 1),
         "timings": timings,
     }
@@ -130,7 +131,7 @@ def in_words(summary: dict[str, Any]) -> str:
             "rested)".format(**summary),
         ),
         ("Conservation", "holds" if summary["conservation_ok"] else "BROKEN"),
-        ("Chain", f"{summary['gas_used']:,} gas"),
+        ("Chain", "{transactions:,} transactions, {gas_used:,} gas".format(**summary)),
         ("Time", f"{summary['wall_s']} s"),
     ]
     text = "\n".join(f"{name:<15} {value}" for name, value in rows)

@@ -32,7 +32,7 @@ ZONE = 1
 NO_PRICE = 65_535
 # 2016-06-06 00:00 UTC, a Monday; any day would do.
 DAY_SLOT = 1_465_171_200 // 900
-CENT = 10_000
+EURO = 1_000_000
 # The test token lives on local chains only.
 CHAIN_ID = 31_337
 
@@ -315,4 +315,4 @@ def build(homes: int = 20, token: Any = None, **changes: int) -> World:
     return world
 
 
-__all__ = ["ASK", "BID", "CENT", "DAY_SLOT", "NO_PRICE", "ZONE", "World", "build", "key_of", "load"]
+__all__ = ["ASK", "BID", "DAY_SLOT", "EURO", "NO_PRICE", "ZONE", "World", "build", "key_of", "load"]

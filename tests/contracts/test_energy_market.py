@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import boa
 import pytest
 
@@ -14,6 +12,7 @@ from tests.contracts.market_world import (
     ASK,
     BID,
     DAY_SLOT,
+    EURO,
     NO_PRICE,
     ZONE,
     World,
@@ -21,29 +20,11 @@ from tests.contracts.market_world import (
     key_of,
 )
 
-EURO = 1_000_000
 GATE = DAY_SLOT - 4  # one hour before the first slot
 END = DAY_SLOT + 4
 N = 3 * [NO_PRICE]
 # Reasons of OrderRejected, as the contract numbers them.
 UNKNOWN, MALFORMED, EXPIRED, ENERGY, NONCE, OPEN, POOR, SIGNATURE = range(1, 9)
-
-
-@pytest.fixture(scope="module")
-def deployed() -> World:
-    world = build()
-    world.fund(range(1, 11), 100 * EURO)
-    return world
-
-
-@pytest.fixture
-def world(deployed: World) -> Iterator[World]:
-    start = boa.env.timestamp
-    with boa.env.anchor():
-        yield deployed
-    boa.env.timestamp = start
-    deployed.book.clear()
-    deployed.pending.clear()
 
 
 def traded(world: World, wh: int = 1_000, bid: int = 400, ask: int = 100) -> None:

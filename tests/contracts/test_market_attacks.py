@@ -4,8 +4,6 @@ test_energy_market."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import boa
 import pytest
 
@@ -17,32 +15,13 @@ from tests.contracts.market_world import (
     NO_PRICE,
     ZONE,
     World,
-    build,
     key_of,
 )
 
-EURO = 1_000_000
 GATE = DAY_SLOT - 4
 END = DAY_SLOT + 4
 N = 3 * [NO_PRICE]
 UNSIGNED = [bytes(32)] * 2
-
-
-@pytest.fixture(scope="module")
-def deployed() -> World:
-    world = build()
-    world.fund(range(1, 11), 100 * EURO)
-    return world
-
-
-@pytest.fixture
-def world(deployed: World) -> Iterator[World]:
-    start = boa.env.timestamp
-    with boa.env.anchor():
-        yield deployed
-    boa.env.timestamp = start
-    deployed.book.clear()
-    deployed.pending.clear()
 
 
 def traded(world: World) -> None:
