@@ -116,12 +116,11 @@ def _run(settings: Settings, *, headless: bool, as_json: bool, port: int | None)
             _open_browser(url)
         summary = _live(settings, stack, display, begun)
         text = json.dumps(summary) if as_json else in_words(summary)
-        if url is not None:
-            display("Done", 1, 1)
-            display.say(f"The days are over; the page stays at {url} until Ctrl-C.")
+        display.finish()
         click.echo(text)
         sys.stdout.flush()
         if url is not None:
+            display.say(f"The days are over; the page stays at {url} until Ctrl-C.")
             signal.pause()
     if not summary["conservation_ok"]:
         raise SystemExit(1)

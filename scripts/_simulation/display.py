@@ -53,11 +53,16 @@ class Display:
         """A line of its own."""
         self._console.print(text, highlight=False, soft_wrap=True)
 
+    def finish(self) -> None:
+        """Take the bar away: what follows is for reading."""
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
     def __exit__(
         self,
         kind: type[BaseException] | None,
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._bar is not None:
-            self._bar.stop()
+        self.finish()

@@ -317,6 +317,7 @@ def test_fee_and_band_are_those_in_force_at_the_gate(world: World) -> None:
     world.parameters.set_value(7, 150, sender=world.deployer)
     world.at(GATE)
     world.clear([(100 + 250) // 2, *N])
+    assert world.market.clearing(ZONE, DAY_SLOT) == (175, 150, 1_000)
 
 
 def test_a_fee_changed_after_the_gate_does_not_move_the_price(world: World) -> None:
@@ -325,6 +326,7 @@ def test_a_fee_changed_after_the_gate_does_not_move_the_price(world: World) -> N
     world.parameters.set_value(7, 150, sender=world.deployer)
     world.at(GATE, 120)
     world.clear([195, *N])
+    assert world.market.clearing(ZONE, DAY_SLOT) == (195, 110, 1_000)
 
 
 def test_a_fee_window_holds_for_its_slot_only(world: World) -> None:
@@ -332,6 +334,7 @@ def test_a_fee_window_holds_for_its_slot_only(world: World) -> None:
     world.parameters.open_window(ZONE, 7, DAY_SLOT + 1, 1, 90, sender=world.deployer)
     world.at(GATE)
     world.clear([195, (100 + 310) // 2, NO_PRICE, NO_PRICE])
+    assert world.market.clearing(ZONE, DAY_SLOT + 1) == (205, 90, 1_000)
 
 
 # ---------------------------------------------------------------- settlement
