@@ -46,6 +46,11 @@ MAX_SLOTS: constant(uint256) = 96
 MAX_ORDERS: constant(uint256) = 512
 MAX_ROWS: constant(uint256) = 1_536
 MAX_SIGNATURE_WORDS: constant(uint256) = 1_024
+# One settlement takes the receipts of so many sellers, in so many words. Every word of a bound
+# costs memory in every settlement, and memory grows with the square.
+MAX_RECEIPTS: constant(uint256) = 256
+MAX_RECEIPT_ROWS: constant(uint256) = 768
+MAX_RECEIPT_SIGNATURE_WORDS: constant(uint256) = 512
 # Sixteen order hints of 16 bits share a word.
 MAX_HINT_WORDS: constant(uint256) = 32
 # Opening accounts and crediting deposits cost about 40,000 gas each at most.
@@ -570,7 +575,12 @@ def clear(
     slots: uint256 = len(prices)
     stop: uint256 = start + slots
     assert slots != 0 and stop <= session & 255, "market: slots out of range"
-    self._check_rows(key, rows)
+    # The running hash took in every accepted word in turn, so it matches only the whole book in
+    # its order.
+    running: bytes32 = empty(bytes32)
+    for row: uint256 in rows:
+        running = keccak256(abi_encode(running, row))
+    assert running == self.running_hashes[key], "market: not the session's orders"
 
     terms: DynArray[uint256, MAX_SLOTS] = staticcall PARAMETERS.market_terms(
         zone, first_slot + start, slots, gate
@@ -596,11 +606,12 @@ def clear(
         is_ask: bool = flags & 1 == 1
         is_profile: bool = flags & 2 == 2
         low: uint256 = max(offset, start)
-        high: uint256 = min(offset + count, stop)
-        first: uint256 = i + 1
-        i += 1
+        high: uint256 = min(unsafe_add(offset, count), stop)
+        # Unchecked: a position in the rows.
+        i = unsafe_add(i, 1)
+        first: uint256 = i
         if is_profile:
-            i += (count + 15) // 16
+            i = unsafe_add(i, unsafe_add(count, 15) >> 4)
         if low >= high:
             continue
         for slot: uint256 in range(low, high, bound=MAX_SLOTS):
@@ -629,7 +640,10 @@ def clear(
                 else:
                     below[k] = max(below[k], unsafe_add(effective, 1))
             elif effective == price:
-                sums[k] = unsafe_add(sums[k], wh << (ASKS_AT if is_ask else BIDS_AT))
+                if is_ask:
+                    sums[k] = unsafe_add(sums[k], wh << ASKS_AT)
+                else:
+                    sums[k] = unsafe_add(sums[k], wh << BIDS_AT)
             elif effective < price:
                 below[k] = max(below[k], unsafe_add(effective, 1))
                 if is_ask:
@@ -743,10 +757,17 @@ def lodge_receipt(
     # Before the end the key may still change, and the lodged receipt would be worth nothing
     # but could not be left out either.
     self._check_delivered(first_slot, slots)
-    receipt: DynArray[uint256, MAX_ROWS] = [meter]
-    for word: uint256 in exports:
-        receipt.append(word)
-    self._check_receipts(first_slot, slots, receipt, [signature[0], signature[1]])
+    assert len(exports) == (slots + 15) // 16, "market: receipt is cut off"
+    self._check_receipt(
+        self._separator(),
+        staticcall REGISTRY.device_at(meter, (first_slot + slots) * SLOT_SECONDS - 1),
+        meter,
+        first_slot,
+        slots,
+        exports,
+        signature[0],
+        signature[1],
+    )
     self.lodged[meter][first_slot] = True
     # With all that settling needs: whoever settles must be able to find it.
     log ReceiptLodged(meter=meter, first_slot=first_slot, exports=exports, signature=signature)
@@ -758,8 +779,8 @@ def settle(
     first_slot: uint256,
     slots: uint256,
     rows: DynArray[uint256, MAX_ROWS],
-    receipts: DynArray[uint256, MAX_ROWS],
-    signatures: DynArray[bytes32, MAX_SIGNATURE_WORDS],
+    receipts: DynArray[uint256, MAX_RECEIPT_ROWS],
+    signatures: DynArray[bytes32, MAX_RECEIPT_SIGNATURE_WORDS],
     hints: DynArray[uint256, MAX_HINT_WORDS],
 ):
     """
@@ -781,7 +802,12 @@ def settle(
     cleared: uint256 = (session >> CLEARED) & 255
     assert slots != 0, "market: slots out of range"
     assert stop <= (session & 255 if voided else cleared), "market: slots are not cleared"
-    self._check_rows(key, rows)
+    # The running hash took in every accepted word in turn, so it matches only the whole book in
+    # its order.
+    running: bytes32 = empty(bytes32)
+    for row: uint256 in rows:
+        running = keccak256(abi_encode(running, row))
+    assert running == self.running_hashes[key], "market: not the session's orders"
 
     # What the sellers owe and the prices that hold; a void slot has none.
     clearings: DynArray[uint256, MAX_SLOTS] = []
@@ -810,8 +836,34 @@ def settle(
 
     receipt_words: uint256 = 1 + ((session & 255) + 15) // 16
     # Lanes are used up as asks are served: the same energy is never sold twice.
-    left: DynArray[uint256, MAX_ROWS] = receipts
-    self._check_receipts(first_slot, session & 255, receipts, signatures)
+    left: DynArray[uint256, MAX_RECEIPT_ROWS] = receipts
+    receipt_count: uint256 = len(receipts) // receipt_words
+    assert len(receipts) == receipt_count * receipt_words, "market: receipt is cut off"
+    assert len(signatures) == 2 * receipt_count, "market: one signature a receipt"
+    meters: DynArray[uint256, MAX_RECEIPTS] = []
+    for n: uint256 in range(receipt_count, bound=MAX_RECEIPTS):
+        meter: uint256 = receipts[n * receipt_words]
+        # Rising numbers: a meter has one receipt, or it could sell its energy twice.
+        if n != 0:
+            assert meter > meters[n - 1], "market: receipts out of order"
+        meters.append(meter)
+    if receipt_count != 0:
+        devices: DynArray[address, MAX_RECEIPTS] = staticcall REGISTRY.devices_at(meters, end - 1)
+        separator: bytes32 = self._separator()
+        for n: uint256 in range(receipt_count, bound=MAX_RECEIPTS):
+            packed: DynArray[uint256, 6] = []
+            for j: uint256 in range(receipt_words - 1, bound=6):
+                packed.append(receipts[n * receipt_words + 1 + j])
+            self._check_receipt(
+                separator,
+                devices[n],
+                meters[n],
+                first_slot,
+                session & 255,
+                packed,
+                signatures[2 * n],
+                signatures[2 * n + 1],
+            )
 
     delivered: uint256[MAX_SLOTS] = empty(uint256[MAX_SLOTS])
     missing: uint256[MAX_SLOTS] = empty(uint256[MAX_SLOTS])
@@ -836,17 +888,18 @@ def settle(
             offset: uint256 = (header >> 80) & 255
             count: uint256 = (header >> 72) & 255
             is_profile: bool = flags & 2 == 2
-            first: uint256 = i + 1
-            i += 1
+            # Unchecked: a position in the rows.
+            i = unsafe_add(i, 1)
+            first: uint256 = i
             if is_profile:
-                i += (count + 15) // 16
+                i = unsafe_add(i, unsafe_add(count, 15) >> 4)
             is_ask: bool = flags & 1 == 1
             if is_ask == (pass_ == 1):
                 continue
             limit: uint256 = (header >> 104) & 65_535
             wh: uint256 = (header >> 88) & 65_535
             low: uint256 = max(offset, start)
-            high: uint256 = min(offset + count, stop)
+            high: uint256 = min(unsafe_add(offset, count), stop)
 
             energy: uint256 = 0
             filled: uint256 = 0
@@ -1092,58 +1145,24 @@ def _check_delivered(first_slot: uint256, slots: uint256):
 
 @view
 @internal
-def _check_rows(key: uint256, rows: DynArray[uint256, MAX_ROWS]):
-    """
-    @dev The running hash takes in every accepted word in turn, so it matches only the
-         whole book in its order.
-    """
-    running: bytes32 = empty(bytes32)
-    for row: uint256 in rows:
-        running = keccak256(abi_encode(running, row))
-    assert running == self.running_hashes[key], "market: not the session's orders"
-
-
-@view
-@internal
-def _check_receipts(
+def _check_receipt(
+    separator: bytes32,
+    device: address,
+    meter: uint256,
     first_slot: uint256,
     slots: uint256,
-    receipts: DynArray[uint256, MAX_ROWS],
-    signatures: DynArray[bytes32, MAX_SIGNATURE_WORDS],
+    exports: DynArray[uint256, 6],
+    r: bytes32,
+    vs: bytes32,
 ):
-    words: uint256 = (slots + 15) // 16
-    assert len(receipts) % (1 + words) == 0, "market: receipt is cut off"
-    count: uint256 = len(receipts) // (1 + words)
-    assert len(signatures) == 2 * count, "market: one signature a receipt"
-    if count == 0:
-        return
-    meters: DynArray[uint256, 512] = []
-    for n: uint256 in range(count, bound=512):
-        meter: uint256 = receipts[n * (1 + words)]
-        # Rising numbers: a meter has one receipt, or it could sell its energy twice.
-        if n != 0:
-            assert meter > meters[n - 1], "market: receipts out of order"
-        meters.append(meter)
-    devices: DynArray[address, 512] = staticcall REGISTRY.devices_at(
-        meters, (first_slot + slots) * SLOT_SECONDS - 1
+    struct_hash: bytes32 = keccak256(
+        abi_encode(RECEIPT_TYPE, meter, first_slot, slots, self._hash_words(exports))
     )
-    separator: bytes32 = self._separator()
-    for n: uint256 in range(count, bound=512):
-        packed: DynArray[uint256, 6] = []
-        for j: uint256 in range(words, bound=6):
-            packed.append(receipts[n * (1 + words) + 1 + j])
-        struct_hash: bytes32 = keccak256(
-            abi_encode(RECEIPT_TYPE, meters[n], first_slot, slots, self._hash_words(packed))
-        )
-        signer: address = self._signer(
-            separator,
-            struct_hash,
-            convert(signatures[2 * n], uint256),
-            convert(signatures[2 * n + 1], uint256),
-        )
-        assert (
-            signer != empty(address) and signer == devices[n]
-        ), "market: not the device's receipt"
+    signer: address = self._signer(
+        separator, struct_hash, convert(r, uint256), convert(vs, uint256)
+    )
+    # Where no key is in force the device is zero, as is a failed recovery.
+    assert signer != empty(address) and signer == device, "market: not the device's receipt"
 
 
 @pure

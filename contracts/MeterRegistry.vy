@@ -23,15 +23,19 @@ exports: (ownable.owner, ownable.transfer_ownership)
 
 # A transaction holds 16.7 million gas (EIP-7825); a registration costs about 75,000.
 MAX_BATCH: constant(uint256) = 128
-# Callers ask for the keys of one session's sellers: at most one per order of a full book.
-MAX_LOOKUP: constant(uint256) = 512
+# Callers ask for the keys of one session's sellers; a larger bound costs every caller memory.
+MAX_LOOKUP: constant(uint256) = 256
 # A meter's key is replaced when the device is: eight in a lifetime bound the search.
 MAX_KEYS: constant(uint256) = 8
 # A zone number must fit the market's packed account word (10 bits).
 MAX_ZONE: constant(uint256) = 1_023
 
 ADDRESS_MASK: constant(uint256) = 2**160 - 1
-TIME_MASK: constant(uint256) = 2**48 - 1
+# The key word: device | valid_from << 160 | valid_to << 200 (0: open) | older keys << 240
+TIME_MASK: constant(uint256) = 2**40 - 1
+VALID_FROM: constant(uint256) = 160
+VALID_TO: constant(uint256) = 200
+OLDER: constant(uint256) = 240
 
 
 # ---------------------------------------------------------------------------- #
@@ -70,9 +74,10 @@ meter_count: public(uint256)
 
 # owner in the low 160 bits, zone above
 _points: HashMap[uint256, uint256]
-# meter -> position -> device | valid_from << 160 | valid_to << 208 (0: open)
-_keys: HashMap[uint256, HashMap[uint256, uint256]]
-_key_count: HashMap[uint256, uint256]
+# The newest key alone in one word: nearly every question is about it, and costs one read.
+_keys: HashMap[uint256, uint256]
+# meter -> position, oldest first -> key word
+_older: HashMap[uint256, HashMap[uint256, uint256]]
 # One device signs for one meter only, or its readings would count twice.
 meter_of_device: public(HashMap[address, uint256])
 
@@ -196,11 +201,17 @@ def devices_at(
 def _add_key(meter: uint256, device: address):
     assert device != empty(address), "registry: device is the zero address"
     assert self.meter_of_device[device] == 0, "registry: device already speaks for a meter"
-    count: uint256 = self._key_count[meter]
-    assert count < MAX_KEYS, "registry: too many keys"
+    newest: uint256 = self._keys[meter]
+    older: uint256 = 0
+    if newest != 0:
+        older = newest >> OLDER
+        assert older + 1 < MAX_KEYS, "registry: too many keys"
+        self._older[meter][older] = newest
+        older += 1
     self.meter_of_device[device] = meter
-    self._keys[meter][count] = convert(device, uint256) | (block.timestamp << 160)
-    self._key_count[meter] = count + 1
+    self._keys[meter] = (
+        convert(device, uint256) | (block.timestamp << VALID_FROM) | (older << OLDER)
+    )
 
 
 @internal
@@ -208,26 +219,28 @@ def _close_key(meter: uint256) -> address:
     """
     @return The key that ended, or zero where none was in force.
     """
-    count: uint256 = self._key_count[meter]
-    if count == 0:
+    word: uint256 = self._keys[meter]
+    if word == 0 or (word >> VALID_TO) & TIME_MASK != 0:
         return empty(address)
-    word: uint256 = self._keys[meter][count - 1]
-    if word >> 208 != 0:
-        return empty(address)
-    self._keys[meter][count - 1] = word | (block.timestamp << 208)
+    self._keys[meter] = word | (block.timestamp << VALID_TO)
     return convert(word & ADDRESS_MASK, address)
 
 
 @view
 @internal
 def _device_at(meter: uint256, moment: uint256) -> address:
-    # Newest first: nearly every question is about a recent moment.
-    count: uint256 = self._key_count[meter]
-    for i: uint256 in range(count, bound=MAX_KEYS):
-        word: uint256 = self._keys[meter][count - 1 - i]
-        if moment >= (word >> 160) & TIME_MASK:
-            end: uint256 = word >> 208
+    word: uint256 = self._keys[meter]
+    older: uint256 = word >> OLDER
+    # Newest first; a key ends no later than the next begins.
+    for i: uint256 in range(MAX_KEYS):
+        if word == 0:
+            break
+        if moment >= (word >> VALID_FROM) & TIME_MASK:
+            end: uint256 = (word >> VALID_TO) & TIME_MASK
             if end != 0 and moment >= end:
-                return empty(address)
+                break
             return convert(word & ADDRESS_MASK, address)
+        if i == older:
+            break
+        word = self._older[meter][older - 1 - i]
     return empty(address)

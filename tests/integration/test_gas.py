@@ -34,9 +34,9 @@ MEASURED = {
     "dao.forecast_day": 792_300,
     "ledger.commit_day": 696_700,
     "market.post_per_order_100": 15_690,  # aim: 12,500
-    "market.clear_per_order_200": 2_380,  # aim: 1,000
-    "market.settle_per_order_200": 18_310,  # aim: 10,800
-    "market.all_in_per_order_slot": 3_480,  # aim: 2,700
+    "market.clear_per_order_200": 2_100,  # aim: 1,000
+    "market.settle_per_order_200": 15_790,  # aim: 10,800
+    "market.all_in_per_order_slot": 3_520,  # aim: 2,700
 }
 BOUNDS = PROMISED | MEASURED
 
