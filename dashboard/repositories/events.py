@@ -13,12 +13,15 @@ import pandas as pd
 
 from dao.index import EventReader
 from dao.ledger import unpack_totals
+from dao.parameters import COMMUNITY_BATTERY
 from dao.slots import SLOT_SECONDS, SLOTS_PER_DAY
 
 # A week of batches at the finest division of a day; what the page draws is less.
 MAX_BATCHES = 7 * 24
 # Two weeks of slots: the price chart shows two days, the table a handful.
 MAX_SLOTS = 14 * SLOTS_PER_DAY
+# Two weeks of the most windows that a day can hold.
+MAX_WINDOWS = 14 * 16
 # Every slot of the longest run.
 MAX_SETTLED = 366 * SLOTS_PER_DAY
 
@@ -75,6 +78,24 @@ class ChainEvents:
         frame = pd.concat(parts, ignore_index=True).drop_duplicates("slot", keep="last")
         inside = frame["slot"].between(first_slot, first_slot + slots - 1)
         return frame[inside].sort_values("slot", ignore_index=True)
+
+    def scheduled(self, first_slot: int, slots: int) -> frozenset[int]:
+        """Slots of the range that lie inside an executed window of the community battery."""
+        rows = self._reader.events(
+            "WindowOpened",
+            match={"zone": self._zone, "key": COMMUNITY_BATTERY},
+            limit=MAX_WINDOWS,
+            newest_first=True,
+        )
+        inside = range(first_slot, first_slot + slots)
+        return frozenset(
+            slot
+            for row in rows
+            for slot in range(
+                row["args"]["first_slot"], row["args"]["first_slot"] + row["args"]["slots"]
+            )
+            if slot in inside
+        )
 
     def clearings(self, limit: int = MAX_SLOTS) -> pd.DataFrame:
         """The last cleared slots: columns slot, price (µ€/Wh, <NA> without trade), volume_wh."""

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,7 +22,8 @@ class EnergyView:
 
     Columns: time (local wall clock), used_kwh (drawn from the grid by the homes), fed_kwh (given to
     it), net_kwh (used less fed), q10_kwh, q50_kwh, q90_kwh. The Wh figures are sums over the
-    newest day that has any totals, `inside_band` is the share of its slots within q10..q90.
+    newest day that has any totals, `inside_band` is the share of its slots within q10..q90, those
+    aside in which the battery followed a schedule: the forecast leaves its work out.
     """
 
     frame: pd.DataFrame
@@ -47,9 +48,16 @@ def shown_range(now: int, forecasts: Sequence[ForecastDay]) -> tuple[int, int]:
 
 
 def energy_view(
-    totals: pd.DataFrame, forecasts: Sequence[ForecastDay], first_slot: int, slots: int
+    totals: pd.DataFrame,
+    forecasts: Sequence[ForecastDay],
+    first_slot: int,
+    slots: int,
+    scheduled: Collection[int] = (),
 ) -> EnergyView:
-    """Totals (slot, net_wh, export_wh) and forecasts over the slots of a range."""
+    """Totals (slot, net_wh, export_wh) and forecasts over the slots of a range.
+
+    scheduled: slots inside an executed window of the battery.
+    """
     frame = pd.DataFrame({"slot": np.arange(first_slot, first_slot + slots)})
     frame = frame.merge(totals[["slot", "net_wh", "export_wh"]], on="slot", how="left")
     bands = [
@@ -71,7 +79,7 @@ def energy_view(
     measured = frame["net_wh"].notna()
     day = frame["slot"] // SLOTS_PER_DAY
     newest = frame[measured & (day == day[measured].max())]
-    both = newest[newest["q10"].notna()]
+    both = newest[newest["q10"].notna() & ~newest["slot"].isin(list(scheduled))]
     inside = both["net_wh"].between(both["q10"], both["q90"])
     view = pd.DataFrame(
         {

@@ -147,7 +147,8 @@ def _money(sums: Balance, state: RunState) -> None:
 
 def _energy(state: RunState, events: ChainEvents, colours: Palette) -> None:
     first, slots = shown_range(state.sim_time // SLOT_SECONDS, state.forecasts)
-    view = energy_view(events.totals(first, slots), state.forecasts, first, slots)
+    scheduled = events.scheduled(first, slots)
+    view = energy_view(events.totals(first, slots), state.forecasts, first, slots, scheduled)
     lead = "Totals of the whole zone as they stand on chain, beside the forecast made before."
     if view.measured_slots:
         lead = (
@@ -155,7 +156,9 @@ def _energy(state: RunState, events: ChainEvents, colours: Palette) -> None:
             f"{kwh(view.day_fed_wh)} into it."
         )
     if view.inside_band is not None:
-        lead += f" {view.inside_band * 100:.0f} % of it lay inside the forecast’s 10–90 % band."
+        where = "the quarter-hours without a battery schedule" if scheduled else "it"
+        share = f"{view.inside_band * 100:.0f} %"
+        lead += f" {share} of {where} lay inside the forecast’s 10–90 % band."
     section("What the zone makes and uses", lead)
     if view.is_empty:
         empty(

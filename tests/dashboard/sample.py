@@ -64,6 +64,10 @@ class Index:
         }
         self.add("BatchCommitted", (first_slot + slots) * 900 + 1_800, args, "ReadingLedger")
 
+    def open_window(self, key: int, first_slot: int, slots: int, value: int) -> None:
+        args = {"zone": ZONE, "key": key, "first_slot": first_slot, "slots": slots, "value": value}
+        self.add("WindowOpened", first_slot * 900 - 7_200, args, "GridParameters")
+
     def clear(self, slot: int, price: int, volume_wh: int) -> None:
         args = {"zone": ZONE, "slot": slot, "price": price, "volume_wh": volume_wh}
         self.add("SlotCleared", slot * 900 - 3_600, args, "EnergyMarket")

@@ -104,6 +104,20 @@ class TestEnergy:
         view = energy_view(events(index).totals(FIRST_SLOT, 96), (one,), FIRST_SLOT, SLOTS_PER_DAY)
         assert view.inside_band == pytest.approx(11 / 12)
 
+    def test_slots_in_which_the_battery_worked_do_not_count(self, index: Index) -> None:
+        one = forecast(FIRST_SLOT)
+        net = np.array([*one.q50[:5], *(np.array(one.q90[5:8]) + 1)])
+        index.commit(FIRST_SLOT, net, np.zeros(8, dtype=np.int64))
+        index.open_window(1_000, FIRST_SLOT + 5, 2, 5_000)
+        index.open_window(7, FIRST_SLOT, 3, 120)
+        read = events(index)
+        scheduled = read.scheduled(FIRST_SLOT, SLOTS_PER_DAY)
+        assert scheduled == {FIRST_SLOT + 5, FIRST_SLOT + 6}
+        view = energy_view(
+            read.totals(FIRST_SLOT, 96), (one,), FIRST_SLOT, SLOTS_PER_DAY, scheduled
+        )
+        assert view.inside_band == pytest.approx(5 / 6)
+
     def test_a_forecast_alone_is_worth_showing(self) -> None:
         one = forecast(FIRST_SLOT)
         nothing = pd.DataFrame({"slot": [], "net_wh": [], "export_wh": []}, dtype="int64")
