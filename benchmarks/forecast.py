@@ -46,7 +46,6 @@ WEEK_SLOTS = 7 * SLOTS_PER_DAY
 NAIVE_SPREAD = next(rule.initial for rule in MARKET_RULES if rule.name == "naive_spread")
 # Stan stops where it is near enough; this is how near the two forecasts come, as a share.
 AGREEMENT = 2e-4
-_FOURIER_ORDER = 6
 
 
 def run() -> Result:
@@ -147,7 +146,10 @@ def fit_times(totals: ZoneTotals) -> FitTimes:
 
 def _fitted(kind: type[Prophet], train: pd.DataFrame) -> tuple[Prophet, float]:
     """A fitted model, and the seconds that its solver took of the fit."""
-    model = _model(kind, train)
+    from forecasting.model import Settings, prophet_of
+
+    regressors = train.columns.drop(["ds", "y", "workday", "free_day"])
+    model = prophet_of(kind, regressors, Settings(kind="net"))
     backend: Any = model.stan_backend
     solve = backend.fit
     took: list[float] = []
@@ -189,23 +191,6 @@ def training_frame(totals: ZoneTotals) -> pd.DataFrame:
             **columns,
         }
     )
-
-
-def _model(kind: type[Prophet], train: pd.DataFrame) -> Prophet:
-    """As `forecasting.model` sets Prophet up."""
-    model = kind(
-        growth="flat",
-        n_changepoints=0,
-        daily_seasonality=False,
-        weekly_seasonality=False,
-        yearly_seasonality=False,
-        uncertainty_samples=0,
-    )
-    for condition in ("workday", "free_day"):
-        model.add_seasonality(f"daily_{condition}", 1, _FOURIER_ORDER, condition_name=condition)
-    for name in train.columns.drop(["ds", "y", "workday", "free_day"]):
-        model.add_regressor(name, prior_scale=1.0, standardize=True)
-    return model
 
 
 def _forecast(totals: ZoneTotals, target: int) -> DayForecast:

@@ -12,9 +12,9 @@ from the residuals of recent days under fits that left those days out, per local
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +31,11 @@ from forecasting.series import (
     calendar,
     clear_sky,
 )
+
+if TYPE_CHECKING:
+    from prophet import Prophet
+
+P = TypeVar("P", bound="Prophet")
 
 Kind = Literal["load", "net", "solar"]
 QUANTILES = (0.1, 0.5, 0.9)
@@ -370,6 +375,28 @@ def _prophet(
     )
 
 
+def prophet_of(kind: type[P], regressors: Iterable[str], settings: Settings) -> P:
+    """Prophet, or a kind of it, set up as the method asks: flat, additive, no changepoints.
+
+    The frame it is fitted to has the conditions `workday` and `free_day` beside the regressors.
+    """
+    model = kind(
+        growth="flat",
+        n_changepoints=0,
+        daily_seasonality=False,
+        weekly_seasonality=False,
+        yearly_seasonality=False,
+        uncertainty_samples=0,
+    )
+    for condition in ("workday", "free_day"):
+        model.add_seasonality(
+            f"daily_{condition}", 1, settings.fourier_order, condition_name=condition
+        )
+    for name in regressors:
+        model.add_regressor(name, prior_scale=settings.prior_scale, standardize=True)
+    return model
+
+
 def _fit(
     columns: dict[str, FloatArray],
     past_count: int,
@@ -393,22 +420,9 @@ def _fit(
     frame["workday"] = clock.workday[every]
     frame["free_day"] = ~clock.workday[every]
     train = frame.iloc[:past_count][inside].assign(y=target[inside])
-    model = RidgeProphet(
-        growth="flat",
-        n_changepoints=0,
-        daily_seasonality=False,
-        weekly_seasonality=False,
-        yearly_seasonality=False,
-        uncertainty_samples=0,
-    )
-    for condition in ("workday", "free_day"):
-        model.add_seasonality(
-            f"daily_{condition}", 1, settings.fourier_order, condition_name=condition
-        )
-    for name, column in columns.items():
-        # A column that never changes says nothing, and Prophet would not scale it.
-        if np.ptp(column[:past_count][inside]) > 0.0:
-            model.add_regressor(name, prior_scale=settings.prior_scale, standardize=True)
+    # A column that never changes says nothing, and Prophet would not scale it.
+    telling = [n for n, column in columns.items() if np.ptp(column[:past_count][inside]) > 0.0]
+    model = prophet_of(RidgeProphet, telling, settings)
     model.fit(train)
     predicted = model.predict(frame.iloc[past_count:])["yhat"].to_numpy()
     rows = every[:past_count][inside]

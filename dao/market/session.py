@@ -8,7 +8,7 @@ what is due from the chain, so running one twice, or after a crash, does no harm
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 
 from dao.chain import Account, Contract, Receipt
@@ -21,6 +21,8 @@ from dao.market.solver import SessionClearing, clear_session
 # Posting 120 orders costs about two million gas: far below a transaction's 16.7 million, and the
 # receipts of smaller batches show earlier what was turned away.
 POST_BATCH = 120
+# Order numbers wrap here.
+NONCES = 65_536
 
 
 class Rejection(IntEnum):
@@ -65,6 +67,30 @@ class DeviceReceipt:
     meter: int
     exports: tuple[int, ...]
     signature: bytes
+
+
+@dataclass
+class OrderNonces:
+    """Hands out order numbers, from 0 for every account.
+
+    The contract takes numbers inside a window that starts at the lowest unused one, so a number
+    whose order was turned away has to be used again: else the window stays behind for good.
+    """
+
+    _next: dict[int, int] = field(default_factory=dict)
+    _spare: dict[int, list[int]] = field(default_factory=dict)
+
+    def take(self, account: int) -> int:
+        """A number for the account's next order."""
+        if spare := self._spare.get(account):
+            return spare.pop(0)
+        nonce = self._next.get(account, 0)
+        self._next[account] = (nonce + 1) % NONCES
+        return nonce
+
+    def give_back(self, order: Order) -> None:
+        """The order was turned away and its number is unused."""
+        self._spare.setdefault(order.account, []).append(order.nonce)
 
 
 def read_session(market: Contract, zone: int, first_slot: int) -> SessionState:

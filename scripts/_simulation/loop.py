@@ -239,12 +239,10 @@ class Loop:
                 capped = tuple(min(wh, self._rules["max_slot_wh"]) for wh in energy)
                 if sum(capped) < self._rules["min_order_wh"]:
                     continue
-                nonce = world.nonces.get(resident.meter, 0)
-                world.nonces[resident.meter] = (nonce + 1) % 65_536
                 order = Order(
                     account=resident.meter,
                     mandate=0,
-                    nonce=nonce,
+                    nonce=world.nonces.take(resident.meter),
                     expiry=gate,
                     side=side,
                     limit=limit,
@@ -265,6 +263,9 @@ class Loop:
                 self.market, ZONE, first_slot, signed, world.offices.relay
             )
             session.posted, session.rejected = len(accepted), len(rejected)
+            for turned_away, reason in rejected:
+                if reason != market_session.Rejection.NONCE_USED:
+                    world.nonces.give_back(turned_away.order)
 
     def clear(self, first_slot: int) -> None:
         """The keeper reads the book from the chain, finds the prices, has them checked there."""

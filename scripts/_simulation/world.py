@@ -22,6 +22,7 @@ from dao.deployment import Deployment, Roles
 from dao.eip712 import checksum_address, keccak
 from dao.errors import BadUse, CheckFailed
 from dao.market.orders import market_separator
+from dao.market.session import OrderNonces
 from dao.paths import cache_dir, inbox_path, lake_dir
 from dao.slots import SLOT_SECONDS, SLOTS_PER_DAY, day_of
 from forecasting.balancing import DEMO_BATTERY, Shares, standard_shares
@@ -79,7 +80,7 @@ class World:
     history_began: float = 0.0
     readings: int = 0
     batches: int = 0
-    nonces: dict[int, int] = field(default_factory=dict)
+    nonces: OrderNonces = field(default_factory=OrderNonces)
 
     @property
     def battery_meter(self) -> int:

@@ -12,7 +12,7 @@ from benchmarks.street import DAY_SLOT, ZONE, Street, street
 from dao.chain import Contract
 from dao.errors import CheckFailed
 from dao.market import session
-from dao.market.orders import ASK, BID, pack
+from dao.market.orders import ASK, BID, pack, sign_order
 from dao.market.session import Rejection, SignedOrder
 
 HOUR = 3_600
@@ -86,6 +86,23 @@ def test_a_session_that_nobody_cleared_pays_everything_back(on: Street) -> None:
     rows = session.posted_rows(market(on), ZONE, DAY_SLOT)
     assert session.settle(market(on), ZONE, DAY_SLOT, rows, {}, on.relay) is not None
     assert [market(on).call("account", n)[1] for n in (1, 3)] == before
+
+
+def test_an_account_that_was_too_poor_for_long_can_order_again(on: Street) -> None:
+    """More orders than the window of numbers holds are turned away; the next good one is not."""
+    nonces = session.OrderNonces()
+
+    def order(wh: int) -> SignedOrder:
+        made = on.order(1, BID, 65_534, tuple([wh] * SLOTS), DAY_SLOT).order
+        made = replace(made, nonce=nonces.take(1))
+        return SignedOrder(made, sign_order(on.separator, made, on.owners[0].key))
+
+    for _ in range(20):
+        _, rejected = session.post(market(on), ZONE, DAY_SLOT, [order(25_000)], on.relay)
+        assert [why for _, why in rejected] == [Rejection.POOR]
+        nonces.give_back(rejected[0][0].order)
+    accepted, _ = session.post(market(on), ZONE, DAY_SLOT, [order(10)], on.relay)
+    assert len(accepted) == 1
 
 
 def test_a_receipt_that_does_not_cover_the_session_is_named(on: Street) -> None:
