@@ -14,6 +14,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUNTIME := $(VENV)/.runtime
 TESTING := $(VENV)/.testing
+BENCHING := $(VENV)/.benching
 ANVIL := node_modules/.anvil
 LOCKS := requirements-setup.lock requirements.lock
 
@@ -62,7 +63,7 @@ test-deep: setup-test ## Pass the long runs: large fuzz counts, fault rounds
 	@$(BIN)/python -m pytest -n 2 --dist loadfile -m deep
 
 .PHONY: bench
-bench: setup-test ## Rerun the figures of the README
+bench: setup-bench ## Rerun the figures of the README
 	@$(BIN)/python -m benchmarks
 
 .PHONY: lint
@@ -81,6 +82,9 @@ setup: $(RUNTIME) $(ANVIL) ## Create what `make demo` needs: .venv and node_modu
 
 .PHONY: setup-test
 setup-test: setup $(TESTING)
+
+.PHONY: setup-bench
+setup-bench: setup-test $(BENCHING)
 
 .PHONY: broken-environment
 broken-environment:
@@ -115,6 +119,11 @@ $(TESTING): requirements-test.lock $(RUNTIME)
 	@$(call install,-r requirements-test.lock)
 	@touch $@
 
+$(BENCHING): requirements-bench.lock $(RUNTIME)
+	@echo "Installing the packages of requirements-bench.lock into $(VENV) ..."
+	@$(call install,-r requirements-bench.lock)
+	@touch $@
+
 # anvil is a plain binary in an npm package; Node is needed only to fetch it, and comes from PyPI
 # where the machine has none.
 $(ANVIL): package.json package-lock.json requirements-node.lock | $(RUNTIME)
@@ -131,8 +140,9 @@ $(ANVIL): package.json package-lock.json requirements-node.lock | $(RUNTIME)
 
 .PHONY: lock
 lock: setup ## Resolve the locks anew from the .in files and package.json
-	@for name in requirements requirements-setup requirements-test requirements-node; do \
+	@for name in requirements requirements-setup requirements-test requirements-node requirements-bench; do \
 	  constraint="-c requirements.lock"; [ $$name != requirements ] || constraint=""; \
+	  [ $$name != requirements-bench ] || constraint="--no-deps"; \
 	  echo "Resolving $$name.lock ..."; \
 	  UV_SYSTEM_CERTS=1 $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	    --no-emit-index-url --no-header $$constraint $$name.in -o $$name.lock; \

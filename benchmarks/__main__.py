@@ -14,7 +14,7 @@ from dao.errors import BadUse, GridCommonsError
 
 SUITES = {
     "gas": "what the contracts cost, on receipts of a real node",
-    "market": "the solver against a plain sort and sweep",
+    "market": "the solver against a plain sort and sweep and against pymarket",
     "meters": "digests, signatures, Merkle roots, and the lake",
     "forecast": "the closed form against Stan, accuracy against the naive",
     "demo": "two days of the whole loop",

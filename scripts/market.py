@@ -58,7 +58,7 @@ def _table(book: Book, cleared: Clearing) -> str:
     from dao.market.solver import BID
 
     if cleared.price is None:
-        return f"No trade: in this book of {len(book)} orders no bid meets an ask."
+        return f"No trade: in this book of {_orders(len(book))} no bid meets an ask."
     lines = [
         f"Price    {cleared.price:,} µ€/Wh ({cleared.price / 1000:.3f} €/kWh)",
         f"Volume   {cleared.volume_wh:,} Wh",
@@ -72,5 +72,10 @@ def _table(book: Book, cleared: Clearing) -> str:
         name = "bid" if side == BID else "ask"
         lines.append(f"{number:>7}  {name:<4}  {price:>10,}  {wh:>12,}  {filled:>12,}")
     if len(book) > SHOWN_ROWS:
-        lines.append(f"{'...':>7}  {len(book) - SHOWN_ROWS:,} more orders (--json lists all fills)")
+        more = _orders(len(book) - SHOWN_ROWS, "more ")
+        lines.append(f"{'...':>7}  {more} (--json lists all fills)")
     return "\n".join(lines)
+
+
+def _orders(count: int, which: str = "") -> str:
+    return f"{count:,} {which}order{'' if count == 1 else 's'}"

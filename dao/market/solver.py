@@ -17,6 +17,12 @@ strictly between L and H, which is why two neighbours are enough for the contrac
 H from p. (Orders without energy in the slot must not count as neighbours; and a price must clear
 and carry volume besides: outside L..H and in a book without trade the neighbour rule alone says
 nothing.)
+
+Why no allocation is worth more. Energy bought equals energy sold, so any allocation is worth the
+same if each bid's value is counted less p and each ask's cost from p: at most the sum of Wh times
+gain over the orders that gain at p. The fills reach that bound: who gains is filled whole, who
+would lose not at all, who is at the price gains nothing. Nor does any price trade more: above p
+there is D>p at most to buy, below it S<p at most to sell, and neither exceeds the volume at p.
 """
 
 from __future__ import annotations

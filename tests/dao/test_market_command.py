@@ -6,16 +6,19 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import click
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
 from dao.errors import BadUse, CheckFailed
 from dao.market.book import parse_book, session_book
 from dao.market.orders import Order
-from dao.market.solver import ASK, BID
+from dao.market.solver import ASK, BID, MAX_LIMIT, MAX_TOTAL_WH
+from dao.market.solver import clear as solve
 from scripts.__main__ import COMMANDS, gridcommons
 from scripts._common import handles_errors
 from scripts.market import cli
@@ -39,6 +42,7 @@ def run(tmp_path: Path, content: bytes | str, *options: str) -> tuple[int, str, 
     [
         pytest.param(GOOD, id="plain"),
         pytest.param(GOOD.replace("\n", "\r\n"), id="CRLF"),
+        pytest.param(GOOD.replace("\n", "\r"), id="CR"),
         pytest.param("\ufeff" + GOOD, id="BOM"),
         pytest.param(GOOD.rstrip("\n"), id="no last line end"),
         pytest.param("\n" + GOOD.replace("\nask,100", "\n\n ,,\nask,100"), id="blank rows"),
@@ -56,7 +60,14 @@ def test_clears_a_book(tmp_path: Path, content: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", ["side,price,wh\n", "side,price,wh\nbid,1,5\nask,2,5\n", "side,price,wh\nask,1,0\n"]
+    "content",
+    [
+        pytest.param("side,price,wh\n", id="empty"),
+        pytest.param("side,price,wh\nbid,1,5\nask,2,5\n", id="does not cross"),
+        pytest.param("side,price,wh\nbid,9,5\nbid,8,5\n", id="bids only"),
+        pytest.param("side,price,wh\nask,1,5\n", id="asks only"),
+        pytest.param("side,price,wh\nbid,9,0\nask,1,5\n", id="no energy on one side"),
+    ],
 )
 def test_a_book_without_trade_is_no_error(tmp_path: Path, content: str) -> None:
     code, out, _ = run(tmp_path, content, "--json")
@@ -67,6 +78,44 @@ def test_a_book_without_trade_is_no_error(tmp_path: Path, content: str) -> None:
     code, out, _ = run(tmp_path, content)
     assert code == 0
     assert "No trade" in out
+
+
+def test_json_has_exactly_the_four_keys_in_their_order(tmp_path: Path) -> None:
+    for content in (GOOD, "side,price,wh\n"):
+        _, out, _ = run(tmp_path, content, "--json")
+        assert list(json.loads(out)) == ["price", "volume_wh", "welfare", "fills"]
+
+
+def test_clears_the_largest_numbers_exactly(tmp_path: Path) -> None:
+    half = MAX_TOTAL_WH // 2
+    content = f"side,price,wh\nbid,{MAX_LIMIT},{half}\nask,0,{half}\n"
+    _, out, _ = run(tmp_path, content, "--json")
+    cleared = json.loads(out)
+    assert cleared == {
+        "price": MAX_LIMIT // 2,
+        "volume_wh": half,
+        "welfare": MAX_LIMIT * half,
+        "fills": [half, half],
+    }
+
+
+def test_a_million_rows_clear_in_seconds(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1_000_000)
+    side = rng.integers(0, 2, 1_000_000)
+    limit, wh = rng.integers(60, 420, side.size), rng.integers(0, 2_000, side.size)
+    rows = zip(side.tolist(), limit.tolist(), wh.tolist(), strict=True)
+    text = "side,price,wh\n" + "".join(f"{('bid', 'ask')[s]},{p},{w}\n" for s, p, w in rows)
+    began = time.perf_counter()
+    code, out, _ = run(tmp_path, text, "--json")
+    assert time.perf_counter() - began < 30
+    cleared, expected = json.loads(out), solve(side, limit, wh)
+    assert (code, cleared["price"], cleared["welfare"]) == (0, expected.price, expected.welfare)
+    assert cleared["fills"] == expected.fills.tolist()
+
+
+def test_says_in_words_that_nothing_trades(tmp_path: Path) -> None:
+    _, out, _ = run(tmp_path, "side,price,wh\nask,1,5\n")
+    assert out == "No trade: in this book of 1 order no bid meets an ask.\n"
 
 
 def test_prints_a_table_for_people(tmp_path: Path) -> None:
@@ -95,6 +144,14 @@ def test_prints_a_table_for_people(tmp_path: Path) -> None:
         ("side,price,wh\nbid,1_0,1\n", "row 2: price '1_0' is not a number; expected"),
         ("side,price,wh\nbid,\u0663,1\n", "row 2: price '\u0663' is not a number; expected"),
         ("side,price,wh\n\nbid,-1,1\n", "row 3: price -1 is negative; expected"),
+        ("side,price,wh\r\nbid,1,1\r\nbid,1,-7\r\n", "row 3: wh -7 is negative; expected"),
+        ("side,price,wh\nbid,1,1\nside,price,wh\n", "row 3: unknown side 'side'; expected bid or"),
+        ("side\tprice\twh\nbid\t1\t1\n", "row 1: missing columns side, price, wh; expected"),
+        ("side,price,wh\nbid,1,10.0\n", "row 2: wh '10.0' is not a whole number; expected"),
+        ('side,price,wh\nbid,"1,000",1\n', "row 2: price '1,000' is not a number; expected"),
+        ("side,price,wh\nbid,0x10,1\n", "row 2: price '0x10' is not a number; expected"),
+        ("side,price,wh\nbid,1,inf\n", "row 2: wh 'inf' is not a number; expected"),
+        ("side,price,wh\nbid,1,9007199254740992\n", "row 2: wh '9007199254740992' is too large"),
         ("side,price,wh\nbid,1,1.5\n", "row 2: wh '1.5' is not a whole number; expected"),
         ("side,price,wh\nbid,1,1e3\n", "row 2: wh '1e3' is not a whole number; expected"),
         (

@@ -1,14 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The solver against brute force over every integer price, book by book."""
+"""The solver against brute force over every price, book by book, and what a clearing promises."""
 
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.optimize import linprog
 
 from dao.market.solver import (
     ASK,
@@ -21,65 +24,223 @@ from dao.market.solver import (
     share,
 )
 from tests.dao import reference_market as reference
+from tests.dao.reference_market import MAX_LIMIT, MAX_WH, SmallBook, random_book
 
-SMALL_TOP = 12
+BOOKS = 24_000
+"""Small books that solver and reference must agree on: each of them, to the last Wh."""
 
 
-def solve(book: reference.Book, low: int, high: int, fee: int) -> Clearing:
+@dataclass(frozen=True)
+class Case:
+    """A random book, its orders at effective limits, and what the solver makes of it."""
+
+    book: SmallBook
+    orders: reference.Effective
+    cleared: Clearing
+
+    def filled(self) -> list[tuple[str, int, int, int]]:
+        """(side, effective limit, Wh, Wh filled) of every order that takes part."""
+        fills = self.cleared.fills.tolist()
+        return [(*o, fill) for o, fill in zip(self.orders, fills, strict=True) if o]
+
+
+def solve(book: SmallBook) -> Clearing:
     return clear(
-        [BID if side == "bid" else ASK for side, _, _ in book],
-        [limit for _, limit, _ in book],
-        [wh for _, _, wh in book],
-        band=(low, high),
-        fee=fee,
+        [BID if side == "bid" else ASK for side, _, _ in book.orders],
+        [limit for _, limit, _ in book.orders],
+        [wh for _, _, wh in book.orders],
+        band=book.band,
+        fee=book.fee,
     )
 
 
-def assert_agrees(book: reference.Book, low: int, high: int, fee: int, prices: range) -> bool:
-    """Solver, brute force and the contract's rule agree. Returns whether the book traded."""
-    orders = reference.effective_book(book, low, high, fee)
-    expected = reference.canonical_price(orders, prices)
-    got = solve(book, low, high, fee)
-    assert got.price == expected, (book, low, high, fee)
-    assert [p for p in prices if reference.accepted(orders, p)] == (
-        [] if expected is None else [expected]
-    ), (book, low, high, fee)
-    fills = [0] * len(book) if expected is None else reference.fills_at(orders, expected)
-    assert got.fills.tolist() == fills, (book, low, high, fee)
-    bought = sum(f for f, o in zip(fills, book, strict=True) if o[0] == "bid")
-    sold = sum(f for f, o in zip(fills, book, strict=True) if o[0] == "ask")
-    assert bought == sold == got.volume_wh
-    declared = sum(
-        f * limit * (1 if side == "bid" else -1)
-        for f, (side, limit, _) in zip(fills, book, strict=True)
+def case_of(book: SmallBook) -> Case:
+    return Case(book, reference.effective_book(book.orders, *book.band, book.fee), solve(book))
+
+
+def assert_agrees(case: Case, prices: range) -> None:
+    expected = reference.canonical_price(case.orders, prices)
+    assert case.cleared.price == expected, case.book
+    fills = [0] * len(case.orders)
+    if expected is not None:
+        fills = reference.fills_at(case.orders, expected)
+    assert case.cleared.fills.tolist() == fills, case.book
+
+
+def assert_no_other_price_passes(case: Case, prices: range) -> None:
+    price = case.cleared.price
+    only = [] if price is None else [price]
+    assert reference.accepted_prices(case.orders, prices) == only, case.book
+
+
+@pytest.fixture(scope="module")
+def cases() -> list[Case]:
+    return [case_of(random_book(seed)) for seed in range(BOOKS)]
+
+
+@pytest.fixture(scope="module")
+def traded(cases: list[Case]) -> list[Case]:
+    return [case for case in cases if case.cleared.price is not None]
+
+
+def test_agrees_with_brute_force_on_price_and_every_fill(cases: list[Case]) -> None:
+    for case in cases:
+        assert_agrees(case, reference.prices_around(case.orders))
+
+
+def test_no_price_but_the_solvers_passes_the_acceptance_rule(cases: list[Case]) -> None:
+    for case in cases:
+        assert_no_other_price_passes(case, reference.prices_around(case.orders))
+
+
+def test_no_price_of_the_whole_range_passes_where_none_near_the_orders_does(
+    cases: list[Case],
+) -> None:
+    for case in cases[:300]:
+        assert_agrees(case, range(-1, NULL_PRICE + 1))
+        assert_no_other_price_passes(case, range(-1, NULL_PRICE + 1))
+
+
+def test_the_random_books_hold_every_case_many_times(cases: list[Case]) -> None:
+    def count(holds: Callable[[Case], bool]) -> int:
+        return sum(holds(case) for case in cases)
+
+    def sides(case: Case) -> tuple[list[int], list[int]]:
+        bids = [o[1] for o in case.orders if o and o[0] == "bid"]
+        return bids, [o[1] for o in case.orders if o and o[0] == "ask"]
+
+    def touches(case: Case) -> bool:
+        bids, asks = sides(case)
+        return bool(bids and asks) and max(bids) == min(asks)
+
+    def cut_short(case: Case, side: str) -> bool:
+        return any(0 < fill < wh for name, _, wh, fill in case.filled() if name == side)
+
+    def ties(case: Case) -> bool:
+        return any(len(set(limits)) < len(limits) for limits in sides(case))
+
+    def capped(case: Case) -> bool:
+        declared = zip(case.book.orders, case.orders, strict=True)
+        return any(
+            o and o[1] != d[1] - (case.book.fee if d[0] == "bid" else 0) for d, o in declared
+        )
+
+    found = {
+        "trades": count(lambda c: c.cleared.price is not None),
+        "has one side only": count(lambda c: bool(sides(c)[0]) != bool(sides(c)[1])),
+        "touches at one price": count(touches),
+        "has equal limits": count(ties),
+        "fills a bid in part": count(lambda c: cut_short(c, "bid")),
+        "fills an ask in part": count(lambda c: cut_short(c, "ask")),
+        "clears at 0": count(lambda c: c.cleared.price == 0),
+        "clears at the maximum": count(lambda c: c.cleared.price == MAX_LIMIT),
+        "has limits at both ends": count(lambda c: {0, MAX_LIMIT} <= {o[1] for o in c.orders if o}),
+        "holds an order with 0 Wh": count(lambda c: any(o[2] == 0 for o in c.book.orders)),
+        "fills the most Wh": count(lambda c: MAX_WH in c.cleared.fills),
+        "trades with a fee": count(lambda c: c.book.fee > 0 and c.cleared.volume_wh > 0),
+        "cuts an order out": count(
+            lambda c: any(o[2] and not e for o, e in zip(c.book.orders, c.orders, strict=True))
+        ),
+        "lifts or caps a limit": count(capped),
+    }
+    assert {name: times for name, times in found.items() if times < 200} == {}
+
+
+def test_no_price_lets_more_energy_trade(traded: list[Case]) -> None:
+    for case in traded:
+        prices = reference.prices_around(case.orders)
+        p = np.arange(prices.start, prices.stop)
+        _, d_from, _, s_upto = reference.four_sums(case.orders, p)
+        assert case.cleared.volume_wh == np.minimum(d_from, s_upto).max(), case.book
+
+
+def test_welfare_is_declared_value_less_declared_cost_of_what_is_filled(cases: list[Case]) -> None:
+    for case in cases:
+        fills = case.cleared.fills.tolist()
+        assert case.cleared.welfare == sum(
+            fill * limit * (1 if side == "bid" else -1)
+            for fill, (side, limit, _) in zip(fills, case.book.orders, strict=True)
+        ), case.book
+
+
+def worth(case: Case) -> int:
+    """Value less cost of what is filled, at effective limits: what the auction makes most of."""
+    return sum(
+        fill * limit * (1 if side == "bid" else -1) for side, limit, _, fill in case.filled()
     )
-    assert got.welfare == declared
-    effective = sum(
-        f * o[1] * (1 if o[0] == "bid" else -1) for f, o in zip(fills, orders, strict=True) if o
-    )
-    assert effective == reference.most_welfare(orders), (book, low, high, fee)
-    return expected is not None
 
 
-def random_book(rng: random.Random) -> tuple[reference.Book, int, int, int]:
-    top = rng.choice((1, 3, SMALL_TOP))
-    most = rng.choice((1, 4, 40, 65535))
-    sides = rng.choice([("bid", "ask")] * 8 + [("bid",), ("ask",)])
-    book = [
-        (rng.choice(sides), rng.randint(0, top), rng.choice((0, most, *[rng.randint(1, most)] * 6)))
-        for _ in range(rng.choice((0, 1, 2, 3, 5, 8, 11)))
-    ]
-    if rng.random() < 0.5:
-        return book, 0, SMALL_TOP, 0
-    low = rng.randint(0, top)
-    return book, low, rng.randint(low, SMALL_TOP), rng.randint(0, 4)
+def test_no_allocation_is_worth_more(cases: list[Case]) -> None:
+    """Matched Wh by Wh in merit order, and by the bound that any price sets (weak duality)."""
+    for case in cases:
+        assert worth(case) == reference.most_welfare(case.orders), case.book
+        price = case.cleared.price
+        if price is not None:
+            assert worth(case) == sum(
+                wh * max(limit - price if side == "bid" else price - limit, 0)
+                for side, limit, wh, _ in case.filled()
+            ), case.book
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_agrees_with_brute_force_on_thousands_of_small_books(seed: int) -> None:
-    rng = random.Random(seed)
-    traded = sum(assert_agrees(*random_book(rng), range(-1, SMALL_TOP + 2)) for _ in range(6000))
-    assert traded > 1500
+def test_welfare_is_the_optimum_of_the_linear_program(traded: list[Case]) -> None:
+    for case in traded[:1_500]:
+        sign = np.array([1 if order[0] == "bid" else -1 for order in case.filled()])
+        limit, wh = (np.array([order[at] for order in case.filled()]) for at in (1, 2))
+        best = linprog(
+            -sign * limit,
+            A_eq=sign[np.newaxis],
+            b_eq=[0],
+            bounds=np.column_stack([0 * wh, wh]),
+            method="highs",
+        )
+        assert best.status == 0
+        assert worth(case) == round(-best.fun), case.book
+
+
+def test_what_buyers_pay_is_what_sellers_and_the_treasury_receive(traded: list[Case]) -> None:
+    for case in traded:
+        price, volume, fee = case.cleared.price, case.cleared.volume_wh, case.book.fee
+        assert price is not None
+        paid = sum(fill * (price + fee) for side, _, _, fill in case.filled() if side == "bid")
+        received = sum(fill * price for side, _, _, fill in case.filled() if side == "ask")
+        assert paid == received + fee * volume, case.book
+
+
+def test_nobody_trades_at_a_loss_on_what_they_declared(traded: list[Case]) -> None:
+    for case in traded:
+        price = case.cleared.price
+        assert price is not None
+        fills = case.cleared.fills.tolist()
+        for (side, limit, wh), fill in zip(case.book.orders, fills, strict=True):
+            assert 0 <= fill <= wh, case.book
+            if fill and side == "bid":
+                assert price + case.book.fee <= limit, case.book
+            elif fill:
+                assert price >= limit, case.book
+
+
+def test_nobody_envies_anybody_at_the_price(traded: list[Case]) -> None:
+    """Who would gain is filled whole, who would lose is not filled, the rest does not care."""
+    for case in traded:
+        price = case.cleared.price
+        assert price is not None
+        for side, limit, wh, fill in case.filled():
+            gain = limit - price if side == "bid" else price - limit
+            assert gain == 0 or fill == (wh if gain > 0 else 0), case.book
+
+
+def test_rationed_shares_are_proportional_and_sum_exactly(traded: list[Case]) -> None:
+    for case in traded:
+        filled, price = case.filled(), case.cleared.price
+        for name in ("bid", "ask"):
+            better = sum(f for s, limit, _, f in filled if s == name and limit != price)
+            at_price = [(w, f) for s, limit, w, f in filled if s == name and limit == price]
+            assert better + sum(f for _, f in at_price) == case.cleared.volume_wh, case.book
+            if at_price:
+                exact = reference.exact_share(
+                    [w for w, _ in at_price], case.cleared.volume_wh - better
+                )
+                assert all(abs(f - e) < 1 for (_, f), e in zip(at_price, exact, strict=True))
 
 
 def test_agrees_at_the_top_of_the_price_range() -> None:
@@ -93,20 +254,23 @@ def test_agrees_at_the_top_of_the_price_range() -> None:
             )
             for _ in range(rng.randint(2, 8))
         ]
-        fee = rng.choice((0, 0, 3))
-        assert_agrees(book, 0, 65535, fee, range(65515, 65537))
+        case = case_of(SmallBook(book, (0, 65535), rng.choice((0, 0, 3))))
+        assert_agrees(case, range(65515, 65537))
+        assert_no_other_price_passes(case, range(65515, 65537))
 
 
-@pytest.mark.parametrize(("low", "high"), [(0, 65535), (0, 65534), (65535, 65535), (0, 0)])
-def test_agrees_over_the_whole_price_range(low: int, high: int) -> None:
+@pytest.mark.parametrize("band", [(0, 65535), (0, 65534), (65535, 65535), (0, 0)])
+def test_agrees_over_the_whole_price_range(band: tuple[int, int]) -> None:
     rng = random.Random(7)
     choices = (0, 1, 32767, 32768, 65534, 65535)
-    for _ in range(2):
+    for _ in range(20):
         book = [
             (rng.choice(("bid", "ask")), rng.choice(choices), rng.choice((1, 2, 65535)))
             for _ in range(6)
         ]
-        assert_agrees(book, low, high, 0, range(65537))
+        case = case_of(SmallBook(book, band, 0))
+        assert_agrees(case, range(65537))
+        assert_no_other_price_passes(case, range(65537))
 
 
 order = st.tuples(st.sampled_from(("bid", "ask")), st.integers(0, 20), st.integers(0, 100))
@@ -115,7 +279,9 @@ order = st.tuples(st.sampled_from(("bid", "ask")), st.integers(0, 20), st.intege
 @settings(max_examples=1500, deadline=None)
 @given(st.lists(order, max_size=12), st.integers(0, 20), st.integers(0, 20), st.integers(0, 25))
 def test_agrees_on_books_made_to_break_it(book: reference.Book, a: int, b: int, fee: int) -> None:
-    assert_agrees(book, min(a, b), max(a, b), fee, range(-1, 47))
+    case = case_of(SmallBook(book, (min(a, b), max(a, b)), fee))
+    assert_agrees(case, range(-1, 47))
+    assert_no_other_price_passes(case, range(-1, 47))
 
 
 @pytest.mark.parametrize(
@@ -145,7 +311,7 @@ def test_agrees_on_books_made_to_break_it(book: reference.Book, a: int, b: int, 
 def test_clears_books_worked_out_by_hand(
     book: reference.Book, price: int | None, fills: list[int]
 ) -> None:
-    got = solve(book, 0, 65535, 0)
+    got = solve(SmallBook(book, (0, 65535), 0))
     assert (got.price, got.fills.tolist()) == (price, fills)
 
 
@@ -158,18 +324,17 @@ def test_fee_and_band_make_limits_effective() -> None:
 
 
 def test_sparse_limits_clear_like_dense_ones() -> None:
-    rng = random.Random(3)
-    for _ in range(300):
-        book = random_book(rng)[0]
+    for seed in range(300):
+        book = random_book(seed).orders
         sides = [BID if o[0] == "bid" else ASK for o in book]
         wh = [o[2] for o in book]
         near = clear(sides, [2 * o[1] for o in book], wh)
-        far = clear(sides, [200_000_000 * o[1] for o in book], wh)
+        far = clear(sides, [65_000 * o[1] for o in book], wh)
         assert far.fills.tolist() == near.fills.tolist()
         assert (near.price is None) == (far.price is None)
         if near.price is not None and far.price is not None:
-            assert far.price == 100_000_000 * near.price
-            assert far.welfare == 100_000_000 * near.welfare
+            assert far.price == 32_500 * near.price
+            assert far.welfare == 32_500 * near.welfare
 
 
 def test_session_clears_each_slot_as_its_own_book() -> None:
