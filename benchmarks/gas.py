@@ -21,11 +21,12 @@ from benchmarks.street import (
 )
 from dao import forecasts, governance
 from dao.chain import Contract, Receipt
+from dao.eip712 import sign_digest
 from dao.governance import Call, Proposal, Support
 from dao.market import session
-from dao.market.orders import ASK, BID, pack
+from dao.market.account import Mandate, grant_signed, mandate_digest
+from dao.market.orders import ASK, BID
 from dao.market.session import SignedOrder
-from dao.market.solver import NULL_PRICE
 from dao.parameters import KEYS
 from dao.slots import SLOTS_PER_DAY
 
@@ -37,6 +38,8 @@ SHORT_WH = 60
 # The forecast is held against the same day a week before.
 HISTORY_DAYS = 8
 BALLOTS = 50
+# The last UTC day on which an order under a benchmark's mandate can be posted.
+LAST_DAY = DAY_SLOT // SLOTS_PER_DAY + 30
 
 
 @dataclass
@@ -57,8 +60,8 @@ def run() -> Result:
     """All figures, on one node."""
     tally = Tally()
     with street(HISTORY_DAYS) as on:
-        dao_figures(on, tally)
-        market_and_forecast_figures(on, tally)
+        one_session = dao_figures(on, tally)
+        market_and_forecast_figures(on, tally, one_session)
         on.check_conservation()
     return Result(figures=tally.figures, notes=tally.notes)
 
@@ -66,9 +69,10 @@ def run() -> Result:
 # Governance
 
 
-def dao_figures(on: Street, tally: Tally) -> None:
+def dao_figures(on: Street, tally: Tally) -> Proposal:
     """Two proposals: one session a day from the day after on, which gives the figures, and the
-    battery's schedule, which shows what a vote costs those who have voted before."""
+    battery's schedule, which shows what a vote costs those who have voted before. Returns the
+    first one, queued."""
     parameters = on.deployment["GridParameters"]
     schedule = [governance.battery_call(parameters, ZONE, [(DAY_SLOT + 40, 8, 60_000)])]
     one_session = Call(
@@ -92,18 +96,14 @@ def dao_figures(on: Street, tally: Tally) -> None:
     tally.put("dao.ballot_batch_returning", _ballots(on, second).gas_used, BALLOTS)
 
     on.chain.set_time(second.deadline + 1)
-    queued, executed = _carry_out(on, first)
-    tally.put("dao.queue_1", queued.gas_used)
-    tally.put("dao.execute_1", executed.gas_used, note="sets a rule in GridParameters")
-    _, executed = _carry_out(on, second)
-    tally.put("dao.execute_battery_1", executed.gas_used, note="opens a window for the battery")
-
-
-def _carry_out(on: Street, proposal: Proposal) -> tuple[Receipt, Receipt]:
     governor = on.deployment["GridGovernor"]
-    queued = governor.transact("queue", *proposal.arguments(), sender=on.relay)
+    queued = governor.transact("queue", *first.arguments(), sender=on.relay)
+    tally.put("dao.queue_1", queued.gas_used)
+    queued = governor.transact("queue", *second.arguments(), sender=on.relay)
     on.chain.set_time(int(queued.event("ProposalQueued").args["etaSeconds"]))
-    return queued, governance.execute(governor, proposal, on.relay)
+    executed = governance.execute(governor, second, on.relay)
+    tally.put("dao.execute_battery_1", executed.gas_used, note="opens a window for the battery")
+    return first
 
 
 def _propose(on: Street, calls: list[Call], why: str) -> tuple[Proposal, Receipt]:
@@ -148,7 +148,7 @@ def _ballots(on: Street, proposal: Proposal) -> Receipt:
 # Market, ledger and forecast, in the order in which a day brings them
 
 
-def market_and_forecast_figures(on: Street, tally: Tally) -> None:
+def market_and_forecast_figures(on: Street, tally: Tally, one_session: Proposal) -> None:
     """The evening before the traded day, the day, and the four days until its score."""
     on.at(-6 * HOUR)
     forecast = _Forecast(on)
@@ -160,6 +160,17 @@ def market_and_forecast_figures(on: Street, tally: Tally) -> None:
     tally.put("market.post_per_order_100", posted[0].gas_used, 100)
     five_hundred = OneSlotBook(on, DAY_SLOT + SESSION_SLOTS, sellers=250)
     largest = {"posting": five_hundred.post(batch=500)[0].gas_used}
+
+    agents = AgentBook(on, DAY_SLOT + SESSION_SLOTS)
+    tally.put(
+        "market.mandate_order",
+        agents.post().gas_used,
+        agents.orders,
+        note="ten agents for ten homes, in a session that is open",
+    )
+
+    executed = governance.execute(on.deployment["GridGovernor"], one_session, on.relay)
+    tally.put("dao.execute_1", executed.gas_used, note="sets a rule in GridParameters")
 
     on.at(-HOUR + 60)
     tally.put("market.clear_per_order_200", two_hundred.clear().gas_used, 200)
@@ -202,6 +213,34 @@ def market_and_forecast_figures(on: Street, tally: Tally) -> None:
     )
 
 
+class AgentBook:
+    """Ten orders by ten agents, each for a home of its own under a mandate."""
+
+    orders = 10
+
+    def __init__(self, on: Street, session_slot: int) -> None:
+        self.on = on
+        self.session_slot = session_slot
+        market = on.deployment["EnergyMarket"]
+        self.agents = on.devices[-self.orders :]
+        self.accounts = range(len(on.owners) - self.orders + 1, len(on.owners) + 1)
+        for account, agent in zip(self.accounts, self.agents, strict=True):
+            terms = Mandate(agent.address, BID, PRICE + FEE, daily_cap=100, last_day=LAST_DAY)
+            digest = mandate_digest(on.separator, account, 1, terms)
+            signature = sign_digest(on.owners[account - 1].key, digest)
+            grant_signed(market, account, 1, terms, signature, on.relay)
+
+    def post(self) -> Receipt:
+        """Nothing but these orders in one batch."""
+        signed = [
+            self.on.order(
+                account, BID, PRICE, 400 + account, self.session_slot, mandate=1, key=agent.key
+            )
+            for account, agent in zip(self.accounts, self.agents, strict=True)
+        ]
+        return self.on.post(signed)
+
+
 class OneSlotBook:
     """Sellers and as many buyers in one slot, all at the clearing price; half of the sellers
     deliver less than they sold."""
@@ -216,7 +255,6 @@ class OneSlotBook:
             # Demand is longer, so every ask is filled and the bids are rationed.
             bid = on.order(sellers + i, BID, PRICE + FEE, self.wh(i) + 150, session_slot)
             self.orders += [ask, bid]
-        self.rows = [row for signed in self.orders for row in pack(signed.order)]
 
     @staticmethod
     def wh(seller: int) -> int:
@@ -232,8 +270,15 @@ class OneSlotBook:
 
     def clear(self) -> Receipt:
         """Clear the slot that the orders speak of."""
-        receipt = self.on.deployment["EnergyMarket"].transact(
-            "clear", ZONE, self.session_slot, self.rows, [PRICE], sender=self.on.relay
+        book = session.read_book(self.on.deployment["EnergyMarket"], ZONE, self.session_slot)
+        receipt = self.on.deployment["UniformPriceAuction"].transact(
+            "clear",
+            ZONE,
+            self.session_slot,
+            [PRICE],
+            book.page_words,
+            book.rows,
+            sender=self.on.relay,
         )
         cleared = receipt.event("SlotCleared").args
         sold = sum(self.wh(i) for i in range(1, self.sellers + 1))
@@ -245,20 +290,22 @@ class OneSlotBook:
         exports = {}
         for i in range(1, self.sellers + 1):
             exports[i] = [self.wh(i) - SHORT_WH * (i % 2)] + [0] * (SESSION_SLOTS - 1)
+        market = self.on.deployment["EnergyMarket"]
+        book = session.read_book(market, ZONE, self.session_slot)
         receipt = session.settle(
-            self.on.deployment["EnergyMarket"],
+            self.on.deployment["UniformPriceAuction"],
+            market,
             ZONE,
-            self.session_slot,
-            self.rows,
+            book,
             self.on.receipts(self.session_slot, exports),
             self.on.relay,
         )
         if receipt is None:
             raise AssertionError("a cleared slot is there to settle")
-        entries = [
-            session.unpack_entry(entry) for entry in receipt.event("OrdersSettled").args["entries"]
+        entries = session.unpack_entries(receipt.event("OrdersSettled").args["entries"])
+        asks = [
+            entry for order, entry in zip(book.orders, entries, strict=True) if order.side == ASK
         ]
-        asks = [entry for entry in entries if entry.side == ASK]
         short = sum(entry.delivered_wh < entry.filled_wh for entry in asks)
         require(short == self.sellers // 2, f"{short} of {len(asks)} sellers fell short, not half")
         return receipt
@@ -278,8 +325,6 @@ class LongBook:
             self.orders.append(on.order(i, ASK, 100 + i, self.wh(i), session_slot))
             bidder = self.orders_each_side + i
             self.orders.append(on.order(bidder, BID, 360 + i, self.wh(bidder), session_slot))
-        self.rows = [row for signed in self.orders for row in pack(signed.order)]
-        self.prices: list[int] = []
 
     @property
     def order_slots(self) -> int:
@@ -297,17 +342,20 @@ class LongBook:
 
     def clear(self) -> list[int]:
         """Clear the whole session; gas of each transaction."""
-        market, parameters = (
-            self.on.deployment["EnergyMarket"],
+        market = self.on.deployment["EnergyMarket"]
+        book = session.read_book(market, ZONE, self.session_slot)
+        before = self.on.chain.gas_used
+        solved = session.clear(
+            self.on.deployment["UniformPriceAuction"],
+            market,
             self.on.deployment["GridParameters"],
+            ZONE,
+            book,
+            self.on.relay,
         )
-        solved = session.solve(market, parameters, ZONE, self.session_slot, self.rows)
-        self.prices = [NULL_PRICE if price is None else price for price in solved.prices]
-        require(NULL_PRICE not in self.prices, "a slot of the long session does not trade")
-        receipt = market.transact(
-            "clear", ZONE, self.session_slot, self.rows, self.prices, sender=self.on.relay
-        )
-        return [receipt.gas_used]
+        if solved is None or None in solved.prices:
+            raise AssertionError("a slot of the long session does not trade")
+        return [self.on.chain.gas_used - before]
 
     def settle(self) -> list[int]:
         """Settle the whole session, every second seller short; gas of each transaction."""
@@ -315,11 +363,12 @@ class LongBook:
             i: [wh - SHORT_WH * (i % 2) for wh in self.wh(i)]
             for i in range(1, self.orders_each_side + 1)
         }
+        market = self.on.deployment["EnergyMarket"]
         receipt = session.settle(
-            self.on.deployment["EnergyMarket"],
+            self.on.deployment["UniformPriceAuction"],
+            market,
             ZONE,
-            self.session_slot,
-            self.rows,
+            session.read_book(market, ZONE, self.session_slot),
             self.on.receipts(self.session_slot, exports),
             self.on.relay,
         )

@@ -17,10 +17,10 @@ from dao import ledger
 from dao.anvil import AnvilNode
 from dao.chain import Chain, LocalAccount, Receipt
 from dao.deployment import Deployment, Roles, deploy, hand_over, register_homes
-from dao.eip712 import compact, keccak
+from dao.eip712 import keccak
 from dao.errors import CheckFailed
-from dao.market.orders import Order, market_separator, pack, sign_order, sign_receipt
-from dao.market.session import DeviceReceipt, SignedOrder
+from dao.market.orders import Order, market_separator, sign_order, sign_receipt
+from dao.market.session import DeviceReceipt, SignedOrder, pack_batch
 from dao.slots import SLOT_SECONDS, SLOTS_PER_DAY, first_slot_of_day
 
 ZONE = 1
@@ -42,7 +42,8 @@ def require(condition: bool, otherwise: str) -> None:
 
 @dataclass
 class Street:
-    """The deployment with everybody who acts in it. `nonces` counts each account's orders."""
+    """The deployment with everybody who acts in it. `nonces` counts the orders of each
+    account and mandate."""
 
     chain: Chain
     deployment: Deployment
@@ -51,7 +52,7 @@ class Street:
     collector: LocalAccount
     forecaster: LocalAccount
     relay: LocalAccount
-    nonces: dict[int, int] = field(default_factory=dict)
+    nonces: dict[tuple[int, int], int] = field(default_factory=dict)
 
     @cached_property
     def separator(self) -> bytes:
@@ -63,14 +64,23 @@ class Street:
         self.chain.set_time(MIDNIGHT + seconds)
 
     def order(
-        self, account: int, side: int, limit: int, wh: int | tuple[int, ...], session_slot: int
+        self,
+        account: int,
+        side: int,
+        limit: int,
+        wh: int | tuple[int, ...],
+        session_slot: int,
+        *,
+        mandate: int = 0,
+        key: bytes | None = None,
     ) -> SignedOrder:
-        """An order from the session's first slot on, signed by its owner."""
-        nonce = self.nonces.get(account, 0)
-        self.nonces[account] = nonce + 1
+        """An order from the session's first slot on, signed by its owner, or with the key of the
+        mandate's agent."""
+        nonce = self.nonces.get((account, mandate), 0)
+        self.nonces[account, mandate] = nonce + 1
         made = Order(
             account=account,
-            mandate=0,
+            mandate=mandate,
             nonce=nonce,
             expiry=session_slot * SLOT_SECONDS,
             side=side,
@@ -80,17 +90,13 @@ class Street:
             wh=wh,
             count=len(wh) if isinstance(wh, tuple) else 1,
         )
-        return SignedOrder(made, sign_order(self.separator, made, self.owners[account - 1].key))
+        key = key or self.owners[account - 1].key
+        return SignedOrder(made, sign_order(self.separator, made, key))
 
     def post(self, orders: Sequence[SignedOrder]) -> Receipt:
         """Post a batch in one transaction; all of it has to be taken."""
         receipt = self.deployment["EnergyMarket"].transact(
-            "post",
-            ZONE,
-            orders[0].order.session_slot,
-            [row for signed in orders for row in pack(signed.order)],
-            [half for signed in orders for half in compact(signed.signature)],
-            sender=self.relay,
+            "post", ZONE, orders[0].order.session_slot, *pack_batch(orders), sender=self.relay
         )
         turned_away = [e.args["reason"] for e in receipt.events if e.name == "OrderRejected"]
         require(not turned_away, f"orders were turned away for {turned_away[:3]}")
@@ -132,10 +138,10 @@ class Street:
         return 40_000 - 80_000 * (32 <= slot < 64) + 37 * slot + 101 * day
 
     def check_conservation(self) -> None:
-        """Tokens held = balances + escrow + fees due."""
+        """Tokens held = what is owed to accounts, escrow included, + fees due."""
         market, token = self.deployment["EnergyMarket"], self.deployment["TestEuro"]
         held = token.call("balanceOf", market.address)
-        due = sum(market.call(part) for part in ("balances", "escrow", "fees_due"))
+        due = sum(market.call(part) for part in ("owed", "fees_due"))
         require(held == due, f"the market holds {held} and owes {due}")
 
 

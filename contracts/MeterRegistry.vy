@@ -6,7 +6,15 @@
 @notice Which device key speaks for which metering point, who owns the point and in which
         zone it lies. A metering point is a number, counted from 1; the same number is the
         market account. Keys have a period of validity, and past periods stay readable, so
-        that an old reading can be checked against the key of its own time.
+        that an old reading can be checked against the key of its own time. A device that signs
+        two delivery receipts with different energy for one slot loses its key to whoever shows
+        both.
+
+           device  |---- first key ----|---- next key ------ ... in force until something ends it
+                   registered          valid_from of its rotation, up to 30 days ahead
+
+@dev A period is kept as its start and its length, so that one subtraction and one comparison
+     tell whether a moment lies in it.
 """
 
 from snekmate.auth import ownable
@@ -23,19 +31,49 @@ exports: (ownable.owner, ownable.transfer_ownership)
 
 # A transaction holds 16.7 million gas (EIP-7825); a registration costs about 75,000.
 MAX_BATCH: constant(uint256) = 128
-# Callers ask for the keys of one session's sellers; a larger bound costs every caller memory.
+# Whoever asks for the keys of one session's sellers; a larger bound costs the caller memory.
 MAX_LOOKUP: constant(uint256) = 256
+# Callers ask about a few devices at a time: each place costs them memory.
+MAX_CLAIMS: constant(uint256) = 16
+# The market packs the number of an account into 32 bits.
+MAX_METERS: constant(uint256) = 2**32
 # A meter's key is replaced when the device is: eight in a lifetime bound the search.
 MAX_KEYS: constant(uint256) = 8
 # A zone number must fit the market's packed account word (10 bits).
 MAX_ZONE: constant(uint256) = 1_023
 
+# Long enough to announce a change of devices to a street; a slip cannot end a key for years.
+MAX_AHEAD: constant(uint256) = 30 * 86_400
+
+SLOT_SECONDS: constant(uint256) = 900
+# A receipt speaks of a session, which is at most a day, 16 slots a word.
+MAX_SLOTS: constant(uint256) = 96
+MAX_EXPORT_WORDS: constant(uint256) = 6
+
 ADDRESS_MASK: constant(uint256) = 2**160 - 1
-# The key word: device | valid_from << 160 | valid_to << 200 (0: open) | older keys << 240
+# The key word: valid_from:40 @216 | seconds it is valid:40 @176 | number:16 @160 | device @0
+# where the number counts the meter's keys from 0.
+NUMBER: constant(uint256) = 160
+SECONDS: constant(uint256) = 176
+VALID_FROM: constant(uint256) = 216
+NUMBER_MASK: constant(uint256) = 2**16 - 1
 TIME_MASK: constant(uint256) = 2**40 - 1
-VALID_FROM: constant(uint256) = 160
-VALID_TO: constant(uint256) = 200
-OLDER: constant(uint256) = 240
+# Seconds of a key that nothing has ended yet.
+OPEN: constant(uint256) = TIME_MASK
+
+# The receipts of `EnergyMarket`, in the domain of whichever market they are meant for.
+DOMAIN_TYPE: constant(bytes32) = keccak256(
+    "EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)"
+)
+DOMAIN_NAME: constant(bytes32) = keccak256("GridCommons EnergyMarket")
+DOMAIN_VERSION: constant(bytes32) = keccak256("1")
+RECEIPT_TYPE: constant(bytes32) = keccak256(
+    "DeliveryReceipt(uint32 meter,uint64 firstSlot,uint8 slots,bytes32 exports)"
+)
+# Half of the order of secp256k1: above it a signature is the malleable twin of another.
+MAX_S: constant(uint256) = (
+    57896044618658097711785492504343953926418782139537452191302581570759080747168
+)
 
 
 # ---------------------------------------------------------------------------- #
@@ -65,18 +103,39 @@ event KeySuspended:
     valid_to: uint256
 
 
+# Beside `KeySuspended`, and why.
+event ReceiptConflict:
+    meter: indexed(uint256)
+    device: indexed(address)
+    slot: uint256
+    wh_a: uint256
+    wh_b: uint256
+
+
 # ---------------------------------------------------------------------------- #
 #                                    STORAGE                                   #
 # ---------------------------------------------------------------------------- #
+
+struct Receipt:
+    # First slot and length of the session that it speaks of
+    first_slot: uint256
+    slots: uint256
+    # Wh per slot, 16 values of 16 bits a word, lowest first
+    exports: DynArray[uint256, MAX_EXPORT_WORDS]
+    # EIP-2098: vs is s with the parity of y in its highest bit
+    r: bytes32
+    vs: bytes32
+
 
 registrar: public(address)
 meter_count: public(uint256)
 
 # owner in the low 160 bits, zone above
 _points: HashMap[uint256, uint256]
-# The newest key alone in one word: nearly every question is about it, and costs one read.
-_keys: HashMap[uint256, uint256]
-# meter -> position, oldest first -> key word
+# The newest key of each meter: nearly every question is about it, and costs one read. A place in
+# an array needs no hash.
+_keys: uint256[MAX_METERS]
+# meter -> number of the key -> key word
 _older: HashMap[uint256, HashMap[uint256, uint256]]
 # One device signs for one meter only, or its readings would count twice.
 meter_of_device: public(HashMap[address, uint256])
@@ -125,35 +184,90 @@ def register_batch(
     for i: uint256 in range(len(owners), bound=MAX_BATCH):
         assert owners[i] != empty(address), "registry: owner is the zero address"
         meter += 1
+        assert meter < MAX_METERS, "registry: no numbers left"
         self._points[meter] = convert(owners[i], uint256) | (zone << 160)
-        self._add_key(meter, devices[i])
+        self._put_key(meter, 0, devices[i], block.timestamp)
         log MeterRegistered(meter=meter, owner=owners[i], zone=zone, device=devices[i])
-    # The market packs the number of an account into 32 bits.
-    assert meter < 2**32, "registry: no numbers left"
     self.meter_count = meter
 
 
 @external
-def rotate_key(meter: uint256, device: address):
+def rotate_key(meter: uint256, device: address, valid_from: uint256 = block.timestamp):
     """
-    @notice Ends the meter's key now and gives it a new one, valid from now on.
+    @notice Gives the meter a new key. The one in force ends where the new one begins. A rotation
+            that has not begun yet is replaced by this one, as if it had never been.
+    @param device Has spoken for no meter before.
+    @param valid_from Unix time, from now to 30 days ahead.
     """
     assert msg.sender == self.registrar, "registry: caller is not the registrar"
     assert self._points[meter] != 0, "registry: unknown meter"
-    self._close_key(meter)
-    self._add_key(meter, device)
-    log KeyRotated(meter=meter, device=device, valid_from=block.timestamp)
+    assert (
+        valid_from >= block.timestamp and valid_from <= block.timestamp + MAX_AHEAD
+    ), "registry: start out of range"
+    newest: uint256 = self._keys[meter]
+    start: uint256 = newest >> VALID_FROM
+    number: uint256 = (newest >> NUMBER) & NUMBER_MASK
+    if start > block.timestamp:
+        # A meter's first key begins at once, so there is one before. Where it ends only because
+        # the rotation would begin, it now ends where this one does; else something else ended it.
+        before: uint256 = self._older[meter][number - 1]
+        if self._end_of(before) == start:
+            self._older[meter][number - 1] = self._ended(before, valid_from)
+        self.meter_of_device[convert(newest & ADDRESS_MASK, address)] = 0
+    else:
+        if (newest >> SECONDS) & TIME_MASK == OPEN:
+            newest = self._ended(newest, valid_from)
+        self._older[meter][number] = newest
+        number += 1
+        assert number < MAX_KEYS, "registry: too many keys"
+    self._put_key(meter, number, device, valid_from)
+    log KeyRotated(meter=meter, device=device, valid_from=valid_from)
 
 
 @external
 def suspend_key(meter: uint256):
     """
-    @notice Ends the meter's key now; nothing that it signs for a later moment counts.
+    @notice Ends the meter's key now; nothing that it signs for a later moment counts. A rotation
+            that has not begun yet keeps its time.
     """
     assert msg.sender == self.registrar, "registry: caller is not the registrar"
-    device: address = self._close_key(meter)
-    assert device != empty(address), "registry: no key in force"
-    log KeySuspended(meter=meter, device=device, valid_to=block.timestamp)
+    word: uint256 = self._key_at(meter, block.timestamp)
+    assert word != 0, "registry: no key in force"
+    self._end_key(meter, word, block.timestamp)
+
+
+@external
+def report_conflict(
+    meter: uint256, market: address, slot: uint256, one: Receipt, other: Receipt
+):
+    """
+    @notice Anyone proves that the meter's device signed two delivery receipts that name different
+            energy for one slot. Its key ends where the earlier of the two sessions begins, or
+            with its own first second where that is later, at once and for good.
+    @dev This is the one place that changes what `device_at` says of the past: from the new end
+         on it answers zero where it named the device. Receipts of that time that are not settled
+         yet count as missing, and old signatures of that time no longer verify. What was settled
+         stays settled, and before the new end nothing changes. It only ever takes validity away,
+         so a later conflict of earlier sessions moves the end further back, and no other
+         conflict can be reported again.
+    @param market The market that both receipts were signed for.
+    @param slot The absolute slot for which they differ.
+    """
+    wh_a: uint256 = self._wh_in(one, slot)
+    wh_b: uint256 = self._wh_in(other, slot)
+    assert wh_a != wh_b, "registry: receipts agree"
+    word: uint256 = self._key_at(meter, self._last_second(one))
+    assert word != 0, "registry: no key in force"
+    assert self._holds(word, self._last_second(other)), "registry: not the same key"
+    separator: bytes32 = keccak256(
+        abi_encode(DOMAIN_TYPE, DOMAIN_NAME, DOMAIN_VERSION, chain.id, market)
+    )
+    device: address = convert(word & ADDRESS_MASK, address)
+    assert self._signer(separator, meter, one) == device, "registry: not the device's receipt"
+    assert self._signer(separator, meter, other) == device, "registry: not the device's receipt"
+    start: uint256 = min(one.first_slot, other.first_slot) * SLOT_SECONDS
+    self._end_key(meter, word, max(start, word >> VALID_FROM))
+    log ReceiptConflict(meter=meter, device=device, slot=slot, wh_a=wh_a, wh_b=wh_b)
 
 
 # ---------------------------------------------------------------------------- #
@@ -174,9 +288,12 @@ def metering_point(meter: uint256) -> (address, uint256):
 @external
 def device_at(meter: uint256, moment: uint256) -> address:
     """
-    @return The device key of the meter that is valid at the unix time `moment`, or zero.
+    @return The device key of the meter that is valid at the unix time `moment`, or zero. The
+            answer for a past moment changes only by `report_conflict`, and only to zero.
     """
-    return self._device_at(meter, moment)
+    if meter >= MAX_METERS:
+        return empty(address)
+    return convert(self._key_at(meter, moment) & ADDRESS_MASK, address)
 
 
 @view
@@ -185,12 +302,39 @@ def devices_at(
     meters: DynArray[uint256, MAX_LOOKUP], moment: uint256
 ) -> DynArray[address, MAX_LOOKUP]:
     """
-    @return For each meter the device key valid at the unix time `moment`, or zero.
+    @return For each meter the device key valid at the unix time `moment`, or zero. A number that
+            no meter can have, from 2**32 on, reverts.
     """
     devices: DynArray[address, MAX_LOOKUP] = []
     for meter: uint256 in meters:
-        devices.append(self._device_at(meter, moment))
+        word: uint256 = self._keys[meter]
+        # As `_holds`, written out: every settlement asks this for every seller.
+        if unsafe_sub(moment, word >> VALID_FROM) >= (word >> SECONDS) & TIME_MASK:
+            word = self._key_at(meter, moment)
+        devices.append(convert(word & ADDRESS_MASK, address))
     return devices
+
+
+@view
+@external
+def speak_for(claims: uint256[MAX_CLAIMS], moment: uint256) -> bool:
+    """
+    @return Whether each device is its meter's key valid at the unix time `moment`; a zero device
+            never is. A number that no meter can have, from 2**32 on, reverts.
+    @param claims `meter << 160 | device`, or 0 for none.
+    """
+    for claim: uint256 in claims:
+        if claim == 0:
+            continue
+        word: uint256 = self._keys[claim >> 160]
+        # As `_holds`, written out: every settlement asks this for every seller.
+        if unsafe_sub(moment, word >> VALID_FROM) >= (word >> SECONDS) & TIME_MASK:
+            word = self._key_at(claim >> 160, moment)
+            if word == 0:
+                return False
+        if (word ^ claim) & ADDRESS_MASK != 0:
+            return False
+    return True
 
 
 # ---------------------------------------------------------------------------- #
@@ -198,49 +342,110 @@ def devices_at(
 # ---------------------------------------------------------------------------- #
 
 @internal
-def _add_key(meter: uint256, device: address):
+def _put_key(meter: uint256, number: uint256, device: address, valid_from: uint256):
     assert device != empty(address), "registry: device is the zero address"
     assert self.meter_of_device[device] == 0, "registry: device already speaks for a meter"
-    newest: uint256 = self._keys[meter]
-    older: uint256 = 0
-    if newest != 0:
-        older = newest >> OLDER
-        assert older + 1 < MAX_KEYS, "registry: too many keys"
-        self._older[meter][older] = newest
-        older += 1
     self.meter_of_device[device] = meter
     self._keys[meter] = (
-        convert(device, uint256) | (block.timestamp << VALID_FROM) | (older << OLDER)
+        convert(device, uint256)
+        | (number << NUMBER)
+        | (OPEN << SECONDS)
+        | (valid_from << VALID_FROM)
     )
 
 
 @internal
-def _close_key(meter: uint256) -> address:
+def _end_key(meter: uint256, word: uint256, moment: uint256):
+    number: uint256 = (word >> NUMBER) & NUMBER_MASK
+    if number == (self._keys[meter] >> NUMBER) & NUMBER_MASK:
+        self._keys[meter] = self._ended(word, moment)
+    else:
+        self._older[meter][number] = self._ended(word, moment)
+    log KeySuspended(
+        meter=meter, device=convert(word & ADDRESS_MASK, address), valid_to=moment
+    )
+
+
+@pure
+@internal
+def _ended(word: uint256, moment: uint256) -> uint256:
     """
-    @return The key that ended, or zero where none was in force.
+    @return The key word with the moment, not before its start, as its end.
     """
-    word: uint256 = self._keys[meter]
-    if word == 0 or (word >> VALID_TO) & TIME_MASK != 0:
-        return empty(address)
-    self._keys[meter] = word | (block.timestamp << VALID_TO)
-    return convert(word & ADDRESS_MASK, address)
+    return (word & ~(TIME_MASK << SECONDS)) | ((moment - (word >> VALID_FROM)) << SECONDS)
+
+
+@pure
+@internal
+def _end_of(word: uint256) -> uint256:
+    return (word >> VALID_FROM) + ((word >> SECONDS) & TIME_MASK)
+
+
+@pure
+@internal
+def _holds(word: uint256, moment: uint256) -> bool:
+    # Before its start the difference wraps around, and is longer than any period.
+    return unsafe_sub(moment, word >> VALID_FROM) < (word >> SECONDS) & TIME_MASK
 
 
 @view
 @internal
-def _device_at(meter: uint256, moment: uint256) -> address:
+def _key_at(meter: uint256, moment: uint256) -> uint256:
+    """
+    @return The word of the key that is valid at the moment, or zero.
+    """
     word: uint256 = self._keys[meter]
-    older: uint256 = word >> OLDER
     # Newest first; a key ends no later than the next begins.
-    for i: uint256 in range(MAX_KEYS):
-        if word == 0:
+    for _: uint256 in range(MAX_KEYS):
+        if self._holds(word, moment):
+            return word
+        number: uint256 = (word >> NUMBER) & NUMBER_MASK
+        if number == 0 or moment >= word >> VALID_FROM:
             break
-        if moment >= (word >> VALID_FROM) & TIME_MASK:
-            end: uint256 = (word >> VALID_TO) & TIME_MASK
-            if end != 0 and moment >= end:
-                break
-            return convert(word & ADDRESS_MASK, address)
-        if i == older:
-            break
-        word = self._older[meter][older - 1 - i]
-    return empty(address)
+        word = self._older[meter][number - 1]
+    return 0
+
+
+@view
+@internal
+def _last_second(receipt: Receipt) -> uint256:
+    """
+    @return The moment for which the market asks for the key of a receipt.
+    """
+    end: uint256 = (receipt.first_slot + receipt.slots) * SLOT_SECONDS
+    # Until then the market takes no receipt either.
+    assert end <= block.timestamp, "registry: delivery is not over"
+    return end - 1
+
+
+@pure
+@internal
+def _wh_in(receipt: Receipt, slot: uint256) -> uint256:
+    slots: uint256 = receipt.slots
+    assert slots != 0 and slots <= MAX_SLOTS, "registry: slots out of range"
+    assert len(receipt.exports) == (slots + 15) // 16, "registry: receipt is cut off"
+    assert (
+        slot >= receipt.first_slot and slot - receipt.first_slot < slots
+    ), "registry: slot outside the receipt"
+    place: uint256 = slot - receipt.first_slot
+    return (receipt.exports[place // 16] >> (16 * (place % 16))) & 65_535
+
+
+@view
+@internal
+def _signer(separator: bytes32, meter: uint256, receipt: Receipt) -> address:
+    """
+    @return Who signed the receipt, or zero where the signature is none.
+    """
+    vs: uint256 = convert(receipt.vs, uint256)
+    s: uint256 = vs & (2**255 - 1)
+    if s > MAX_S:
+        return empty(address)
+    # abi_encode puts the offset and the length first; EIP-712 hashes the words alone.
+    words: Bytes[64 + 32 * MAX_EXPORT_WORDS] = abi_encode(receipt.exports)
+    exports: bytes32 = keccak256(slice(words, 64, 32 * len(receipt.exports)))
+    struct_hash: bytes32 = keccak256(
+        abi_encode(RECEIPT_TYPE, meter, receipt.first_slot, receipt.slots, exports)
+    )
+    digest: bytes32 = keccak256(concat(b"\x19\x01", separator, struct_hash))
+    return ecrecover(digest, 27 + (vs >> 255), convert(receipt.r, uint256), s)

@@ -116,19 +116,24 @@ def deploy(
     rules = [rule.as_tuple() for rule in rules_from(initial or {})]
     parameters.transact("define_batch", rules, sender=owner)
     registry = put("MeterRegistry", roles.registrar)
-    ledger = put("ReadingLedger")
+    ledger = put("ReadingLedger", parameters.address)
     ledger.transact("set_collector", zone, roles.collector, sender=owner)
     membership = put("Membership", roles.registrar)
     timelock = put("GridTimelock", pace.timelock_delay, owner.address)
-    put(
+    market = put(
         "EnergyMarket",
         token_contract.address,
         parameters.address,
         registry.address,
-        ledger.address,
         # Fees gather where only a vote can spend them.
         timelock.address,
     )
+    auction = put(
+        "UniformPriceAuction", market.address, parameters.address, registry.address, ledger.address
+    )
+    adjustments = put("DeliveryAdjustments", market.address, parameters.address, registry.address)
+    market.transact("set_auction", auction.address, adjustments.address, sender=owner)
+    market.transact("set_guardian", roles.guardian, sender=owner)
     governor = put(
         "GridGovernor",
         timelock.address,

@@ -73,10 +73,42 @@ def commit(
     )
 
 
+def correct(
+    ledger: Contract,
+    collector: Account,
+    *,
+    zone: int,
+    first_slot: int,
+    root: bytes,
+    homes: int,
+    leaves: int,
+    net_wh: npt.ArrayLike,
+    export_wh: npt.ArrayLike,
+) -> Receipt:
+    """Publish the second and last version of a batch as its collector.
+
+    Everything is that of the whole batch, corrected or not. The ledger takes it inside
+    `correction_window` only.
+    """
+    words = pack_totals(net_wh, export_wh)
+    return ledger.transact(
+        "correct", zone, first_slot, root, homes, leaves, words, sender=collector
+    )
+
+
+def correction_window(ledger: Contract, zone: int, first_slot: int) -> tuple[int, int]:
+    """From when on, and before when, the batch that starts with `first_slot` can be corrected;
+    unix seconds. CheckFailed where the ledger has no such batch."""
+    if not ledger.call("version_of", zone, first_slot):
+        raise CheckFailed(f"the ledger of zone {zone} has no batch that starts at {first_slot}")
+    opens, closes = ledger.call("correction_window", zone, first_slot)
+    return int(opens), int(closes)
+
+
 def read_totals(
     ledger: Contract, zone: int, first_slot: int, end_slot: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The published totals of the slots in [first_slot, end_slot): net and export Wh, int64.
+    """The newest published totals of the slots in [first_slot, end_slot): net and export Wh, int64.
 
     Raises CheckFailed where the ledger does not reach that far.
     """

@@ -82,6 +82,32 @@ def rules_from(initial: Mapping[str, int]) -> tuple[Rule, ...]:
     return tuple(found)
 
 
+@dataclass(frozen=True)
+class SessionTerms:
+    """What `GridParameters.session_terms` tells in one word; times in seconds."""
+
+    penalty: int
+    min_order_wh: int
+    max_slot_wh: int
+    sessions_per_day: int
+    gate_lead: int
+    clear_period: int
+    receipt_period: int
+
+
+# Bits of each field in the word, the lowest first.
+_SESSION_TERMS = (16, 16, 16, 8, 24, 24, 24)
+
+
+def unpack_session_terms(word: int) -> SessionTerms:
+    """The word that `GridParameters.session_terms` returns, as its fields."""
+    values = []
+    for bits in _SESSION_TERMS:
+        values.append(word & ((1 << bits) - 1))
+        word >>= bits
+    return SessionTerms(*values)
+
+
 KEYS: dict[str, int] = {rule.name: rule.key for rule in MARKET_RULES}
 
 # Window key for the community battery's power in W, positive charging (GridParameters).

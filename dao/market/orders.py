@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from enum import IntEnum
 
 from dao.eip712 import digest, domain_separator, keccak, sign_digest, word
 from dao.errors import BadUse
@@ -22,19 +23,32 @@ ORDER_TYPE = (
     "uint64 firstSlot,uint8 slots,uint16 wh,bytes32 profile)"
 )
 RECEIPT_TYPE = "DeliveryReceipt(uint32 meter,uint64 firstSlot,uint8 slots,bytes32 exports)"
+CORRECTION_TYPE = "DeliveryCorrection(uint32 meter,uint64 firstSlot,uint8 slots,bytes32 exports)"
 ORDER_TYPEHASH = keccak(ORDER_TYPE.encode("ascii"))
 RECEIPT_TYPEHASH = keccak(RECEIPT_TYPE.encode("ascii"))
+CORRECTION_TYPEHASH = keccak(CORRECTION_TYPE.encode("ascii"))
 
 WH_PER_WORD = 16
 MAX_WH = 2**16 - 1
 MAX_LIMIT = 2**16 - 2
 """65535 stands for "no price" wherever a price is packed, so no limit may name it."""
+PAGE_SIZES = (64, 32, 16, 8, 4, 2, 1)
+"""Words in a page of the book."""
 MAX_SESSION_SLOTS = 96
 """One session a day is the longest there is."""
 
 _PROFILE_FLAG = 2
 _NO_PROFILE = bytes(32)
 _UINT = {bits: 2**bits - 1 for bits in (8, 16, 32, 40, 64, 256)}
+
+
+class Vouched(IntEnum):
+    """Who vouches for a posted order: its signer's key, the signer's contract wallet (ERC-1271),
+    or the signer as the one who posts."""
+
+    BY_KEY = 0
+    BY_WALLET = 4
+    BY_CALLER = 8
 
 
 class InvalidOrder(BadUse):
@@ -155,21 +169,31 @@ def words_hash(words: Iterable[int]) -> bytes:
     return keccak(b"".join(map(word, words)))
 
 
-def pack(order: Order) -> list[int]:
-    """The order as the contract reads it: header word, then the words of its profile, if any."""
+def pack(order: Order, vouched: Vouched = Vouched.BY_KEY) -> list[int]:
+    """The order as the contract reads it: header word, then the words of its profile, if any.
+
+    vouched: how the contract finds that the signer agrees; a flag in the header.
+    """
     validate(order)
     header = (
         order.account << 224
         | order.mandate << 192
         | order.nonce << 176
         | order.expiry << 136
-        | (order.side | (_PROFILE_FLAG if order.is_profile else 0)) << 128
+        | (order.side | (_PROFILE_FLAG if order.is_profile else 0) | vouched) << 128
         | order.limit << 104
         | (0 if isinstance(order.wh, tuple) else order.wh) << 88
         | order.offset << 80
         | order.count << 72
     )
-    return [header, *pack_wh(order.wh)] if isinstance(order.wh, tuple) else [header]
+    return [header, *_profile_words(order)]
+
+
+def _profile_words(order: Order) -> list[int]:
+    """The words of a profile, cut at every sixteenth slot of the session; none for a flat order."""
+    if not isinstance(order.wh, tuple):
+        return []
+    return pack_wh((0,) * (order.offset % WH_PER_WORD) + order.wh)
 
 
 def unpack(words: Sequence[int], session_slot: int) -> list[Order]:
@@ -185,9 +209,11 @@ def unpack(words: Sequence[int], session_slot: int) -> list[Order]:
         side = header >> 128 & _UINT[8]
         count = header >> 72 & _UINT[8]
         wh: int | tuple[int, ...] = header >> 88 & MAX_WH
+        offset = header >> 80 & _UINT[8]
         if side & _PROFILE_FLAG:
-            length = -(-count // WH_PER_WORD)
-            wh = unpack_wh(words[position : position + length], count)
+            skip = offset % WH_PER_WORD
+            length = -(-(skip + count) // WH_PER_WORD)
+            wh = unpack_wh(words[position : position + length], skip + count)[skip:]
             position += length
         orders.append(
             Order(
@@ -195,10 +221,10 @@ def unpack(words: Sequence[int], session_slot: int) -> list[Order]:
                 mandate=header >> 192 & _UINT[32],
                 nonce=header >> 176 & _UINT[16],
                 expiry=header >> 136 & _UINT[40],
-                side=side & ~_PROFILE_FLAG,
+                side=side & ASK,
                 limit=header >> 104 & _UINT[16],
                 session_slot=session_slot,
-                offset=header >> 80 & _UINT[8],
+                offset=offset,
                 wh=wh,
                 count=count,
             )
@@ -206,16 +232,24 @@ def unpack(words: Sequence[int], session_slot: int) -> list[Order]:
     return orders
 
 
-def order_chain(previous: bytes, words: Iterable[int]) -> bytes:
-    """The session's running hash after `words`: keccak256(running || word), word by word.
+def pages(words: Sequence[int]) -> list[Sequence[int]]:
+    """A run of accepted words as the contract cuts it: pages of 64 words, then 32, 16, 8, 4, 2, 1
+    as what is left needs them."""
+    found = []
+    at = 0
+    for size in PAGE_SIZES:
+        while len(words) - at >= size:
+            found.append(words[at : at + size])
+            at += size
+    return found
 
-    previous: 32 zero bytes before a session's first order. words: headers each followed by their
-    profile words, as posted; where a batch ends makes no difference.
+
+def fold(previous: int, page: Iterable[int]) -> int:
+    """The book's hash with one page more: keccak256(hash || page), its low 24 bits cleared.
+
+    previous: 0 before a session's first page.
     """
-    running = previous
-    for item in words:
-        running = keccak(running + word(item))
-    return running
+    return int.from_bytes(keccak(word(previous) + b"".join(map(word, page))), "big") >> 24 << 24
 
 
 def market_separator(chain_id: int, contract: str | bytes) -> bytes:
@@ -227,7 +261,7 @@ def struct_hash(order: Order) -> bytes:
     """The EIP-712 struct hash of an order, 32 bytes."""
     validate(order)
     if isinstance(order.wh, tuple):
-        flat, profile = 0, words_hash(pack_wh(order.wh))
+        flat, profile = 0, words_hash(_profile_words(order))
     else:
         flat, profile = order.wh, _NO_PROFILE
     return keccak(
@@ -260,6 +294,19 @@ def receipt_digest(separator: bytes, meter: int, first_slot: int, exports: Seque
 
     exports: Wh per slot from `first_slot`, the session's first slot, on.
     """
+    return _delivery_digest(RECEIPT_TYPEHASH, separator, meter, first_slot, exports)
+
+
+def correction_digest(
+    separator: bytes, meter: int, first_slot: int, exports: Sequence[int]
+) -> bytes:
+    """The 32 bytes a meter's device key signs to take back a part of its receipt; as there."""
+    return _delivery_digest(CORRECTION_TYPEHASH, separator, meter, first_slot, exports)
+
+
+def _delivery_digest(
+    typehash: bytes, separator: bytes, meter: int, first_slot: int, exports: Sequence[int]
+) -> bytes:
     _whole("meter", meter, 1, _UINT[32])
     _whole("first_slot", first_slot, 0, _UINT[64])
     if not 1 <= len(exports) <= MAX_SESSION_SLOTS:
@@ -267,7 +314,7 @@ def receipt_digest(separator: bytes, meter: int, first_slot: int, exports: Seque
     return digest(
         separator,
         keccak(
-            RECEIPT_TYPEHASH
+            typehash
             + word(meter)
             + word(first_slot)
             + word(len(exports))

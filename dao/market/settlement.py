@@ -27,14 +27,15 @@ class Settlement:
     filled_wh: what clearing gave each order; delivered_wh: what the sellers' meters proved of it,
     shared over the buyers; paid: money for delivered energy, received by asks, spent by bids (grid
     fee included); penalty: money for energy not delivered, paid by asks, received by bids.
-    held: (orders,) escrow; credit: (orders,) what returns to the account at settlement.
-    fees: (slots,) grid fees.
+    missing_wh: (slots,) filled and not proved. held: (orders,) escrow; credit: (orders,) what
+    returns to the account at settlement. fees: (slots,) grid fees.
     """
 
     filled_wh: Ints
     delivered_wh: Ints
     paid: Ints
     penalty: Ints
+    missing_wh: Ints
     held: Ints
     credit: Ints
     fees: Ints
@@ -61,6 +62,7 @@ def settle_session(
     delivered = np.zeros_like(filled)
     paid = np.zeros_like(filled)
     penalty = np.zeros_like(filled)
+    missing = np.zeros(slots, dtype=np.int64)
     asks = [i for i, order in enumerate(orders) if order.side == ASK]
     bids = np.flatnonzero(book.side == BID)
     left = {o.account: list(exports.get(o.account, [0] * slots)) for o in orders if o.side == ASK}
@@ -76,6 +78,7 @@ def settle_session(
             room -= served
             delivered[i, slot] = served
             paid[i, slot] = served * price
+            missing[slot] += int(filled[i, slot]) - proven
             penalty[i, slot] = (int(filled[i, slot]) - proven) * penalty_rate
         delivered[bids, slot] = share(filled[bids, slot], int(delivered[asks, slot].sum()))
         paid[bids, slot] = delivered[bids, slot] * (price + fee[slot])
@@ -88,6 +91,7 @@ def settle_session(
         delivered_wh=delivered,
         paid=paid,
         penalty=penalty,
+        missing_wh=missing,
         held=held,
         credit=held + np.where(is_ask, moved, -moved),
         fees=delivered[asks].sum(axis=0) * np.asarray(fee, dtype=np.int64),

@@ -15,8 +15,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -28,8 +28,8 @@ from dao.errors import CheckFailed
 from dao.governance import Proposal, State
 from dao.ledger import read_totals
 from dao.market import session as market_session
-from dao.market.orders import ASK, BID, Order, sign_order, unpack
-from dao.market.session import DeviceReceipt, SignedOrder, unpack_entry
+from dao.market.orders import ASK, BID, Order, sign_order
+from dao.market.session import DeviceReceipt, PostedBook, SignedOrder, unpack_entries
 from dao.market.settlement import Settlement, settle_session
 from dao.market.solver import SessionClearing
 from dao.parameters import COMMUNITY_BATTERY, KEYS
@@ -46,7 +46,7 @@ from forecasting.zone import (
     forecast_zone_day,
 )
 from meters.lake import Batch
-from scripts._simulation.people import ballots_of
+from scripts._simulation.people import MANDATES, ballots_of
 from scripts._simulation.settings import ZONE
 from scripts._simulation.world import COMMIT_DELAY, World, sign
 
@@ -72,7 +72,7 @@ class Session:
     slots: int
     posted: int = 0
     rejected: int = 0
-    rows: list[int] = field(default_factory=list)
+    book: PostedBook | None = None
     clearing: SessionClearing | None = None
     crossing: int = 0
     settlement: Settlement | None = None
@@ -80,7 +80,7 @@ class Session:
     @property
     def orders(self) -> list[Order]:
         """The book as read back from the chain, in order of arrival."""
-        return unpack(self.rows, self.first_slot)
+        return self.book.orders if self.book is not None else []
 
 
 @dataclass
@@ -239,10 +239,11 @@ class Loop:
                 capped = tuple(min(wh, self._rules["max_slot_wh"]) for wh in energy)
                 if sum(capped) < self._rules["min_order_wh"]:
                     continue
+                mandate = MANDATES[side]
                 order = Order(
                     account=resident.meter,
-                    mandate=0,
-                    nonce=world.nonces.take(resident.meter),
+                    mandate=mandate,
+                    nonce=world.nonces.take(resident.meter, mandate),
                     expiry=gate,
                     side=side,
                     limit=limit,
@@ -251,7 +252,7 @@ class Loop:
                     wh=capped,
                     count=slots,
                 )
-                signature = sign_order(world.market_separator, order, resident.account.key)
+                signature = sign_order(world.market_separator, order, resident.agent.key)
                 signed.append(SignedOrder(order, signature))
         # They arrive in no particular order.
         rng = np.random.default_rng([self.settings.seed, 3, first_slot])
@@ -270,15 +271,15 @@ class Loop:
     def clear(self, first_slot: int) -> None:
         """The keeper reads the book from the chain, finds the prices, has them checked there."""
         session = self.sessions[first_slot]
-        session.rows = market_session.posted_rows(self.market, ZONE, first_slot)
-        if not session.rows:
+        session.book = market_session.read_book(self.market, ZONE, first_slot)
+        if not session.book.pages:
             return
         session.clearing = market_session.clear(
+            self.auction,
             self.market,
             self.world.deployment["GridParameters"],
             ZONE,
-            first_slot,
-            session.rows,
+            session.book,
             self.world.offices.keeper,
         )
         session.crossing = self._crossing(session)
@@ -286,7 +287,7 @@ class Loop:
     def settle(self, first_slot: int) -> None:
         """Devices sign what they exported, and the keeper settles by those receipts."""
         world, session = self.world, self.sessions[first_slot]
-        if session.clearing is None:
+        if session.clearing is None or session.book is None:
             return
         exports = world.profiles.window(first_slot, session.slots).export_wh
         receipts: dict[int, DeviceReceipt] = {}
@@ -298,7 +299,7 @@ class Loop:
                 receipts[order.account] = DeviceReceipt(order.account, proven, signature)
         try:
             receipt = market_session.settle(
-                self.market, ZONE, first_slot, session.rows, receipts, world.offices.keeper
+                self.auction, self.market, ZONE, session.book, receipts, world.offices.keeper
             )
         except ContractReverted as error:
             self.unsettled.append({"first_slot": first_slot, "reason": error.reason})
@@ -338,13 +339,11 @@ class Loop:
                 best_ask[here] = np.minimum(best_ask[here], max(order.limit, low))
         return int((best_bid >= best_ask).sum())
 
-    def _compare(self, session: Session, entries: Sequence[int]) -> None:
+    def _compare(self, session: Session, entries: bytes) -> None:
         """Hold the chain's settlement against the one computed here, order by order."""
         assert session.settlement is not None
         mine = session.settlement
-        asks = [i for i, order in enumerate(session.orders) if order.side == ASK]
-        bids = [i for i, order in enumerate(session.orders) if order.side == BID]
-        for i, entry in zip(asks + bids, map(unpack_entry, entries), strict=True):
+        for i, entry in enumerate(unpack_entries(entries)):
             expected = (
                 session.orders[i].account,
                 int(mine.delivered_wh[i].sum()),
@@ -621,6 +620,10 @@ class Loop:
     @property
     def market(self) -> Contract:
         return self.world.deployment["EnergyMarket"]
+
+    @property
+    def auction(self) -> Contract:
+        return self.world.deployment["UniformPriceAuction"]
 
     @property
     def governor(self) -> Contract:

@@ -14,12 +14,16 @@ import numpy as np
 from dao.chain import LocalAccount
 from dao.eip712 import keccak
 from dao.governance import Support
+from dao.market.account import MAX_CAP, Mandate
+from dao.market.solver import ASK, BID
 from dao.tariffs import Tariffs
 from forecasting.home_agent import Limits
 
 # Of a hundred members who are asked, so many send a ballot, and so many of those go with the mood.
 TURNOUT_PERCENT = 65
 MOOD_PERCENT = 85
+# The number of each side's mandate, the same in every home.
+MANDATES = {BID: 1, ASK: 2}
 
 _FOR = (
     "A few hours of charging cost little and spare us the voltage alarms.",
@@ -37,11 +41,22 @@ _AGAINST = (
 
 @dataclass(frozen=True)
 class Resident:
-    """An owner of one metering point."""
+    """An owner of one metering point, and the agent at home that orders under two mandates."""
 
     meter: int
     account: LocalAccount = field(repr=False)
+    agent: LocalAccount = field(repr=False)
     limits: Limits
+
+    def mandates(self, last_day: int) -> dict[int, Mandate]:
+        """By number what the agent may do: buy up to the owner's ceiling, sell from the floor."""
+        return {
+            number: Mandate(self.agent.address, side, limit, MAX_CAP, last_day)
+            for number, side, limit in (
+                (MANDATES[BID], BID, self.limits.ceiling),
+                (MANDATES[ASK], ASK, self.limits.floor),
+            )
+        }
 
 
 def residents(seed: int, meters: list[int], tariffs: Tariffs) -> list[Resident]:
@@ -58,6 +73,7 @@ def residents(seed: int, meters: list[int], tariffs: Tariffs) -> list[Resident]:
         Resident(
             meter=meter,
             account=owner_account(seed, meter),
+            agent=LocalAccount.from_key(keccak(f"gridcommons demo agent {seed} {meter}".encode())),
             limits=Limits(
                 floor=tariffs.feed_in + int(markup[i]), ceiling=tariffs.retail - int(discount[i])
             ),

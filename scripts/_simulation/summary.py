@@ -7,7 +7,7 @@ from typing import Any
 
 from dao.governance import State
 from dao.market.orders import ASK
-from dao.market.session import unpack_entry
+from dao.market.session import read_session, unpack_entries
 from dao.market.solver import NULL_PRICE
 from scripts._simulation.loop import Loop
 from scripts._simulation.settings import ZONE
@@ -27,10 +27,13 @@ def conservation_faults(loop: Loop) -> list[str]:
     accounts = sum(
         int(market.call("account", number)[1]) for number in range(1, world.battery_meter + 1)
     )
-    escrow, fees = int(market.call("escrow")), int(market.call("fees_due"))
+    escrow, fees = _escrow(loop), int(market.call("fees_due"))
     held = int(token.call("balanceOf", market.address))
-    if accounts != int(market.call("balances")):
-        faults.append(f"accounts add up to {accounts}, the market says {market.call('balances')}")
+    if accounts + escrow != int(market.call("owed")):
+        faults.append(
+            f"accounts and escrow add up to {accounts + escrow}, the market says "
+            f"{market.call('owed')}"
+        )
     if held != accounts + escrow + fees:
         faults.append(f"the market holds {held}, owes {accounts + escrow + fees}")
     if held != DEPOSIT * len(world.residents):
@@ -39,12 +42,26 @@ def conservation_faults(loop: Loop) -> list[str]:
     if int(token.call("totalSupply")) != minted:
         faults.append(f"{token.call('totalSupply')} tokens exist, {minted} were minted")
     for event in market.events("OrdersSettled"):
-        entries = [unpack_entry(entry) for entry in event.args["entries"]]
-        sold = sum(e.delivered_wh for e in entries if e.side == ASK)
-        bought = sum(e.delivered_wh for e in entries if e.side != ASK)
+        orders = loop.sessions[event.args["first_slot"]].orders
+        entries = list(zip(orders, unpack_entries(event.args["entries"]), strict=True))
+        sold = sum(entry.delivered_wh for order, entry in entries if order.side == ASK)
+        bought = sum(entry.delivered_wh for order, entry in entries if order.side != ASK)
         if sold != bought:
             faults.append(f"session {event.args['first_slot']}: {sold} Wh sold, {bought} bought")
     return faults
+
+
+def _escrow(loop: Loop) -> int:
+    """What the posted orders of sessions that are not settled hold, from their books."""
+    market = loop.world.deployment["EnergyMarket"]
+    total = 0
+    for session in loop.sessions.values():
+        state = read_session(market, ZONE, session.first_slot)
+        if state.settled < state.slots:
+            for order in session.orders:
+                rate = state.penalty if order.side == ASK else order.limit
+                total += rate * sum(order.profile[max(0, state.settled - order.offset) :])
+    return total
 
 
 def summarise(loop: Loop, wall_s: float, timings: dict[str, Any]) -> dict[str, Any]:

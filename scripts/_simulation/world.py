@@ -19,8 +19,9 @@ from dao import deployment as deploying
 from dao import ledger
 from dao.chain import Chain, LocalAccount
 from dao.deployment import Deployment, Roles
-from dao.eip712 import checksum_address, keccak
+from dao.eip712 import checksum_address, keccak, sign_digest
 from dao.errors import BadUse, CheckFailed
+from dao.market.account import grant_signed, mandate_digest
 from dao.market.orders import market_separator
 from dao.market.session import OrderNonces
 from dao.paths import cache_dir, inbox_path, lake_dir
@@ -167,6 +168,7 @@ def build(settings: Settings, chain: Chain, progress: Progress) -> Iterator[Worl
 
     progress("Paying in the deposits", 2, 4)
     _fund(deployment, offices, [p.meter for p in people])
+    _grant(deployment, offices, people, settings)
     progress("Handing everything over to the timelock", 3, 4)
     deploying.hand_over(deployment)
 
@@ -245,6 +247,20 @@ def _fund(deployment: Deployment, offices: Offices, meters: list[int]) -> None:
     forecasts = deployment["ForecastRegistry"]
     token.transact("approve", forecasts.address, BOND, sender=offices.forecaster)
     forecasts.transact("deposit_bond", BOND, sender=offices.forecaster)
+
+
+def _grant(
+    deployment: Deployment, offices: Offices, people: list[Resident], settings: Settings
+) -> None:
+    """Every owner signs what the agent at home may do; the relay brings it to the chain."""
+    market = deployment["EnergyMarket"]
+    separator = market_separator(deployment.chain.chain_id, market.address)
+    last_day = settings.first_slot // SLOTS_PER_DAY + settings.days
+    for person in people:
+        for number, terms in person.mandates(last_day).items():
+            digest = mandate_digest(separator, person.meter, number, terms)
+            signature = sign_digest(person.account.key, digest)
+            grant_signed(market, person.meter, number, terms, signature, offices.relay)
 
 
 def _history(world: World, progress: Progress) -> None:

@@ -2,28 +2,42 @@
 """A market with its people on titanoboa: real contracts, real signatures, a clock to turn.
 
 The world signs orders and receipts with the project's own packing (tests/dao proves that against
-eth-account) and checks the laws of conservation against sums of its own.
+eth-account), reads the books back from the market's events, and checks the laws of conservation
+against sums of its own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import boa
 
 from dao.eip712 import address_of, compact, keccak, sign_digest
+from dao.ledger import pack_totals
 from dao.market.orders import (
     ASK,
     BID,
     Order,
     market_separator,
     order_digest,
-    pack,
-    pack_wh,
     receipt_digest,
+)
+from dao.market.session import (
+    DeviceReceipt,
+    PostedBook,
+    Rejection,
+    SessionState,
+    Settled,
+    SignedOrder,
+    Terms,
+    claims,
+    pack_batch,
+    settlement_batch,
+    unpack_entries,
 )
 from dao.parameters import MARKET_RULES
 
@@ -35,14 +49,29 @@ DAY_SLOT = 1_465_171_200 // 900
 EURO = 1_000_000
 # The test token lives on local chains only.
 CHAIN_ID = 31_337
+# With sessions of four slots, as the tests have them: one hour before the first, and after the
+# last.
+GATE = DAY_SLOT - 4
+END = DAY_SLOT + 4
 
 
 def key_of(name: str) -> bytes:
     return keccak(name.encode())
 
 
+@cache
+def _source(name: str) -> Any:
+    return boa.load_partial(str(CONTRACTS / f"{name}.vy"))
+
+
 def load(name: str, *args: Any) -> Any:
-    return boa.load(str(CONTRACTS / f"{name}.vy"), *args)
+    """Deploy a contract; each is compiled once."""
+    return _source(name).deploy(*args)
+
+
+def logged(contract: Any, name: str) -> list[Any]:
+    """The events of a name in the contract's last call, its callees' included."""
+    return [e for e in contract.get_logs(strict=False) if type(e).__name__ == name]
 
 
 @dataclass
@@ -52,13 +81,19 @@ class World:
     registry: Any
     ledger: Any
     market: Any
+    auction: Any
+    adjustments: Any
     deployer: str
     treasury: str
+    guardian: str
     collector: str
-    homes: int
     separator: bytes
-    book: list[Order] = field(default_factory=list)
+    # By the session's first slot: the pages of its book, as the market logged them.
+    book: dict[int, list[tuple[int, ...]]] = field(default_factory=dict)
+    # Orders made since the last batch: their numbers are taken.
     pending: list[Order] = field(default_factory=list)
+    # Accounts that were ever given money: nobody else has any.
+    funded: set[int] = field(default_factory=set)
 
     # -- time ------------------------------------------------------------------------------
 
@@ -77,8 +112,22 @@ class World:
     def owner(self, account: int) -> str:
         return address_of(self.owner_key(account))
 
+    def join(self, owner: str | None = None, *, funds: int = 100 * EURO) -> int:
+        """One metering point more, with an open account; its owner may be a contract."""
+        number = int(self.registry.meter_count()) + 1
+        self.registry.register_batch(
+            [owner or self.owner(number)],
+            [address_of(self.device_key(number))],
+            ZONE,
+            sender=self.deployer,
+        )
+        self.market.open_accounts([number])
+        self.fund([number], funds)
+        return number
+
     def fund(self, accounts: Iterable[int], amount: int) -> None:
         numbers = list(accounts)
+        self.funded.update(numbers)
         with boa.env.prank(self.deployer):
             self.token.mint(self.deployer, amount * len(numbers))
             self.token.approve(self.market.address, amount * len(numbers))
@@ -96,22 +145,18 @@ class World:
         limit: int,
         wh: int | tuple[int, ...],
         *,
+        mandate: int = 0,
         session: int = DAY_SLOT,
         nonce: int | None = None,
         expiry: int | None = None,
         offset: int = 0,
         count: int = 1,
     ) -> Order:
-        if nonce is None:
-            nonce = int(self.market.account(account)[4])
-            taken = {o.nonce for o in self.pending if o.account == account}
-            bits = int(self.market.account(account)[5])
-            while nonce in taken or bits >> (nonce - int(self.market.account(account)[4])) & 1:
-                nonce += 1
+        """An order with the next free number of its account or mandate, unless told otherwise."""
         order = Order(
             account=account,
-            mandate=0,
-            nonce=nonce,
+            mandate=mandate,
+            nonce=self.free_nonce(account, mandate) if nonce is None else nonce,
             expiry=session * 900 if expiry is None else expiry,
             side=side,
             limit=limit,
@@ -123,43 +168,104 @@ class World:
         self.pending.append(order)
         return order
 
-    def signature(self, order: Order, key: bytes | None = None) -> list[bytes]:
-        signed = sign_digest(
-            key or self.owner_key(order.account), order_digest(self.separator, order)
-        )
-        return list(compact(signed))
+    def free_nonce(self, account: int, mandate: int = 0) -> int:
+        if mandate:
+            base, bits = self.market.mandate(account, mandate)[2:]
+        else:
+            base, bits = self.market.account(account)[4:]
+        taken = {o.nonce for o in self.pending if (o.account, o.mandate) == (account, mandate)}
+        nonce = int(base)
+        while nonce in taken or bits >> (nonce - base) & 1:
+            nonce += 1
+        return nonce
+
+    def sign(self, order: Order, key: bytes | None = None) -> SignedOrder:
+        """The order with its owner's signature, or with that of another key."""
+        key = key or self.owner_key(order.account)
+        return SignedOrder(order, sign_digest(key, order_digest(self.separator, order)))
+
+    def signature(self, order: Order, key: bytes | None = None) -> list[int]:
+        """The two words of the order's signature."""
+        return [int.from_bytes(part, "big") for part in compact(self.sign(order, key).signature)]
 
     def post(
         self,
-        orders: Sequence[Order],
+        orders: Sequence[Order | SignedOrder],
         *,
         session: int = DAY_SLOT,
-        signatures: Sequence[bytes] | None = None,
-        sender: str | None = None,
         zone: int = ZONE,
+        sender: str | None = None,
     ) -> list[int]:
-        """Post a batch; returns the reason per rejected position. Accepted ones join the book."""
-        rows = [w for o in orders for w in pack(o)]
-        if signatures is None:
-            signatures = [part for o in orders for part in self.signature(o)]
-        self.market.post(zone, session, rows, list(signatures), sender=sender or self.deployer)
-        reasons = {e.position: e.reason for e in self.events("OrderRejected")}
-        for position, order in enumerate(orders):
-            if position not in reasons:
-                self.book.append(order)
+        """Post a batch; returns why each was turned away, 0 where it was not. Orders without a
+        signature are signed by their owners."""
+        signed = [self.sign(o) if isinstance(o, Order) else o for o in orders]
+        count, rows, words = pack_batch(signed)
+        return self.post_words(count, rows, words, session=session, zone=zone, sender=sender)
+
+    def post_words(
+        self,
+        count: int,
+        rows: int,
+        words: Sequence[int],
+        *,
+        session: int = DAY_SLOT,
+        zone: int = ZONE,
+        sender: str | None = None,
+    ) -> list[int]:
+        self.market.post(zone, session, count, rows, list(words), sender=sender or self.deployer)
+        reasons = {e.position: int(e.reason) for e in logged(self.market, "OrderRejected")}
+        self.take_down()
         self.pending.clear()
         self.check_conservation()
-        return [reasons.get(i, 0) for i in range(len(orders))]
+        return [Rejection(reasons[i]) if i in reasons else 0 for i in range(count)]
 
-    def events(self, name: str) -> list[Any]:
-        return [e for e in self.market.get_logs(strict=False) if type(e).__name__ == name]
+    def take_down(self) -> None:
+        """Add what the last call logged to the books."""
+        for event in logged(self.market, "OrdersPosted"):
+            page = bytes(event.page)
+            words = tuple(int.from_bytes(page[i : i + 32], "big") for i in range(0, len(page), 32))
+            self.book.setdefault(event.session & 2**64 - 1, []).append(words)
 
-    def rows(self, book: Sequence[Order] | None = None) -> list[int]:
-        return [w for o in (self.book if book is None else book) for w in pack(o)]
+    def posted(self, session: int = DAY_SLOT) -> PostedBook:
+        """The session's book."""
+        return PostedBook(session, tuple(self.book.get(session, ())))
 
-    def clear(self, prices: Sequence[int], *, session: int = DAY_SLOT, zone: int = ZONE) -> None:
-        self.market.clear(zone, session, self.rows(), list(prices), sender=self.deployer)
+    def orders(self, session: int = DAY_SLOT) -> list[Order]:
+        """The orders of the session's book, in order of arrival."""
+        return self.posted(session).orders
+
+    # -- clearing --------------------------------------------------------------------------
+
+    def clear(
+        self,
+        prices: Sequence[int | None],
+        *,
+        session: int = DAY_SLOT,
+        book: PostedBook | None = None,
+    ) -> None:
+        """Clear the next slots at these prices, None where nothing trades."""
+        book = book or self.posted(session)
+        self.auction.clear(
+            ZONE,
+            session,
+            self.claims(prices, session=session),
+            book.page_words,
+            book.rows,
+            sender=self.deployer,
+        )
         self.check_conservation()
+
+    def claims(self, prices: Sequence[int | None], *, session: int = DAY_SLOT) -> list[int]:
+        """The prices as the auction takes them, with a witness where nothing trades."""
+        slots, gate, cleared, *_ = self.market.session(ZONE, session)
+        # The right witness is known only once the gate has closed.
+        when = min(int(gate), boa.env.timestamp)
+        words = self.parameters.market_terms(ZONE, session, slots, when)
+        terms = Terms(
+            tuple(t & 0xFFFF for t in words), tuple((t >> 16 & 0xFFFF, t >> 32) for t in words)
+        )
+        wanted = [*[0] * cleared, *prices][:slots]
+        return claims(self.orders(session), slots, terms, wanted)[cleared:]
 
     # -- delivery --------------------------------------------------------------------------
 
@@ -167,13 +273,6 @@ class World:
         self, first_slot: int, export: Sequence[int], net: Sequence[int] | None = None
     ) -> None:
         """Commit the next batch of the zone's totals, Wh per slot."""
-        net = net or [-e for e in export]
-        words = []
-        for i in range(0, len(export), 4):
-            word = 0
-            for j in range(4):
-                word |= ((export[i + j] << 32) | (net[i + j] & 0xFFFFFFFF)) << (64 * j)
-            words.append(word)
         self.ledger.commit(
             ZONE,
             first_slot,
@@ -181,76 +280,129 @@ class World:
             keccak(b"root"),
             15,
             15 * len(export),
-            words,
+            pack_totals([-e for e in export] if net is None else net, export),
             sender=self.collector,
         )
 
-    def receipts(
+    def receipt(
         self,
-        exports: dict[int, Sequence[int]],
+        meter: int,
+        exports: Sequence[int],
         *,
         session: int = DAY_SLOT,
-        keys: dict[int, bytes] | None = None,
+        key: bytes | None = None,
         separator: bytes | None = None,
-    ) -> tuple[list[int], list[bytes]]:
-        words: list[int] = []
-        signatures: list[bytes] = []
-        for meter in sorted(exports):
-            values = exports[meter]
-            words += [meter, *pack_wh(values)]
-            key = (keys or {}).get(meter, self.device_key(meter))
-            digest = receipt_digest(separator or self.separator, meter, session, values)
-            signatures += compact(sign_digest(key, digest))
-        return words, signatures
+    ) -> DeviceReceipt:
+        """A meter's receipt, signed by its first device unless told otherwise."""
+        digest = receipt_digest(separator or self.separator, meter, session, exports)
+        return DeviceReceipt(
+            meter, tuple(exports), sign_digest(key or self.device_key(meter), digest)
+        )
 
-    def hints(self, meters: Sequence[int]) -> list[int]:
-        """One 16-bit position per order of the book: the ask's receipt, counted from 1."""
-        words = [0] * ((len(self.book) + 15) // 16)
-        for i, order in enumerate(self.book):
-            if order.side == ASK and order.account in meters:
-                words[i // 16] |= (sorted(meters).index(order.account) + 1) << (16 * (i % 16))
-        return words
+    def lodge(self, receipt: DeviceReceipt, *, session: int = DAY_SLOT) -> None:
+        self.auction.lodge_receipt(receipt.meter, ZONE, session, receipt.as_tuple())
 
-    def settle(
+    def settlement(
         self,
-        exports: dict[int, Sequence[int]],
+        exports: dict[int, Sequence[int]] | Sequence[DeviceReceipt],
         *,
         slots: int = 4,
         session: int = DAY_SLOT,
-        **receipt_options: Any,
-    ) -> list[tuple[int, int, int, int, int]]:
-        """Settle; returns (account, side, delivered, filled, credit) per order, asks first."""
-        words, signatures = self.receipts(exports, session=session, **receipt_options)
-        self.market.settle(
-            ZONE,
-            session,
-            slots,
-            self.rows(),
-            words,
-            signatures,
-            self.hints(sorted(exports)),
-            sender=self.deployer,
+        other_book: PostedBook | None = None,
+    ) -> list[Any]:
+        """All that the auction's `settle` takes, to settle the next slots with these receipts.
+
+        other_book: to bring instead of the session's, with all else as it should be.
+        """
+        receipts = (
+            [self.receipt(m, values, session=session) for m, values in exports.items()]
+            if isinstance(exports, dict)
+            else exports
         )
-        entries = self.events("OrdersSettled")[0].entries
+        book = self.posted(session)
+        state = SessionState(*self.market.session(ZONE, session))
+        batch = settlement_batch(
+            book,
+            state,
+            self.market.clearing_words(ZONE, session, state.slots),
+            {receipt.meter: receipt for receipt in receipts},
+            zone_export=[t >> 32 for t in self.ledger.totals(ZONE, session, state.slots)],
+            run=range(state.settled, min(state.settled + slots, state.slots)),
+        )
+        if other_book:
+            outcomes = batch[len(book.page_words) :][: min(slots, state.slots - state.settled)]
+            papers = batch[len(book.page_words) + len(outcomes) + len(book.rows) :]
+            book = other_book
+            batch = [*book.page_words, *outcomes, *book.rows, *papers]
+        return [ZONE, session, slots, len(book.page_words), len(book.rows), batch]
+
+    def settle(
+        self,
+        exports: dict[int, Sequence[int]] | Sequence[DeviceReceipt],
+        *,
+        slots: int = 4,
+        session: int = DAY_SLOT,
+        other_book: PostedBook | None = None,
+        edit: Callable[[list[Any]], list[Any]] | None = None,
+    ) -> list[Settled]:
+        """Settle the next slots; returns each order's part, in order of arrival.
+
+        other_book: as for `settlement`. edit: changes the arguments.
+        """
+        arguments = self.settlement(exports, slots=slots, session=session, other_book=other_book)
+        self.auction.settle(*(edit(arguments) if edit else arguments), sender=self.deployer)
+        (event,) = logged(self.auction, "OrdersSettled")
         self.check_conservation()
-        return [
-            (
-                e >> 224,
-                (e >> 216) & 1,
-                (e >> 168) & (2**48 - 1),
-                (e >> 120) & (2**48 - 1),
-                e & (2**120 - 1),
-            )
-            for e in entries
-        ]
+        return unpack_entries(event.entries)
 
     # -- laws ------------------------------------------------------------------------------
 
+    def escrow(self) -> int:
+        """What the orders of slots that are not settled have put in."""
+        total = 0
+        for first in self.book:
+            slots, _, _, settled, _, penalty, _ = self.market.session(ZONE, first)
+            for order in self.orders(first):
+                rate = penalty if order.side == ASK else order.limit
+                total += rate * sum(map(order.at, range(first + settled, first + slots)))
+        return total
+
     def check_conservation(self) -> None:
+        """Tokens held = what accounts have and what their orders put in + fees due."""
+        accounts = sum(map(self.balance, self.funded))
+        assert self.market.owed() == accounts + self.escrow()
         held = self.token.balanceOf(self.market.address)
-        accounts = sum(self.balance(a) for a in range(1, self.homes + 1))
-        assert self.market.balances() == accounts
-        assert held == accounts + self.market.escrow() + self.market.fees_due()
+        assert held == self.market.owed() + self.market.fees_due()
+
+
+def traded(world: World, wh: int = 1_000, bid: int = 400, ask: int = 100) -> None:
+    """Account 1 sells to account 2 in the first slot, cleared at the only canonical price."""
+    assert world.post([world.order(1, ASK, ask, wh), world.order(2, BID, bid, wh)]) == [0, 0]
+    world.at(GATE)
+    # The interval of clearing prices runs from the ask to the bid less the fee of 110.
+    world.clear([(ask + bid - 110) // 2, None, None, None])
+
+
+def delivered(world: World, *export: int) -> None:
+    """The session is over, and the zone exported so much in its slots, by default 1,000 Wh in
+    the first."""
+    world.at(END)
+    world.commit(DAY_SLOT, [*(export or (1_000,)), 0, 0, 0][:4])
+
+
+def whole_day(world: World) -> None:
+    """Make the day one session of 96 slots, and turn the clock to its first posting."""
+    world.at(DAY_SLOT, -86_410)
+    world.parameters.set_value(1, 1, sender=world.deployer)
+    world.at(DAY_SLOT, 1 - 86_400)
+
+
+def set_numbers(world: World, account: int, base: int) -> None:
+    """Pretend that the account has used all order numbers below `base`, and none since."""
+    first = world.market.compiler_data.storage_layout["storage_layout"]["_accounts"]["slot"]
+    word = boa.env.get_storage(world.market.address, first + account)
+    word = word & ~((2**32 - 1) << 208) | base << 208
+    boa.env.set_storage(world.market.address, first + account, word)
 
 
 def rules(**changes: int) -> list[tuple[int, str, int, int, int, int, int]]:
@@ -269,50 +421,73 @@ def rules(**changes: int) -> list[tuple[int, str, int, int, int, int, int]]:
     return result
 
 
-def build(homes: int = 20, token: Any = None, **changes: int) -> World:
-    """Deploy a market; sessions of four slots unless told otherwise, and yesterday's clock."""
+def build(
+    homes: int = 20,
+    *,
+    token: Any = None,
+    defined: list[tuple[int, str, int, int, int, int, int]] | None = None,
+    owner: str | None = None,
+    **changes: int,
+) -> World:
+    """Deploy a market; sessions of four slots unless told otherwise, and yesterday's clock.
+
+    defined: all rules, in place of the deployment's with `changes`. owner: of all homes, which
+    have owners of their own else.
+    """
     changes.setdefault("sessions_per_day", 24)
     boa.env.evm.patch.chain_id = CHAIN_ID
     boa.env.timestamp = DAY_SLOT * 900 - 3 * 86_400
-    deployer = boa.env.generate_address("deployer")
-    treasury = boa.env.generate_address("treasury")
-    collector = boa.env.generate_address("collector")
+    deployer, treasury, guardian, collector = (
+        str(boa.env.generate_address(name))
+        for name in ("deployer", "treasury", "guardian", "collector")
+    )
     with boa.env.prank(deployer):
         token = token or load("TestEuro")
         parameters = load("GridParameters")
-        parameters.define_batch(rules(**changes))
+        parameters.define_batch(defined or rules(**changes))
         registry = load("MeterRegistry", deployer)
-        ledger = load("ReadingLedger")
+        ledger = load("ReadingLedger", parameters.address)
         ledger.set_collector(ZONE, collector)
-        market = load(
-            "EnergyMarket",
-            token.address,
+        market = load("EnergyMarket", token.address, parameters.address, registry.address, treasury)
+        auction = load(
+            "UniformPriceAuction",
+            market.address,
             parameters.address,
             registry.address,
             ledger.address,
-            treasury,
         )
+        adjustments = load(
+            "DeliveryAdjustments", market.address, parameters.address, registry.address
+        )
+        market.set_auction(auction.address, adjustments.address)
+        market.set_guardian(guardian)
         world = World(
             token=token,
             parameters=parameters,
             registry=registry,
             ledger=ledger,
             market=market,
+            auction=auction,
+            adjustments=adjustments,
             deployer=deployer,
             treasury=treasury,
+            guardian=guardian,
             collector=collector,
-            homes=homes,
             separator=market_separator(CHAIN_ID, market.address),
         )
-        numbers = list(range(1, homes + 1))
-        registry.register_batch(
-            [world.owner(n) for n in numbers],
-            [address_of(world.device_key(n)) for n in numbers],
-            ZONE,
-        )
-        market.open_accounts(numbers)
+        for first in range(1, homes + 1, 128):
+            numbers = list(range(first, min(first + 128, homes + 1)))
+            registry.register_batch(
+                [owner or world.owner(n) for n in numbers],
+                [address_of(world.device_key(n)) for n in numbers],
+                ZONE,
+            )
+            market.open_accounts(numbers)
     boa.env.timestamp = DAY_SLOT * 900 - 4 * 3600
     return world
 
 
-__all__ = ["ASK", "BID", "DAY_SLOT", "EURO", "NO_PRICE", "ZONE", "World", "build", "key_of", "load"]
+__all__ = [
+    "ASK", "BID", "DAY_SLOT", "END", "EURO", "GATE", "NO_PRICE", "ZONE", "World", "build",
+    "delivered", "key_of", "load", "logged", "rules", "set_numbers", "traded", "whole_day",
+]  # fmt: skip

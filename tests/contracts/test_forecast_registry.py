@@ -170,7 +170,7 @@ def deployed() -> Bench:
         str(boa.env.generate_address(name)) for name in ("forecaster", "collector")
     )
     parameters = new_parameters()
-    ledger = deploy("ReadingLedger")
+    ledger = deploy("ReadingLedger", parameters.address)
     ledger.set_collector(ZONE, collector)
     token = deploy("TestEuro")
     registry = deploy("ForecastRegistry", ledger.address, parameters.address, token.address, BOND)

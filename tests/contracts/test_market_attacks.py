@@ -1,33 +1,46 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Attempts to break the market, each with what it meets. The rules themselves are tested in
-test_energy_market."""
+"""Attempts to break the market, each with what it meets.
+
+The rules themselves are in test_energy_market and test_auction; calldata that no library would
+write in test_calldata.
+"""
 
 from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
 
 import boa
 import pytest
 
-from dao.market.orders import pack
+from dao.eip712 import address_of
+from dao.market.orders import market_separator, pack, unpack
+from dao.market.session import NO_TRADE, Rejection, Settled, SignedOrder, Vouched, session_key
 from tests.contracts.market_world import (
     ASK,
     BID,
+    CHAIN_ID,
     DAY_SLOT,
-    NO_PRICE,
+    END,
+    EURO,
+    GATE,
     ZONE,
     World,
+    build,
+    delivered,
     key_of,
+    logged,
+    traded,
 )
 
-GATE = DAY_SLOT - 4
-END = DAY_SLOT + 4
-N = 3 * [NO_PRICE]
-UNSIGNED = [bytes(32)] * 2
+N = [None] * 3
+RECEIPT_PERIOD = 12 * 3_600
+CURVE_ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
 
 
-def traded(world: World) -> None:
-    world.post([world.order(1, ASK, 100, 1_000), world.order(2, BID, 400, 1_000)])
-    world.at(GATE)
-    world.clear([195, *N])
+# ---------------------------------------------------------------- names
 
 
 @pytest.mark.parametrize(
@@ -35,31 +48,444 @@ def traded(world: World) -> None:
 )
 def test_no_order_joins_a_book_under_another_name(world: World, zone: int, first_slot: int) -> None:
     # Wider numbers fold onto the same session; the event would name a session nobody watches.
-    order = world.order(1, ASK, 100, 1_000)
     world.post([world.order(2, BID, 400, 1_000)])
+    (header,) = pack(world.order(1, ASK, 100, 1_000), Vouched.BY_CALLER)
     with boa.reverts("market: no such session"):
-        world.market.post(zone, first_slot, pack(order), UNSIGNED, sender=world.owner(1))
+        world.market.post(zone, first_slot, 1, 1, [header], sender=world.owner(1))
     world.at(GATE)
-    with boa.reverts("market: no such session"):
-        world.market.clear(zone, first_slot, world.rows(), [NO_PRICE, *N])
-    with boa.reverts("market: no such session"):
-        world.market.void(zone, first_slot)
-    with boa.reverts("market: no such session"):
-        world.market.abandon(zone, first_slot)
-    with boa.reverts("market: no such session"):
-        world.market.settle(zone, first_slot, 1, world.rows(), [], [], [0])
-    world.clear([NO_PRICE, *N])
+    book = world.posted()
+    no_trade = [NO_TRADE + 1_001] * 4
+    for step in (
+        lambda: world.auction.clear(zone, first_slot, no_trade, book.page_words, book.rows),
+        lambda: world.market.void(zone, first_slot),
+        lambda: world.market.abandon(zone, first_slot),
+        lambda: world.market.session_words(zone, first_slot),
+        lambda: world.auction.lodge_receipt(
+            1, zone, first_slot, world.receipt(1, [0] * 4).as_tuple()
+        ),
+    ):
+        with boa.reverts("market: no such session"):
+            step()
+    world.clear([None] * 4)
+
+
+def test_only_the_auction_tells_the_market_what_came_out(world: World) -> None:
+    traded(world)
+    for sender in (world.deployer, world.owner(1), world.guardian, world.market.address):
+        for call, arguments in (
+            (world.market.record_clearing, (ZONE, DAY_SLOT, [195])),
+            (world.market.record_settlement, (ZONE, DAY_SLOT, [0] * 4, 0, 0, [0] * 256)),
+        ):
+            with boa.reverts("market: caller is not the auction"):
+                call(*arguments, sender=sender)
+    for sender in (world.deployer, world.owner(1), world.guardian, world.auction.address):
+        with boa.reverts("market: caller is not the adjuster"):
+            world.market.record_adjustment(ZONE, DAY_SLOT, 1, 1, 1, [], sender=sender)
+
+
+def test_the_market_pays_no_more_than_the_auction_releases(world: World) -> None:
+    """Not even to the auction that it was given."""
+    traded(world)
+    credit = 1 << 224 | 1 << 128
+    for released, entries in ((0, [credit]), (2, [credit]), (1, [])):
+        padded = entries + [0] * (256 - len(entries))
+        with boa.reverts("market: money is not conserved"):
+            world.market.record_settlement(
+                ZONE, DAY_SLOT, [0] * 4, released, 1, padded, sender=world.auction.address
+            )
+
+
+# ---------------------------------------------------------------- signatures
+
+
+def test_the_malleable_twin_of_a_signature_is_turned_away(world: World) -> None:
+    order = world.order(1, ASK, 100, 1_000)
+    r, vs = world.signature(order)
+    twin = (CURVE_ORDER - (vs & 2**255 - 1)) | (1 - (vs >> 255)) << 255
+    words = [*pack(order), r, twin % 2**256]
+    assert world.post_words(1, 1, words) == [Rejection.BAD_SIGNATURE]
+
+
+@pytest.mark.parametrize(
+    ("r", "vs"),
+    [(0, 0), (0, 1), (1, 0), (CURVE_ORDER, 1), (2**256 - 1, 1), (5, 5), (0, 1 << 255)],
+)
+def test_what_recovers_to_nobody_is_turned_away(world: World, r: int, vs: int) -> None:
+    good = world.order(1, ASK, 100, 1_000)
+    bad = world.order(1, ASK, 100, 1_000)
+    # Behind a good one of the same signer, whose address may still lie in memory.
+    words = [*pack(good), *pack(bad), *world.signature(good), r, vs]
+    assert world.post_words(2, 2, words) == [0, Rejection.BAD_SIGNATURE]
+
+
+@pytest.mark.parametrize(("r", "s"), [(0, 0), (0, 1), (1, 0), (CURVE_ORDER, 1), (5, 5)])
+def test_where_no_key_is_in_force_nobodys_receipt_is_taken(world: World, r: int, s: int) -> None:
+    traded(world)
+    world.at(DAY_SLOT)
+    world.registry.suspend_key(1, sender=world.deployer)
+    delivered(world)
+    signature = r.to_bytes(32, "big") + s.to_bytes(32, "big") + b"\x1b"
+    receipt = replace(world.receipt(1, [1_000, 0, 0, 0]), signature=signature)
+    # An r of zero says that the receipt is missing.
+    reason = "not the device's receipt" if r else "a receipt is outstanding"
+    with boa.reverts(f"auction: {reason}"):
+        world.settle([receipt])
+    with boa.reverts("receipts: not the device's receipt"):
+        world.lodge(receipt)
+
+
+@pytest.mark.parametrize(
+    "bit", [0, 71, *range(120, 128), *range(132, 136)], ids=lambda bit: f"bit {bit}"
+)
+def test_a_header_with_a_stray_bit_is_turned_away(world: World, bit: int) -> None:
+    (header,) = pack(world.order(1, ASK, 100, 1_000), Vouched.BY_CALLER)
+    reasons = world.post_words(1, 1, [header | 1 << bit], sender=world.owner(1))
+    assert reasons == [Rejection.MALFORMED]
+
+
+def test_the_caller_vouches_only_for_itself(world: World) -> None:
+    """With both flags set, the words of a wallet's signature are not skipped."""
+    order = world.order(1, ASK, 100, 1_000)
+    (header,) = pack(order, Vouched.BY_CALLER)
+    both = header | Vouched.BY_WALLET << 128
+    with boa.reverts("market: one signature per order"):
+        world.post_words(1, 1, [both, *[0] * 17], sender=world.owner(1))
+    assert world.post_words(1, 1, [both]) == [Rejection.BAD_SIGNATURE]
+    assert world.post_words(1, 1, [both], sender=world.owner(1)) == [0]
+
+
+# ---------------------------------------------------------------- money
+
+
+def token(transfer: str, *, extra: str = "") -> Any:
+    """A token whose transfers do what is said, and which lets anyone take what anyone has."""
+    return boa.loads(
+        f"""
+# pragma version ~=0.4.3
+interface Market:
+    def withdraw(account: uint256, amount: uint256, to: address): nonpayable
+    def deposit(accounts: DynArray[uint256, 128], amounts: DynArray[uint256, 128]): nonpayable
+    def collect_fees(): nonpayable
+    def post(
+        zone: uint256, first_slot: uint256, orders: uint256, rows: uint256,
+        batch: DynArray[uint256, 2048],
+    ): nonpayable
+
+balanceOf: public(HashMap[address, uint256])
+mood: public(uint256)
+market: Market
+calls: public(uint256)
+
+@external
+def be(mood: uint256, market: address):
+    self.mood = mood
+    self.market = Market(market)
+    self.calls = 0
+
+@external
+def mint(to: address, amount: uint256):
+    self.balanceOf[to] += amount
+
+@external
+def approve(spender: address, amount: uint256) -> bool:
+    return True
+
+@internal
+def _move(a: address, b: address, amount: uint256):
+    self.balanceOf[a] -= amount
+    self.balanceOf[b] += amount
+
+{transfer}
+{extra}
+"""
+    )
+
+
+LIAR = """
+@external
+def transfer(b: address, amount: uint256) -> bool:
+    if self.mood == 0:
+        self._move(msg.sender, b, amount)
+    return self.mood == 0
+
+@external
+def transferFrom(a: address, b: address, amount: uint256) -> bool:
+    if self.mood == 0:
+        self._move(a, b, amount)
+    return self.mood == 0
+"""
+
+SILENT = """
+@external
+def transfer(b: address, amount: uint256):
+    self._move(msg.sender, b, amount)
+
+@external
+def transferFrom(a: address, b: address, amount: uint256):
+    self._move(a, b, amount)
+"""
+
+TAXED = """
+@external
+def transfer(b: address, amount: uint256) -> bool:
+    self._move(msg.sender, b, amount)
+    return True
+
+@external
+def transferFrom(a: address, b: address, amount: uint256) -> bool:
+    self._move(a, b, amount)
+    self.balanceOf[b] -= 1
+    return True
+"""
+
+BLOCKS = """
+@external
+def transfer(b: address, amount: uint256) -> bool:
+    assert self.mood == 0, "token: receiver is blocked"
+    self._move(msg.sender, b, amount)
+    return True
+
+@external
+def transferFrom(a: address, b: address, amount: uint256) -> bool:
+    self._move(a, b, amount)
+    return True
+"""
+
+# Calls back while the market pays or is paid. The token owns account 1.
+ENTERS = """
+@internal
+def _enter():
+    self.calls += 1
+    if self.calls > 1:
+        return
+    if self.mood == 1:
+        extcall self.market.withdraw(1, 1, self)
+    if self.mood == 2:
+        extcall self.market.deposit([1], [1])
+    if self.mood == 3:
+        extcall self.market.collect_fees()
+
+@external
+def transfer(b: address, amount: uint256) -> bool:
+    self._enter()
+    self._move(msg.sender, b, amount)
+    return True
+
+@external
+def transferFrom(a: address, b: address, amount: uint256) -> bool:
+    self._enter()
+    self._move(a, b, amount)
+    return True
+
+@external
+def withdraw(amount: uint256):
+    extcall self.market.withdraw(1, amount, self)
+"""
+
+
+def test_a_token_that_takes_a_fee_is_refused() -> None:
+    with boa.env.anchor():
+        world = build(homes=2, token=token(TAXED))
+        with boa.reverts("market: token took a fee"):
+            world.fund([1], EURO)
+        assert world.market.owed() == 0
+
+
+def test_a_token_that_says_no_moves_no_balance() -> None:
+    with boa.env.anchor():
+        liar = token(LIAR)
+        world = build(homes=2, token=liar)
+        world.fund([1], EURO)
+        liar.be(1, world.market.address)
+        with boa.reverts("market: transfer failed"):
+            world.fund([1], EURO)
+        with boa.reverts("market: transfer failed"):
+            world.market.withdraw(1, EURO, world.owner(1), sender=world.owner(1))
+        assert world.balance(1) == world.market.owed() == EURO
+
+
+def test_a_token_that_says_nothing_is_taken_at_its_word() -> None:
+    with boa.env.anchor():
+        world = build(homes=2, token=token(SILENT))
+        world.fund([1], EURO)
+        world.market.withdraw(1, EURO // 4, world.owner(1), sender=world.owner(1))
+        assert world.token.balanceOf(world.owner(1)) == EURO // 4
+        world.check_conservation()
+
+
+@pytest.mark.parametrize("mood", [1, 2, 3], ids=["withdraw", "deposit", "collect fees"])
+def test_a_token_that_calls_back_moves_nothing_twice(mood: int) -> None:
+    with boa.env.anchor():
+        enters = token(ENTERS)
+        world = build(homes=2, token=enters, owner=enters.address)
+        world.fund([1, 2], EURO)
+        enters.mint(enters.address, EURO)
+        enters.be(0, world.market.address)
+        enters.withdraw(1)
+        enters.be(mood, world.market.address)
+        for step in (
+            lambda: enters.withdraw(EURO // 2),
+            lambda: world.fund([2], EURO),
+            world.market.collect_fees,
+        ):
+            with boa.reverts():
+                step()
+        assert (world.balance(1), world.balance(2)) == (EURO - 1, EURO)
+        world.check_conservation()
+
+
+def test_a_treasury_that_cannot_be_paid_stops_nobody() -> None:
+    with boa.env.anchor():
+        blocks = token(BLOCKS)
+        world = build(homes=15, token=blocks)
+        world.fund([1, 2], EURO)
+        traded(world)
+        delivered(world)
+        blocks.be(1, world.market.address)
+        world.settle({1: [1_000, 0, 0, 0]})
+        with boa.reverts("token: receiver is blocked"):
+            world.market.collect_fees()
+        assert world.market.fees_due() == 110_000
+        blocks.be(0, world.market.address)
+        world.market.set_treasury(world.owner(9), sender=world.deployer)
+        world.market.collect_fees()
+        assert blocks.balanceOf(world.owner(9)) == 110_000
+        world.check_conservation()
+
+
+def test_money_sent_past_the_market_is_nobodys(world: World) -> None:
+    world.token.mint(world.market.address, EURO, sender=world.deployer)
+    assert world.market.owed() == 1_000 * EURO
+    world.fund([1], EURO)
+    world.market.withdraw(1, 101 * EURO, world.owner(1), sender=world.owner(1))
+    assert world.token.balanceOf(world.market.address) == 900 * EURO + EURO
+
+
+def test_a_full_account_does_not_hold_up_a_settlement(world: World) -> None:
+    world.token.mint(world.deployer, 2**48, sender=world.deployer)
+    world.token.approve(world.market.address, 2**48, sender=world.deployer)
+    for account in (1, 2):
+        world.market.deposit([account], [2**47 - world.balance(account)], sender=world.deployer)
+    traded(world)
+    delivered(world)
+    world.settle({1: [1_000, 0, 0, 0]})
+    assert world.balance(1) == 2**47 + 195_000
+    assert world.balance(2) == 2**47 - 305_000
+
+
+# ---------------------------------------------------------------- books
+
+
+def test_a_book_of_spam_still_clears_and_settles(world: World) -> None:
+    """Sixteen points fill the book; the one honest trade in it goes through."""
+    honest = [world.order(17, ASK, 100, 1_000), world.order(18, BID, 400, 1_000)]
+    world.fund(range(11, 19), 100 * EURO)
+    spam = [world.sign(world.order(1 + i // 32, ASK, 65_534, 50, nonce=i % 32)) for i in range(510)]
+    assert world.post([*honest, *spam]) == [0] * 512
+    world.at(GATE)
+    world.clear([195, *N])
+    delivered(world)
+    entries = world.settle({17: [1_000, 0, 0, 0]})
+    assert len(entries) == 512
+    assert entries[0] == Settled(17, 1_000, 1_000, 295_000)
+    assert world.balance(1) == 100 * EURO
+
+
+def test_orders_of_another_session_are_no_book_of_this_one(world: World) -> None:
+    later = DAY_SLOT + 4
+    for session in (DAY_SLOT, later):
+        orders = [
+            world.order(1, ASK, 100, 1_000, session=session),
+            world.order(2, BID, 400, 1_000, session=session),
+        ]
+        world.post(orders, session=session)
+    world.at(GATE)
+    with boa.reverts("auction: not the session's orders"):
+        world.clear([195, *N], book=replace(world.posted(later), first_slot=DAY_SLOT))
+
+
+def test_a_session_is_settled_with_its_own_orders(world: World) -> None:
+    world.post([world.order(3, ASK, 300, 1_000)])
+    traded(world)
+    delivered(world)
+    pages = world.posted().pages
+    (a,), (b, c) = pages
+    for other in (
+        pages[:1],
+        pages[1:],
+        pages[::-1],
+        (*pages, (c,)),
+        ((a,), (b,), (c,)),
+        ((a, b), (c,)),
+    ):
+        with boa.reverts("auction: not the session's orders"):
+            world.settle({1: [1_000, 0, 0, 0]}, other_book=replace(world.posted(), pages=other))
+    world.settle({1: [1_000, 0, 0, 0]})
+
+
+# ---------------------------------------------------------------- receipts
+
+
+def test_a_receipt_of_another_session_chain_or_contract_is_refused(world: World) -> None:
+    traded(world)
+    delivered(world)
+    values = [1_000, 0, 0, 0]
+    for receipt in (
+        world.receipt(1, values, session=DAY_SLOT + 4),
+        world.receipt(1, values, session=DAY_SLOT - 4),
+        world.receipt(1, values, separator=market_separator(1, world.market.address)),
+        world.receipt(1, values, separator=market_separator(CHAIN_ID, world.auction.address)),
+    ):
+        with boa.reverts("auction: not the device's receipt"):
+            world.settle([receipt])
+        with boa.reverts("receipts: not the device's receipt"):
+            world.lodge(receipt)
+
+
+def test_an_altered_receipt_is_refused(world: World) -> None:
+    traded(world)
+    delivered(world)
+    receipt = world.receipt(1, [900, 0, 0, 0])
+    for exports in ((1_000, 0, 0, 0), (900, 0, 0, 1)):
+        with boa.reverts("auction: not the device's receipt"):
+            world.settle([replace(receipt, exports=exports)])
+
+
+def test_a_receipt_of_another_meter_does_not_serve(world: World) -> None:
+    traded(world)
+    delivered(world)
+    with boa.reverts("auction: not the device's receipt"):
+        world.settle([replace(world.receipt(3, [1_000, 0, 0, 0]), meter=1)])
+    with boa.reverts("auction: a receipt is outstanding"):
+        world.settle({3: [1_000, 0, 0, 0]})
+
+
+def test_a_malleable_twin_of_a_receipt_is_refused(world: World) -> None:
+    traded(world)
+    delivered(world)
+    receipt = world.receipt(1, [1_000, 0, 0, 0])
+    exports, r, vs = receipt.as_tuple()
+    twin = ((CURVE_ORDER - (vs & 2**255 - 1)) | (1 - (vs >> 255)) << 255) % 2**256
+
+    def twinned(arguments: list[Any]) -> list[Any]:
+        *named, batch = arguments
+        return [*named, [twin if word == vs else word for word in batch]]
+
+    with boa.reverts("auction: not the device's receipt"):
+        world.settle([receipt], edit=twinned)
+    with boa.reverts("receipts: not the device's receipt"):
+        world.auction.lodge_receipt(1, ZONE, DAY_SLOT, (exports, r, twin))
 
 
 def test_a_receipt_is_lodged_only_once_no_key_can_change_it(world: World) -> None:
     # Lodged early and then suspended, it could be neither used nor left out.
     traded(world)
-    words, signature = world.receipts({1: [1_000, 0, 0, 0]})
+    receipt = world.receipt(1, [1_000, 0, 0, 0])
     world.at(END, -1)
-    with boa.reverts("market: delivery is not over"):
-        world.market.lodge_receipt(1, DAY_SLOT, words[1:], signature)
+    with boa.reverts("receipts: delivery is not over"):
+        world.lodge(receipt)
     world.at(END)
-    world.market.lodge_receipt(1, DAY_SLOT, words[1:], signature)
+    world.lodge(receipt)
     world.registry.suspend_key(1, sender=world.deployer)
     world.commit(DAY_SLOT, [1_000, 0, 0, 0])
     world.settle({1: [1_000, 0, 0, 0]})
@@ -69,94 +495,209 @@ def test_a_receipt_is_lodged_only_once_no_key_can_change_it(world: World) -> Non
 def test_a_lodged_receipt_has_the_sessions_length(world: World, words: int) -> None:
     traded(world)
     world.at(END)
-    _, signature = world.receipts({1: [1_000, 0, 0, 0]})
-    with boa.reverts("market: receipt is cut off"):
-        world.market.lodge_receipt(1, DAY_SLOT, [1_000] * words, signature)
+    _, r, vs = world.receipt(1, [1_000, 0, 0, 0]).as_tuple()
+    with boa.reverts("receipts: receipt is cut off"):
+        world.auction.lodge_receipt(1, ZONE, DAY_SLOT, ([1_000] * words, r, vs))
 
 
-def test_a_receipt_is_lodged_only_for_a_session_of_the_meters_zone(world: World) -> None:
+def test_no_receipt_is_lodged_for_a_session_that_is_not_there(world: World) -> None:
     traded(world)
     world.at(END)
-    words, signature = world.receipts({999: [1_000, 0, 0, 0]}, keys={999: key_of("device 999")})
     with boa.reverts("market: no such session"):
-        world.market.lodge_receipt(999, DAY_SLOT, words[1:], signature)
+        world.lodge(world.receipt(1, [0] * 4, session=DAY_SLOT + 4), session=DAY_SLOT + 4)
 
 
-def test_an_account_cannot_be_filled_so_far_that_a_credit_fails(world: World) -> None:
-    world.token.mint(world.deployer, 2**48, sender=world.deployer)
-    world.token.approve(world.market.address, 2**48, sender=world.deployer)
-    room = 2**47 - world.balance(2)
-    with boa.reverts("market: balance too large"):
-        world.market.deposit([2], [room + 1], sender=world.deployer)
-    world.market.deposit([2], [room], sender=world.deployer)
+def test_a_lodged_false_receipt_does_not_hold_up_the_others(world: World) -> None:
+    world.post(
+        [
+            world.order(1, ASK, 100, 500),
+            world.order(3, ASK, 100, 500),
+            world.order(2, BID, 400, 1_000),
+        ]
+    )
+    world.at(GATE)
+    world.clear([195, *N])
+    delivered(world, 800)
+    world.lodge(world.receipt(3, [60_000, 0, 0, 0]))
+    entries = world.settle({1: [500, 0, 0, 0], 3: [60_000, 0, 0, 0]})
+    assert [(e.account, e.delivered_wh) for e in entries] == [(1, 500), (3, 300), (2, 800)]
+
+
+def conflict(world: World, meter: int = 1) -> None:
+    """Anyone shows two receipts of one device that name different energy for one slot."""
+    one, other = (world.receipt(meter, [wh, 0, 0, 0]) for wh in (1_000, 900))
+    world.registry.report_conflict(
+        meter,
+        world.market.address,
+        DAY_SLOT,
+        *[
+            (DAY_SLOT, 4, words, r.to_bytes(32, "big"), vs.to_bytes(32, "big"))
+            for words, r, vs in (one.as_tuple(), other.as_tuple())
+        ],
+    )
+
+
+def test_after_two_conflicting_receipts_neither_counts(world: World) -> None:
     traded(world)
-    world.at(END)
-    world.commit(DAY_SLOT, [1_000, 0, 0, 0])
-    world.settle({1: [1_000, 0, 0, 0]})
-    assert world.balance(2) == 2**47 - 305_000
+    delivered(world)
+    conflict(world)
+    for wh in (900, 1_000):
+        with boa.reverts("auction: not the device's receipt"):
+            world.settle({1: [wh, 0, 0, 0]})
+    # The seller is late for good, and pays for it.
+    world.at(END, RECEIPT_PERIOD + 1)
+    world.settle({})
+    assert world.balance(1) == 100 * EURO - 100_000
+    assert world.balance(2) == 100 * EURO + 100_000
 
 
-def test_a_rule_changed_in_the_second_of_announcement_makes_no_overlapping_sessions(
-    world: World,
-) -> None:
-    # Four slots now, a whole day after the change: in that second nobody posts, so all sessions
-    # of the day have one length.
-    world.at(DAY_SLOT, -86_400)
-    early = world.order(1, ASK, 100, 1_000)
-    with boa.reverts("market: too early to post"):
-        world.post([early])
-    world.parameters.set_value(1, 1, sender=world.deployer)
-    world.at(DAY_SLOT, 1 - 86_400)
-    late = world.order(1, ASK, 100, 1_000, session=DAY_SLOT + 4)
-    with boa.reverts("market: no session starts here"):
-        world.post([late], session=DAY_SLOT + 4)
-    world.pending.clear()
-    assert world.post([world.order(1, ASK, 100, 1_000)]) == [0]
-    assert world.market.session(ZONE, DAY_SLOT)[0] == 96
-
-
-def test_sessions_of_a_later_day_keep_the_length_announced_for_them(world: World) -> None:
-    world.post([world.order(1, ASK, 100, 1_000)])
-    world.parameters.set_value(1, 4, sender=world.deployer)
-    # Announced before the change: today's sessions keep four slots, and none overlap.
-    for first in range(DAY_SLOT + 4, DAY_SLOT + 96, 4):
-        world.post([world.order(2, ASK, 100, 50, session=first)], session=first)
-        assert world.market.session(ZONE, first)[0] == 4
-    world.at(DAY_SLOT, 60)
-    tomorrow = DAY_SLOT + 96
-    assert world.post([world.order(3, ASK, 100, 50, session=tomorrow)], session=tomorrow) == [0]
-    assert world.market.session(ZONE, tomorrow)[0] == 24
-    with boa.reverts("market: no session starts here"):
-        world.post([world.order(3, ASK, 100, 50, session=tomorrow + 4)], session=tomorrow + 4)
-
-
-def test_a_profile_word_that_reads_as_a_header_stays_a_profile_word(world: World) -> None:
-    # The second word of account 3's profile would be account 1's order, had it a place of its own.
-    flat = world.order(1, ASK, 100, 1_000)
-    (header,) = pack(flat)
-    world.at(GATE, -1)
-    words = [header, pack(world.order(3, BID, 400, (60,) * 4))[0]]
-    # Rejected whole: its values lie beyond its slots.
-    world.market.post(ZONE, DAY_SLOT, [words[1], header], UNSIGNED, sender=world.owner(3))
-    assert [e.reason for e in world.events("OrderRejected")] == [4]
-    assert world.market.running_hashes((ZONE << 64) | DAY_SLOT) == bytes(32)
-
-
-@pytest.mark.parametrize("hints", [[], [2], [65_535], [1 << 16]])
-def test_a_hint_beyond_the_receipts_settles_nothing(world: World, hints: list[int]) -> None:
+def test_a_lodged_receipt_whose_key_was_taken_away_counts_as_missing(world: World) -> None:
     traded(world)
-    world.at(END)
-    world.commit(DAY_SLOT, [1_000, 0, 0, 0])
-    words, signatures = world.receipts({1: [1_000, 0, 0, 0]})
-    with pytest.raises(boa.BoaError):
-        world.market.settle(ZONE, DAY_SLOT, 4, world.rows(), words, signatures, hints)
+    delivered(world)
+    world.lodge(world.receipt(1, [1_000, 0, 0, 0]))
+    conflict(world)
+    with boa.reverts("auction: a receipt is outstanding"):
+        world.settle({})
+    world.at(END, RECEIPT_PERIOD + 1)
+    world.settle({})
+    assert world.balance(1) == 100 * EURO - 100_000
+
+
+def test_a_conflict_of_one_seller_leaves_the_others_their_trade(world: World) -> None:
+    world.post([world.order(3, ASK, 50, 400), world.order(4, BID, 900, 400)])
+    world.post([world.order(1, ASK, 100, 1_000), world.order(2, BID, 400, 1_000)])
+    world.at(GATE)
+    world.clear([195, *N])
+    delivered(world, 1_400)
+    conflict(world, meter=3)
+    world.at(END, RECEIPT_PERIOD + 1)
+    entries = world.settle({1: [1_000, 0, 0, 0]})
+    assert [(e.account, e.delivered_wh) for e in entries[::2]] == [(3, 0), (1, 1_000)]
+
+
+def test_a_conflict_shown_after_settlement_takes_nothing_back(world: World) -> None:
+    traded(world)
+    delivered(world)
     world.settle({1: [1_000, 0, 0, 0]})
+    conflict(world)
+    assert world.balance(1) == 100 * EURO + 195_000
+    world.check_conservation()
 
 
-@pytest.mark.parametrize(
-    "bit", [72 - 1, 0, 120, 127, 130, 135, 192, 223], ids=lambda bit: f"bit {bit}"
-)
-def test_a_header_with_a_stray_bit_is_turned_away(world: World, bit: int) -> None:
-    (header,) = pack(world.order(1, ASK, 100, 1_000))
-    world.market.post(ZONE, DAY_SLOT, [header | 1 << bit], UNSIGNED, sender=world.owner(1))
-    assert [e.reason for e in world.events("OrderRejected")] == [2]
+def test_one_receipt_in_two_runs_sells_no_energy_twice(world: World) -> None:
+    """Nor do two different receipts in two runs: each slot is settled once."""
+    world.post([world.order(1, ASK, 100, 500, count=4), world.order(2, BID, 400, 500, count=4)])
+    world.at(GATE)
+    world.clear([195] * 4)
+    delivered(world, 500, 500, 500, 500)
+    first = world.settle({1: [500, 0, 0, 0]}, slots=2)
+    second = world.settle({1: [500, 500, 400, 0]}, slots=2)
+    assert [e.delivered_wh for e in (first[0], second[0])] == [500, 400]
+
+
+# ---------------------------------------------------------------- edited settlements
+
+
+@pytest.mark.parametrize("slots", [1, 4])
+def test_no_edited_argument_changes_what_a_settlement_pays(world: World, slots: int) -> None:
+    """Every word that the settler brings, changed, dropped, doubled, moved: the settlement comes
+    to the same, or to nothing."""
+    world.post(
+        [
+            world.order(1, ASK, 100, 500),
+            world.order(3, ASK, 100, (300, 200)),
+            world.order(2, BID, 400, 700),
+            world.order(1, ASK, 195, 300),
+            world.order(4, BID, 305, 200),
+        ]
+    )
+    world.at(GATE)
+    world.clear([195, None, None, None])
+    delivered(world, 880)
+    receipts = [world.receipt(1, [650, 0, 0, 0]), world.receipt(3, [300, 200, 0, 0])]
+    with boa.env.anchor():
+        right = world.settle(receipts, slots=slots)
+    assert sum(entry.delivered_wh for entry in right) == 2 * 880
+    rng = random.Random(1)
+    refused = 0
+    arguments = world.settlement(receipts, slots=slots)
+    for edited in edits(rng, arguments):
+        with boa.env.anchor():
+            try:
+                assert world.settle(receipts, edit=lambda _, edited=edited: edited) == right
+            except boa.BoaError:
+                refused += 1
+    assert refused > 100
+
+
+def edits(rng: random.Random, arguments: list[Any]) -> Iterator[list[Any]]:
+    """The arguments behind zone, session and number of slots, each with one thing different."""
+    for i, argument in enumerate(arguments[3:], start=3):
+        changed: list[Any] = []
+        if isinstance(argument, int):
+            changed = [0, argument + 1, argument + 2, 2**256 - 1, max(argument - 1, 0)]
+        else:
+            changed = [[], argument[::-1], argument * 2, [*argument, 0], [0, *argument]]
+            for at, word in enumerate(argument):
+                before, after = argument[:at], argument[at + 1 :]
+                values = (0, word ^ 1, word ^ 1 << 16, word ^ 1 << 48, 2**256 - 1, word + 1)
+                for value in (*values, word ^ 1 << rng.randrange(256), rng.choice(argument)):
+                    changed.append([*before, value % 2**256, *after])
+                changed += [[*before, *after], [*before, word, word, *after]]
+                if after:
+                    changed.append([*before, after[0], word, *after[1:]])
+        for other in changed:
+            if other != argument:
+                yield [*arguments[:i], other, *arguments[i + 1 :]]
+
+
+# ---------------------------------------------------------------- people
+
+
+def test_a_poor_account_and_a_signer_gone_mad_leave_the_batch_alone(world: World) -> None:
+    """Orders that differ only in what is wrong with them, around good ones."""
+    good = [world.order(account, ASK, 100, 500) for account in (1, 2, 3)]
+    poor = world.order(11, BID, 400, 500)
+    twice = world.order(1, ASK, 100, 500, nonce=0)
+    batch: list[Any] = [
+        good[0],
+        poor,
+        good[1],
+        twice,
+        world.sign(world.order(4, ASK, 100, 500), key_of("nobody")),
+        SignedOrder(world.order(5, ASK, 100, 500), b"\1" * 200, Vouched.BY_WALLET),
+        good[2],
+    ]
+    r = Rejection
+    assert world.post(batch) == [
+        0, r.POOR, 0, r.NONCE_USED, r.BAD_SIGNATURE, r.BAD_SIGNATURE, 0,
+    ]  # fmt: skip
+    assert world.orders() == good
+
+
+def test_the_events_of_a_batch_name_its_session_and_nothing_else(world: World) -> None:
+    world.market.post(ZONE, DAY_SLOT, 0, 0, [])
+    orders = [world.order(1, ASK, 100, 500), world.order(11, BID, 400, 500)]
+    signed = [world.sign(order) for order in orders]
+    words = [word for o in orders for word in pack(o)]
+    words += [w for s in signed for w in world.signature(s.order)]
+    world.market.post(ZONE, DAY_SLOT, 2, 2, words)
+    key = session_key(ZONE, DAY_SLOT)
+    (page,) = logged(world.market, "OrdersPosted")
+    (rejected,) = logged(world.market, "OrderRejected")
+    assert (page.session, rejected.session) == (key, key)
+    assert (rejected.position, rejected.account, rejected.nonce) == (1, 11, 0)
+    assert unpack([int.from_bytes(page.page, "big")], DAY_SLOT) == orders[:1]
+
+
+def test_the_receipt_of_a_rotated_key_is_refused(world: World) -> None:
+    """A key that was handed on signs only from its start."""
+    traded(world)
+    world.at(DAY_SLOT)
+    new = key_of("handed on")
+    world.registry.rotate_key(1, address_of(new), sender=world.deployer)
+    delivered(world)
+    for key in (world.device_key(1), key_of("nobody")):
+        with boa.reverts("auction: not the device's receipt"):
+            world.settle([world.receipt(1, [1_000, 0, 0, 0], key=key)])
+    world.settle([world.receipt(1, [1_000, 0, 0, 0], key=new)])

@@ -1,72 +1,66 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Random sessions on the real contract against the plainly written reference.
+"""Random sessions on the real contracts against the plainly written reference.
 
-Every session is posted, cleared and settled; prices, fills, deliveries and money are computed
-again with plain loops and compared to the unit. No price but the reference's is accepted.
+Sessions of every length, posted, cleared and settled in random runs of slots; prices, fills,
+deliveries and money are computed again with plain loops and compared to the unit. Single slots by
+the thousand are in test_market_brute_force.
 """
 
 from __future__ import annotations
 
 import random
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import boa
 import pytest
 
-from tests.contracts.market_world import ASK, BID, DAY_SLOT, NO_PRICE, ZONE, World, build
+from dao.market.orders import Order
+from tests.contracts.market_world import ASK, BID, DAY_SLOT, EURO, ZONE, World, build, logged
 from tests.dao.reference_market import canonical_price, effective_book, fills_at
 
-EURO = 1_000_000
 FEE, PENALTY = 20, 7
 BAND = (3, 60)
-SLOTS = 4
+RECEIPT_PERIOD = 3_600
+# Few, so that they meet; and some of whose numbers the last eight bits are the same.
+HOMES = 516
+PEOPLE = (1, 2, 3, 4, 5, 257, 258, 259, 513, 516)
 
 
 @pytest.fixture(scope="module")
-def deployed() -> World:
-    world = build(
-        homes=10,
-        grid_fee=FEE,
-        penalty=PENALTY,
-        price_band_min=BAND[0],
-        price_band_max=BAND[1],
-        min_order_wh=1,
-    )
-    world.fund(range(1, 11), 100 * EURO)
-    return world
+def deployed() -> Iterator[World]:
+    with boa.env.anchor():
+        start = boa.env.timestamp
+        world = build(
+            homes=HOMES,
+            grid_fee=FEE,
+            penalty=PENALTY,
+            price_band_min=BAND[0],
+            price_band_max=BAND[1],
+            min_order_wh=1,
+            receipt_period=RECEIPT_PERIOD,
+        )
+        world.fund(PEOPLE, 100 * EURO)
+        yield world
+        boa.env.timestamp = start
 
 
-def random_session(world: World, rng: random.Random) -> None:
-    """Up to ten orders: flat, partial and profile, few distinct prices so that ties abound."""
-    for _ in range(rng.randint(2, 10)):
-        account = rng.randint(1, 10)
+def random_orders(world: World, rng: random.Random, slots: int) -> list[Order]:
+    """Flat, partial and profile orders, few distinct prices so that ties abound."""
+    orders = []
+    for _ in range(rng.choice((3, 6, 10, 16, 24))):
         side = rng.choice((BID, ASK))
         limit = rng.choice((0, 3, 10, 11, 12, 30)) + (FEE if side == BID else 0)
         limit = rng.choice((limit, limit, limit, 65_534 if side == BID else 70))
-        if rng.random() < 0.5:
-            count = rng.randint(1, SLOTS)
-            offset = rng.randint(0, SLOTS - count)
-            order = world.order(account, side, limit, rng.randint(1, 9), offset=offset, count=count)
-        else:
-            values = tuple(rng.choice((0, 1, 2, 5, 9)) for _ in range(SLOTS))
-            if sum(values) == 0:
-                continue
-            order = world.order(account, side, limit, values)
-        assert world.post([order]) == [0]
-
-
-def energy(world: World, slot: int) -> list[tuple[str, int, int]]:
-    """The slot's book as the reference takes it: side, limit, Wh, in order of arrival."""
-    book = []
-    for order in world.book:
-        inside = 0 <= slot - order.offset < order.count
-        value = (
-            order.wh[slot - order.offset]
-            if isinstance(order.wh, tuple) and inside
-            else (order.wh if inside else 0)
-        )
-        assert isinstance(value, int)
-        book.append(("ask" if order.side == ASK else "bid", order.limit, value))
-    return book
+        count = rng.choice((1, 2, slots, rng.randint(1, slots)))
+        offset = rng.randint(0, slots - count)
+        wh: int | tuple[int, ...] = rng.randint(1, 9)
+        if rng.random() < 0.6:
+            wh = (*(rng.choice((0, 1, 2, 5, 9)) for _ in range(count - 1)), rng.randint(1, 9))
+        account = rng.choice(PEOPLE)
+        orders.append(world.order(account, side, limit, wh, offset=offset, count=count))
+    return orders
 
 
 def shares(weights: list[int], amount: int) -> list[int]:
@@ -79,89 +73,121 @@ def shares(weights: list[int], amount: int) -> list[int]:
     return result
 
 
-@pytest.mark.parametrize("seed", range(30))
+@dataclass
+class SlotOutcome:
+    """What a slot comes to: money back to each account, fees, energy delivered."""
+
+    price: int | None
+    volume: int
+    back: Counter[int]
+    fees: int
+    delivered: int
+
+
+def slot_outcome(
+    orders: list[Order], slot: int, exports: dict[int, list[int]], zone_export: int
+) -> SlotOutcome:
+    book = [("ask" if o.side == ASK else "bid", o.limit, o.at(slot)) for o in orders]
+    effective = effective_book(book, *BAND, FEE)
+    price = canonical_price(effective, range(BAND[0], BAND[1] + 1))
+    back: Counter[int] = Counter()
+    for order in orders:
+        back[order.account] += order.at(slot) * (PENALTY if order.side == ASK else order.limit)
+    if price is None:
+        return SlotOutcome(None, 0, back, 0, 0)
+    fills = fills_at(effective, price)
+    left = {meter: values[slot - DAY_SLOT] for meter, values in exports.items()}
+    delivered = missing = 0
+    for order, fill in zip(orders, fills, strict=True):
+        if order.side == ASK:
+            proven = min(fill, left.get(order.account, 0))
+            if proven:
+                left[order.account] -= proven
+            missing += fill - proven
+            served = min(proven, zone_export - delivered)
+            delivered += served
+            back[order.account] += served * price - (fill - proven) * PENALTY
+    bought = [fill if o.side == BID else 0 for o, fill in zip(orders, fills, strict=True)]
+    energy, comfort = shares(bought, delivered), shares(bought, missing * PENALTY)
+    for order, wh, money in zip(orders, energy, comfort, strict=True):
+        back[order.account] += money - wh * (price + FEE)
+    assert sum(bought) == sum(fills) - sum(bought), "energy sold is energy bought"
+    return SlotOutcome(price, sum(bought), back, delivered * FEE, delivered)
+
+
+def runs(rng: random.Random, slots: int) -> list[int]:
+    """The slots in runs of random length; often all at once, often singly."""
+    if rng.random() < 0.3:
+        return [slots]
+    lengths = []
+    while sum(lengths) < slots:
+        lengths.append(min(rng.choice((1, 1, 2, 5, 17, slots)), slots - sum(lengths)))
+    return lengths
+
+
+@pytest.mark.parametrize("seed", range(40))
 def test_a_random_session_ends_as_the_reference_says(deployed: World, seed: int) -> None:
-    rng = random.Random(seed)
-    world = deployed
+    world, rng = deployed, random.Random(seed)
+    sessions = rng.choice((24, 24, 12, 6, 4, 3, 2, 1))
+    slots = 96 // sessions
     start = boa.env.timestamp
     with boa.env.anchor():
-        random_session(world, rng)
-        if not world.book:
-            world.post([world.order(1, ASK, 5, 1), world.order(2, BID, 50, 1)])
-        prices: list[int | None] = []
-        fills: list[list[int]] = []
-        for slot in range(SLOTS):
-            effective = effective_book(energy(world, slot), *BAND, FEE)
-            price = canonical_price(effective, range(BAND[0], BAND[1] + 1))
-            prices.append(price)
-            fills.append(fills_at(effective, price) if price is not None else [0] * len(world.book))
-        claimed = [NO_PRICE if p is None else p for p in prices]
+        world.at(DAY_SLOT, -86_410)
+        world.parameters.set_value(1, sessions, sender=world.deployer)
+        world.at(DAY_SLOT, 1 - 86_400)
+        orders = random_orders(world, rng, slots)
+        for first in range(0, len(orders), 7):
+            assert not any(world.post(orders[first : first + 7]))
+        assert world.orders() == orders
 
-        world.at(DAY_SLOT - 4)
-        # No other price is accepted: every price of the band in the first slot, and a random
-        # other one in each of the rest.
-        for wrong in (*range(BAND[0] - 1, BAND[1] + 2), NO_PRICE):
-            if wrong != claimed[0]:
-                with pytest.raises(boa.BoaError):
-                    world.clear([wrong])
-        for slot in range(1, SLOTS):
-            others = [p for p in (*range(BAND[0], BAND[1] + 1), NO_PRICE) if p != claimed[slot]]
-            tampered = list(claimed)
-            tampered[slot] = rng.choice(others)
-            with pytest.raises(boa.BoaError):
-                world.clear(tampered)
-        world.clear(claimed)
-
-        # Delivery: each seller exports something between nothing and more than it sold.
-        sellers = sorted({o.account for o in world.book if o.side == ASK})
-        exports = {m: [rng.randint(0, 12) for _ in range(SLOTS)] for m in sellers}
+        sellers = {order.account for order in orders if order.side == ASK}
+        # Some meters stay silent; the others prove from nothing to more than was sold.
+        exports = {
+            meter: [rng.choice((0, 3, 12, 40)) for _ in range(slots)]
+            for meter in sellers
+            if rng.random() < 0.8
+        }
         # Now and then less than the receipts claim.
-        zone_export = [rng.choice((10_000, 10_000, rng.randint(0, 20))) for _ in range(SLOTS)]
-        before = {a: world.balance(a) for a in range(1, 11)}
-        expected = dict.fromkeys(range(1, 11), 0)
-        fees = 0
-        for order in world.book:
-            rate = PENALTY if order.side == ASK else order.limit
-            values = order.wh if isinstance(order.wh, tuple) else (order.wh,) * order.count
-            expected[order.account] += rate * sum(values)
-        for slot in range(SLOTS):
-            price = prices[slot]
-            left = {m: exports[m][slot] for m in sellers}
-            served = missing = 0
-            room = zone_export[slot]
-            for order, fill in zip(world.book, fills[slot], strict=True):
-                if order.side == ASK and price is not None:
-                    proven = min(fill, left[order.account])
-                    left[order.account] -= proven
-                    missing += fill - proven
-                    got = min(proven, room - served)
-                    served += got
-                    expected[order.account] += got * price - (fill - proven) * PENALTY
-            bought = [
-                fill if order.side == BID else 0
-                for order, fill in zip(world.book, fills[slot], strict=True)
-            ]
-            for order, wh, paid_out in zip(
-                world.book,
-                shares(bought, served),
-                shares(bought, missing * PENALTY),
-                strict=True,
-            ):
-                if price is not None:
-                    expected[order.account] += paid_out - wh * (price + FEE)
-            fees += served * FEE
-        world.at(DAY_SLOT + SLOTS)
-        world.commit(DAY_SLOT, zone_export)
-        entries = world.settle(exports)
+        zone_export = [rng.choice((10_000, 10_000, rng.randint(0, 20))) for _ in range(slots)]
+        expected = [
+            slot_outcome(orders, DAY_SLOT + i, exports, zone_export[i]) for i in range(slots)
+        ]
+        world.at(DAY_SLOT, -3_600)
+        done = 0
+        for run in runs(rng, slots):
+            prices = [outcome.price for outcome in expected[done : done + run]]
+            wrong = list(prices)
+            at = rng.randrange(run)
+            wrong[at] = rng.choice([p for p in (*range(*BAND), None) if p != prices[at]])
+            with boa.reverts():
+                world.clear(wrong)
+            world.clear(prices)
+            done += run
+        for i, outcome in enumerate(expected):
+            assert world.market.clearing(ZONE, DAY_SLOT + i)[2] == outcome.volume
 
-        assert {a: world.balance(a) - before[a] for a in before} == expected
-        assert world.market.fees_due() == fees
-        assert world.market.escrow() == 0
-        sold = sum(e[2] for e in entries if e[1] == ASK)
-        assert sold == sum(e[2] for e in entries if e[1] == BID)
-        for slot in range(SLOTS):
-            traded = sum(f for o, f in zip(world.book, fills[slot], strict=True) if o.side == ASK)
-            assert world.market.clearing(ZONE, DAY_SLOT + slot)[2] == traded
+        world.at(DAY_SLOT + slots, RECEIPT_PERIOD + 1)
+        world.commit(DAY_SLOT, zone_export)
+        balances = {account: world.balance(account) for account in PEOPLE}
+        fees = done = 0
+        for run in runs(rng, slots):
+            entries = world.settle(exports, slots=run)
+            events = logged(world.auction, "SlotSettled")
+            for outcome in expected[done : done + run]:
+                for account, money in outcome.back.items():
+                    balances[account] += money
+                fees += outcome.fees
+            told = [(e.delivered_wh, e.fees) for e in events]
+            assert told == [(o.delivered, o.fees) for o in expected[done : done + run]]
+            bought = sum(
+                e.delivered_wh for e, o in zip(entries, orders, strict=True) if o.side == BID
+            )
+            assert bought == sum(o.delivered for o in expected[done : done + run])
+            done += run
+            assert {account: world.balance(account) for account in PEOPLE} == balances
+            assert world.market.fees_due() == fees
+        assert world.escrow() == 0
+        assert all(world.market.account(account)[3] == 0 for account in PEOPLE)
     boa.env.timestamp = start
     world.book.clear()
     world.pending.clear()

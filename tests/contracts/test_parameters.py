@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
+import random
+from collections.abc import Sequence
 from typing import Any
 
 import boa
 import pytest
 
+from dao.parameters import KEYS, MARKET_RULES, Rule, unpack_session_terms
 from tests.contracts.governance_fixtures import (
     DAY,
     RULES,
@@ -76,8 +79,8 @@ def test_an_unknown_rule_has_no_value(parameters: Any) -> None:
         ((1_000, "BATTERY", 1, 0, 2, 1, 0), "key out of range"),
         ((30, "LOW", 1, 2, 3, 1, 0), "value out of bounds"),
         ((30, "HIGH", 4, 2, 3, 1, 0), "value out of bounds"),
-        ((30, "WIDE", 1, 0, 2**64, 1, 0), "maximum out of range"),
-        ((30, "STEP", 1, 0, 2, 2**64, 0), "step out of range"),
+        ((30, "WIDE", 1, 0, 2**32, 1, 0), "maximum out of range"),
+        ((30, "STEP", 1, 0, 2, 2**32, 0), "step out of range"),
         ((30, "COOLDOWN", 1, 0, 2, 1, 2**40), "cooldown out of range"),
     ],
 )
@@ -91,6 +94,24 @@ def test_no_price_can_reach_the_mark_of_no_trade() -> None:
         parameters = deploy("GridParameters")
         with reverts("parameters: maximum out of range"):
             parameters.define(BAND_MAX, "PRICE_BAND_MAX", 400, 0, 65_535, 100, 0)
+
+
+@pytest.mark.parametrize(
+    ("key", "largest"),
+    [
+        *((key, 2**24 - 1) for key in (2, 3, 4)),
+        *((key, 65_535) for key in (8, 9, 10)),
+        (1, 24),
+        (12, 2**32 - 1),
+    ],
+)
+def test_a_rule_is_refused_that_would_not_fit_where_it_is_packed(key: int, largest: int) -> None:
+    with boa.env.anchor():
+        parameters = deploy("GridParameters")
+        with reverts("parameters: maximum out of range"):
+            parameters.define(key, "WIDE", 1, 0, largest + 1, 1, 0)
+        parameters.define(key, "WIDE", 1, 0, largest, 1, 0)
+        assert parameters.bounds_of(key).maximum == largest
 
 
 def test_a_quorum_is_at_most_everybody() -> None:
@@ -228,7 +249,8 @@ def test_a_window_stays_within_the_rules_bounds(parameters: Any, value: int) -> 
         parameters.open_window(ZONE, GRID_FEE, TOMORROW, 1, value)
 
 
-@pytest.mark.parametrize("key", [QUORUM, 12, 999])
+# Penalty and energy bounds hold for a whole order; the market reads them once for all slots.
+@pytest.mark.parametrize("key", [1, 4, 8, 9, 10, QUORUM, 12, 999, 1_001])
 def test_only_what_varies_by_slot_takes_a_window(parameters: Any, key: int) -> None:
     with reverts("parameters: key takes no window"):
         parameters.open_window(ZONE, key, TOMORROW, 1, 50)
@@ -307,6 +329,17 @@ def test_market_terms_are_the_effective_values_slot_by_slot(parameters: Any) -> 
             assert parameters.market_terms(ZONE, TOMORROW + first, slots, when) == expected
 
 
+def test_windows_of_another_day_zone_or_key_leave_the_terms_alone(parameters: Any) -> None:
+    (plain,) = set(parameters.market_terms(ZONE, TOMORROW, 96, boa.env.timestamp))
+    parameters.open_window(ZONE, GRID_FEE, TOMORROW + 96, 96, 40)
+    parameters.open_window(2, GRID_FEE, TOMORROW, 96, 40)
+    parameters.open_window(ZONE, BATTERY, TOMORROW, 96, 40)
+    parameters.open_window(ZONE, GRID_FEE, TOMORROW + 24, 24, 40)
+    for first in (0, 48, 72):
+        terms = parameters.market_terms(ZONE, TOMORROW + first, 24, boa.env.timestamp)
+        assert terms == [plain] * 24
+
+
 def test_market_terms_are_asked_for_within_a_day(parameters: Any) -> None:
     with reverts("parameters: slots leave their day"):
         parameters.market_terms(ZONE, TOMORROW + 90, 7, START)
@@ -354,3 +387,184 @@ def test_a_schedule_obeys_the_bounds_of_single_windows(parameters: Any) -> None:
         parameters.open_windows(ZONE, BATTERY, [packed(TOMORROW + 95, 2, 1)])
     with reverts("parameters: window has begun"):
         parameters.open_windows(ZONE, BATTERY, [packed(TODAY, 1, 1)])
+
+
+# What the market reads in one word. The rules of a deployment, without the wait between changes.
+
+
+@pytest.fixture(scope="module")
+def all_rules() -> Any:
+    boa.env.timestamp = START
+    parameters = deploy("GridParameters")
+    parameters.define_batch([(*one.as_tuple()[:6], 0) for one in MARKET_RULES])
+    return parameters
+
+
+@pytest.fixture
+def market_rules(all_rules: Any) -> Any:
+    with boa.env.anchor():
+        boa.env.timestamp = START + 1_000
+        yield all_rules
+
+
+def session_terms(parameters: Any, when: int) -> dict[str, int]:
+    return vars(unpack_session_terms(parameters.session_terms(when)))
+
+
+def step(rng: random.Random, rule: Rule, current: int) -> int:
+    """A value that the rule may be given next."""
+    if rule.name == "sessions_per_day":
+        return rng.choice([n for n in (1, 2, 3, 4, 6, 8, 12, 24) if n != current])
+    low = max(rule.minimum, current - rule.max_step)
+    return rng.randint(low, min(rule.maximum, current + rule.max_step))
+
+
+def test_session_terms_are_the_rules_as_they_are_defined(market_rules: Any) -> None:
+    assert session_terms(market_rules, 0) == session_terms(market_rules, boa.env.timestamp) == {
+        "sessions_per_day": 4,
+        "gate_lead": 3_600,
+        "clear_period": 3_600,
+        "receipt_period": 43_200,
+        "penalty": 100,
+        "min_order_wh": 50,
+        "max_slot_wh": 25_000,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_packed_words_agree_with_the_single_rules_at_any_time(
+    market_rules: Any, seed: int
+) -> None:
+    rng = random.Random(seed)
+    packed = [rule for rule in MARKET_RULES if rule.key <= 10]
+    moments = [0, START, boa.env.timestamp]
+    for _ in range(40):
+        # Some changes fall into one second.
+        boa.env.timestamp += rng.choice((0, 1, 7_777))
+        rule = rng.choice(packed)
+        market_rules.set_value(rule.key, step(rng, rule, market_rules.value(rule.key)))
+        moments += [boa.env.timestamp - 1, boa.env.timestamp]
+    for when in rng.sample(moments, 20) + moments[-2:]:
+        told = session_terms(market_rules, when)
+        assert told == {name: market_rules.value_at(KEYS[name], when) for name in told}
+        high, low, fee = (market_rules.value_at(key, when) for key in (BAND_MAX, BAND_MIN, 7))
+        (terms,) = market_rules.market_terms(ZONE, TOMORROW, 1, when)
+        assert terms == high << 32 | low << 16 | fee
+
+
+def test_largest_values_stay_inside_their_places() -> None:
+    with boa.env.anchor():
+        parameters = deploy("GridParameters")
+        most = {1: 24, 5: 65_534, 6: 65_534, 7: 65_534, 8: 65_535, 9: 65_535, 10: 65_535}
+        most |= dict.fromkeys((2, 3, 4), 2**24 - 1)
+        for key, largest in most.items():
+            parameters.define(key, "RULE", 1, 0, largest, largest, 0)
+        for key, largest in most.items():
+            # Back and forth, or a value that is left over would go unseen.
+            for value in (largest, 1, largest):
+                parameters.set_value(key, value)
+        now = boa.env.timestamp
+        told = session_terms(parameters, now)
+        assert told == {name: most[KEYS[name]] for name in told}
+        (terms,) = parameters.market_terms(ZONE, now // 900 + 1, 1, now)
+        assert terms == 65_534 << 32 | 65_534 << 16 | 65_534
+
+
+def test_a_change_of_a_rule_that_is_not_packed_leaves_the_packed_ones(market_rules: Any) -> None:
+    before = session_terms(market_rules, boa.env.timestamp)
+    boa.env.timestamp += 10
+    market_rules.set_value(16, 8 * DAY)
+    assert session_terms(market_rules, boa.env.timestamp) == before
+
+
+def test_the_terms_of_the_future_are_not_told(market_rules: Any) -> None:
+    with reverts("parameters: future lookup"):
+        market_rules.session_terms(boa.env.timestamp + 1)
+    with reverts("parameters: future lookup"):
+        market_rules.market_terms(ZONE, TOMORROW, 1, boa.env.timestamp + 1)
+
+
+@pytest.mark.parametrize("missing", range(1, 11))
+def test_terms_are_told_only_when_each_of_their_rules_is_defined(missing: int) -> None:
+    with boa.env.anchor():
+        parameters = deploy("GridParameters")
+        parameters.define_batch([r.as_tuple() for r in MARKET_RULES if r.key != missing])
+        for_session = missing not in (BAND_MIN, BAND_MAX, GRID_FEE)
+        now = boa.env.timestamp
+        with reverts("parameters: unknown key"):
+            if for_session:
+                parameters.session_terms(now)
+            else:
+                parameters.market_terms(ZONE, now // 900 + 1, 1, now)
+        if for_session:
+            assert len(parameters.market_terms(ZONE, now // 900 + 1, 1, now)) == 1
+        else:
+            assert session_terms(parameters, now)
+
+
+def gas_of(view: Any, *arguments: int) -> int:
+    """What the view uses by itself, every word of storage cold; outside of any anchor."""
+    boa.env.reset_gas_used()
+    view(*arguments)
+    return int(view.contract._computation.get_gas_used())
+
+
+def test_the_market_reads_one_word_for_a_session_and_two_for_a_slots_price() -> None:
+    boa.env.timestamp = START
+    parameters = deploy("GridParameters")
+    parameters.define_batch([one.as_tuple() for one in MARKET_RULES])
+    for day in range(4):
+        boa.env.timestamp = START + day * DAY
+        parameters.set_value(8, 110 + day)
+        slot = TOMORROW + 96 * day
+        parameters.open_window(ZONE, BATTERY, slot, 24, 40)
+        # A cold word costs 2,100 gas.
+        assert gas_of(parameters.session_terms, boa.env.timestamp) < 2 * 2_100
+        assert gas_of(parameters.market_terms, ZONE, slot, 1, boa.env.timestamp) < 3 * 2_100
+
+
+# The lowest value in a period
+
+
+def lowest(history: Sequence[tuple[int, int]], start: int, end: int) -> int:
+    """Of values with the time since which they held, oldest first."""
+    ends = [since for since, _ in history[1:]] + [end + 1]
+    held = zip(history, ends, strict=True)
+    return min(value for (since, value), until in held if since <= end and until > start)
+
+
+def test_the_lowest_value_of_any_period_can_be_told(parameters: Any) -> None:
+    rng = random.Random(5)
+    history = [(0, 50)]
+    for _ in range(20):
+        boa.env.timestamp += DAY + rng.randrange(3)
+        low, high = max(0, history[-1][1] - 20), min(100, history[-1][1] + 20)
+        history.append((boa.env.timestamp, rng.randint(low, high)))
+        parameters.set_value(GRID_FEE, history[-1][1])
+    boa.env.timestamp += 5
+    edges = [since + shift for since, _ in history for shift in (-1, 0, 1) if since + shift >= 0]
+    for _ in range(60):
+        start, end = sorted((rng.choice(edges), rng.choice(edges)))
+        assert parameters.lowest_value(GRID_FEE, start, end) == lowest(history, start, end)
+
+
+def test_the_lowest_value_is_asked_for_a_period_of_the_past(parameters: Any) -> None:
+    now = boa.env.timestamp
+    with reverts("parameters: period ends before it begins"):
+        parameters.lowest_value(GRID_FEE, now, now - 1)
+    with reverts("parameters: future lookup"):
+        parameters.lowest_value(GRID_FEE, now, now + 1)
+    with reverts("parameters: unknown key"):
+        parameters.lowest_value(42, 0, now)
+    assert parameters.lowest_value(GRID_FEE, now, now) == 50
+
+
+def test_the_search_for_the_lowest_value_is_bounded(market_rules: Any) -> None:
+    for change in range(64):
+        boa.env.timestamp += 1
+        market_rules.set_value(8, 100 + change % 2)
+        if change == 62:
+            assert market_rules.lowest_value(8, 0, boa.env.timestamp) == 100
+    with reverts("parameters: too many changes"):
+        market_rules.lowest_value(8, 0, boa.env.timestamp)
+    assert market_rules.lowest_value(8, boa.env.timestamp, boa.env.timestamp) == 101

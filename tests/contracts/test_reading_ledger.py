@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a zone's ledger takes, and what it says afterwards."""
+"""What a zone's ledger takes, and what it says afterwards. Corrections: test_corrections.py."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 
 from dao.errors import BadUse
 from dao.ledger import pack_totals, unpack_totals
-from tests.contracts.market_world import DAY_SLOT, load
+from tests.contracts.market_world import DAY_SLOT, load, rules
 
 ROOT = b"\x01" * 32
 ZERO = "0x" + "00" * 20
@@ -35,12 +35,13 @@ class Ledger:
         slots: int | None = None,
         root: bytes = ROOT,
         homes: int = 15,
+        leaves: int = 60,
         sender: str | None = None,
     ) -> None:
         words = pack_totals(net, export or [0] * len(net))
         count = len(net) if slots is None else slots
         self.contract.commit(
-            zone, first_slot, count, root, homes, 60, words, sender=sender or self.collector
+            zone, first_slot, count, root, homes, leaves, words, sender=sender or self.collector
         )
 
 
@@ -48,7 +49,9 @@ class Ledger:
 def deployed() -> Ledger:
     owner, collector = (str(boa.env.generate_address(n)) for n in ("owner", "collector"))
     with boa.env.prank(owner):
-        contract = load("ReadingLedger")
+        parameters = load("GridParameters")
+        parameters.define_batch(rules())
+        contract = load("ReadingLedger", parameters.address)
         contract.set_collector(1, collector)
     return Ledger(contract, owner, collector)
 
@@ -64,6 +67,7 @@ def ledger(deployed: Ledger) -> Iterator[Ledger]:
 def test_a_committed_batch_can_be_read_back(ledger: Ledger) -> None:
     ledger.commit(net=[5, -7, 0, 2**31 - 1], export=[0, 7, 2**32 - 1, 1])
     assert ledger.contract.batches(1, DAY_SLOT) == (ROOT, 4, 15, 60)
+    assert ledger.contract.version_of(1, DAY_SLOT) == 1
     assert ledger.contract.committed_until(1) == DAY_SLOT + 4
     lanes = ledger.contract.totals(1, DAY_SLOT, 4)
     assert [lane >> 32 for lane in lanes] == [0, 7, 2**32 - 1, 1]
@@ -116,6 +120,25 @@ def test_slots_outside_the_ledger_read_as_zero(ledger: Ledger) -> None:
     ledger.commit(net=[9] * 4)
     assert ledger.contract.totals(1, DAY_SLOT - 2, 8) == [0, 0, 9, 9, 9, 9, 0, 0]
     assert ledger.contract.totals(2, DAY_SLOT, 1) == [0]
+
+
+def test_what_was_never_committed_is_no_batch(ledger: Ledger) -> None:
+    ledger.commit(net=[1] * 8)
+    for zone, first_slot in ((1, DAY_SLOT + 4), (1, DAY_SLOT - 4), (2, DAY_SLOT)):
+        assert ledger.contract.batches(zone, first_slot) == (bytes(32), 0, 0, 0)
+        assert ledger.contract.version_of(zone, first_slot) == 0
+        for version in (0, 1, 2, 3, 2**256 - 1):
+            assert ledger.contract.root_of(zone, first_slot, version) == bytes(32)
+        with boa.reverts("ledger: no such batch"):
+            ledger.contract.correction_window(zone, first_slot)
+
+
+def test_counts_that_do_not_fit_their_places_are_refused(ledger: Ledger) -> None:
+    for homes, leaves in ((2**32, 60), (15, 2**64)):
+        with boa.reverts("ledger: count out of range"):
+            ledger.commit(homes=homes, leaves=leaves)
+    ledger.commit(net=[0] * 96, homes=2**32 - 1, leaves=2**64 - 1)
+    assert ledger.contract.batches(1, DAY_SLOT) == (ROOT, 96, 2**32 - 1, 2**64 - 1)
 
 
 def test_only_the_zones_collector_commits(ledger: Ledger) -> None:

@@ -140,7 +140,7 @@ def test_money_and_energy_agree_with_the_raw_logs(demo_run: Run) -> None:
     assert {r.name: r.initial for r in MARKET_RULES}["penalty"] == PENALTY
     logs = list(raw_logs.read(demo_run.home / "logs.jsonl"))
     meters = lake_imports(demo_run.home)
-    books: dict[int, list[raw_logs.PostedOrder]] = defaultdict(list)
+    pages: dict[int, list[int]] = defaultdict(list)
     prices: dict[int, int] = {}
     settled_fees: dict[int, int] = {}
     credits: dict[int, dict[int, int]] = defaultdict(lambda: defaultdict(int))
@@ -153,17 +153,18 @@ def test_money_and_energy_agree_with_the_raw_logs(demo_run: Run) -> None:
             market = log.address
             balances[log.indexed[0]] += log.words[0]
         if log.topics[0] == raw_logs.POSTED:
-            books[log.indexed[1]] += raw_logs.cut_orders(log.array(0))
+            pages[log.indexed[0] & (2**64 - 1)] += log.whole_words(0)
         if log.topics[0] == raw_logs.CLEARED:
             prices[log.indexed[1]] = log.words[0]
         if log.topics[0] == raw_logs.SETTLED:
             settled_fees[log.indexed[1]] = log.words[2]
         if log.topics[0] == raw_logs.ORDERS_SETTLED:
-            for entry in log.array(2):
-                credits[log.indexed[1]][entry >> 224] += entry & (2**120 - 1)
+            for account, credit in raw_logs.cut_credits(log.string(2)):
+                credits[log.indexed[1]][account] += credit
 
     gain = saving = fees = traded = penalties = auctions = 0
-    for first, book in books.items():
+    for first, words in pages.items():
+        book = raw_logs.cut_orders(words)
         expected: dict[int, int] = defaultdict(int)
         bought: dict[tuple[int, int], int] = defaultdict(int)
         for order in book:

@@ -24,19 +24,19 @@ PROMISED = {
     "dao.ballot_batch_new": 44_000,
     "dao.ballot_batch_returning": 29_000,
     "dao.queue_1": 130_000,
+    "dao.execute_1": 90_000,
+    "market.post_per_order_100": 12_500,
+    "market.clear_per_order_200": 1_000,
+    "market.settle_per_order_200": 10_800,
+    "market.all_in_per_order_slot": 2_700,
+    "market.mandate_order": 21_000,
     "market.largest_tx_500": TRANSACTION_GAS_LIMIT,
 }
-# What was measured and 3 % on top, so that a change that makes it dearer is noticed. Where a lower
-# figure is aimed for, it stands beside.
+# What was measured and 3 % on top, so that a change that makes it dearer is noticed.
 MEASURED = {
-    "dao.execute_1": 101_600,  # aim: 90,000
-    "dao.execute_battery_1": 144_700,
-    "dao.forecast_day": 792_300,
-    "ledger.commit_day": 696_700,
-    "market.post_per_order_100": 15_690,  # aim: 12,500
-    "market.clear_per_order_200": 2_100,  # aim: 1,000
-    "market.settle_per_order_200": 15_790,  # aim: 10,800
-    "market.all_in_per_order_slot": 3_520,  # aim: 2,700
+    "dao.execute_battery_1": 145_300,
+    "dao.forecast_day": 763_600,
+    "ledger.commit_day": 651_900,
 }
 BOUNDS = PROMISED | MEASURED
 

@@ -3,16 +3,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 import pytest
 
 from benchmarks.street import DAY_SLOT, ZONE, Street, street
-from dao.chain import Contract
+from dao.chain import Contract, ContractReverted, Receipt
+from dao.eip712 import sign_digest
 from dao.errors import CheckFailed
 from dao.market import session
-from dao.market.orders import ASK, BID, pack, sign_order
+from dao.market.orders import ASK, BID, correction_digest, pack, sign_order
 from dao.market.session import Rejection, SignedOrder
 
 HOUR = 3_600
@@ -30,10 +31,32 @@ def market(on: Street) -> Contract:
     return on.deployment["EnergyMarket"]
 
 
-def clear(on: Street, rows: list[int]) -> session.SessionClearing | None:
-    return session.clear(
-        market(on), on.deployment["GridParameters"], ZONE, DAY_SLOT, rows, on.relay
-    )
+def auction(on: Street) -> Contract:
+    return on.deployment["UniformPriceAuction"]
+
+
+def adjustments(on: Street) -> Contract:
+    return on.deployment["DeliveryAdjustments"]
+
+
+def read_book(on: Street) -> session.PostedBook:
+    return session.read_book(market(on), ZONE, DAY_SLOT)
+
+
+def clear(
+    on: Street, posted: session.PostedBook, slots: int | None = None
+) -> session.SessionClearing | None:
+    parameters = on.deployment["GridParameters"]
+    return session.clear(auction(on), market(on), parameters, ZONE, posted, on.relay, slots=slots)
+
+
+def settle(
+    on: Street,
+    posted: session.PostedBook,
+    receipts: Mapping[int, session.DeviceReceipt],
+    slots: int | None = None,
+) -> Receipt | None:
+    return session.settle(auction(on), market(on), ZONE, posted, receipts, on.relay, slots=slots)
 
 
 def book(on: Street) -> tuple[list[SignedOrder], list[SignedOrder]]:
@@ -52,26 +75,27 @@ def test_the_book_reads_back_from_the_chain_without_what_was_turned_away(on: Str
     more, _ = session.post(market(on), ZONE, DAY_SLOT, [later], on.relay)
     assert accepted + more == [*good, later]
     assert [(s.order.account, why) for s, why in rejected] == [(2, Rejection.BAD_SIGNATURE)]
-    rows = session.posted_rows(market(on), ZONE, DAY_SLOT)
-    assert rows == [row for signed in [*good, later] for row in pack(signed.order)]
+    posted = read_book(on)
+    assert posted.rows == [row for signed in [*good, later] for row in pack(signed.order)]
+    assert posted.orders == [signed.order for signed in [*good, later]]
 
 
 def test_a_session_goes_through_and_each_step_taken_again_does_nothing(on: Street) -> None:
     good, _ = book(on)
     session.post(market(on), ZONE, DAY_SLOT, good, on.relay)
     on.at(-HOUR)
-    rows = session.posted_rows(market(on), ZONE, DAY_SLOT)
-    cleared = clear(on, rows)
+    posted = read_book(on)
+    cleared = clear(on, posted)
     assert cleared is not None
     # The bid, 400 less the fee of 110, asks for less than is offered: the ask sets the price.
     assert cleared.prices == (100,) * SLOTS
-    assert clear(on, rows) is None
+    assert clear(on, posted) is None
     on.at(24 * HOUR)
     on.commit_day(0)
     receipts = on.receipts(DAY_SLOT, {1: [400] * SLOTS})
-    settled = session.settle(market(on), ZONE, DAY_SLOT, rows, receipts, on.relay)
+    settled = settle(on, posted, receipts)
     assert settled is not None
-    assert session.settle(market(on), ZONE, DAY_SLOT, rows, receipts, on.relay) is None
+    assert settle(on, posted, receipts) is None
     assert session.read_session(market(on), ZONE, DAY_SLOT).settled == SLOTS
     on.check_conservation()
 
@@ -83,8 +107,8 @@ def test_a_session_that_nobody_cleared_pays_everything_back(on: Street) -> None:
     assert [market(on).call("account", n)[1] for n in (1, 3)] != before
     on.at(1)
     market(on).transact("void", ZONE, DAY_SLOT)
-    rows = session.posted_rows(market(on), ZONE, DAY_SLOT)
-    assert session.settle(market(on), ZONE, DAY_SLOT, rows, {}, on.relay) is not None
+    posted = read_book(on)
+    assert settle(on, posted, {}) is not None
     assert [market(on).call("account", n)[1] for n in (1, 3)] == before
 
 
@@ -109,8 +133,59 @@ def test_a_receipt_that_does_not_cover_the_session_is_named(on: Street) -> None:
     good, _ = book(on)
     session.post(market(on), ZONE, DAY_SLOT, good, on.relay)
     on.at(-HOUR)
-    rows = session.posted_rows(market(on), ZONE, DAY_SLOT)
-    clear(on, rows)
+    posted = read_book(on)
+    clear(on, posted)
     short = on.receipts(DAY_SLOT, {1: [400] * (SLOTS - 1)})
     with pytest.raises(CheckFailed, match="meter 1"):
-        session.settle(market(on), ZONE, DAY_SLOT, rows, short, on.relay)
+        settle(on, posted, short)
+
+
+def test_a_session_clears_and_settles_in_runs_of_slots(on: Street) -> None:
+    """A slot in which only bids stand, and one in which only asks stand, are claimed as empty."""
+    ask = on.order(1, ASK, 100, (500, 0, *[500] * (SLOTS - 2)), DAY_SLOT)
+    bid = on.order(3, BID, 400, (0, *[400] * (SLOTS - 1)), DAY_SLOT)
+    session.post(market(on), ZONE, DAY_SLOT, [ask, bid], on.relay)
+    on.at(-HOUR)
+    posted = read_book(on)
+    for slots in (1, 7, None):
+        cleared = clear(on, posted, slots)
+    assert cleared is not None
+    assert cleared.prices == (None, None, *[100] * (SLOTS - 2))
+    assert market(on).call("clearing", ZONE, DAY_SLOT)[0] == 65_535
+    on.at(24 * HOUR)
+    on.commit_day(0)
+    receipts = on.receipts(DAY_SLOT, {1: [400] * SLOTS})
+    for slots in (1, 5, None):
+        settle(on, posted, receipts, slots)
+    assert session.read_session(market(on), ZONE, DAY_SLOT).settled == SLOTS
+    on.check_conservation()
+
+
+def test_a_seller_gives_back_what_its_meter_takes_back(on: Street) -> None:
+    """40 of 400 Wh in one slot: the buyer gets their price, 100, and nobody anything else."""
+    ask = on.order(1, ASK, 100, tuple([500] * SLOTS), DAY_SLOT)
+    bid = on.order(3, BID, 400, tuple([400] * SLOTS), DAY_SLOT)
+    session.post(market(on), ZONE, DAY_SLOT, [ask, bid], on.relay)
+    on.at(-HOUR)
+    posted = read_book(on)
+    clear(on, posted)
+    on.at(24 * HOUR)
+    on.commit_day(0)
+    receipts = on.receipts(DAY_SLOT, {1: [400] * SLOTS})
+    settle(on, posted, receipts)
+    before = {n: market(on).call("account", n)[1] for n in (1, 3)}
+
+    corrected = (400, 360, *[400] * (SLOTS - 2))
+    digest = correction_digest(on.separator, 1, DAY_SLOT, corrected)
+    correction = session.DeviceReceipt(1, corrected, sign_digest(on.devices[0].key, digest))
+    made = session.adjust(
+        adjustments(on), ZONE, posted, DAY_SLOT + 1, receipts[1], correction, on.relay
+    )
+    assert made.event("AdjustmentRecorded").args["wh"] == 40
+    after = {n: market(on).call("account", n)[1] for n in (1, 3)}
+    assert after == {1: before[1] - 4_000, 3: before[3] + 4_000}
+    on.check_conservation()
+    with pytest.raises(ContractReverted, match="slot was adjusted"):
+        session.adjust(
+            adjustments(on), ZONE, posted, DAY_SLOT + 1, receipts[1], correction, on.relay
+        )
