@@ -16,7 +16,9 @@ COMMANDS = {
     "demo": "Run the whole loop on a local chain, in front of your eyes.",
     "deploy": "Deploy the contracts and hand every role to the timelock.",
     "forecast": "Quantile forecast of any interval series.",
+    "keeper": "Clear, settle, execute and score what is due on the chain.",
     "market": "Clear an order book.",
+    "relay": "Take signed orders over HTTP, post them in batches, pay the gas.",
 }
 """Subcommand, which is also the module in scripts/, and its line in the help."""
 

@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`gridcommons relay`: takes signed orders over HTTP, posts them in batches, pays the gas."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from scripts._common import handles_errors, json_option
+
+if TYPE_CHECKING:
+    from dao.chain import Account, Chain
+
+# The accounts before it hold the roles that `gridcommons deploy` gives out on a local node.
+_LOCAL_ACCOUNT = 5
+
+
+@click.command(name="relay")
+@click.option(
+    "--network",
+    required=True,
+    help="Ape's name of a network (ethereum:sepolia:node), or the URL of a local node.",
+)
+@click.option(
+    "--account",
+    help="Alias of the Ape account that pays and promises; use it for nothing else. Not needed on "
+    "a local node.",
+)
+@click.option(
+    "--deployment",
+    type=click.Path(path_type=Path),
+    help="Where `gridcommons deploy` wrote the addresses.",
+)
+@click.option("--zone", type=click.IntRange(1, 1_023), default=1, show_default=True)
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
+@click.option("--port", type=click.IntRange(1, 65_535), default=8550, show_default=True)
+@click.option(
+    "--behind-proxy", is_flag=True, help="Believe X-Forwarded-For from a proxy on this machine."
+)
+@click.option(
+    "--interval",
+    type=click.IntRange(1, 3_600),
+    default=30,
+    show_default=True,
+    help="Seconds that an order may wait for others to share its batch.",
+)
+@click.option(
+    "--margin",
+    type=click.IntRange(150, 3_600),
+    default=300,
+    show_default=True,
+    help="Seconds before the gate from which on nothing waits.",
+)
+@click.option(
+    "--store", type=click.Path(path_type=Path), help="The relay's file. Default: relay.sqlite."
+)
+@json_option
+@handles_errors
+def cli(
+    network: str,
+    account: str | None,
+    deployment: Path | None,
+    zone: int,
+    host: str,
+    port: int,
+    behind_proxy: bool,
+    interval: int,
+    margin: int,
+    store: Path | None,
+    as_json: bool,
+) -> None:
+    """Run the relay of a zone.
+
+    It takes signed orders and delivery receipts over HTTP, checks them, promises to post the orders
+    before the gate, posts them in batches and pays the gas. Ctrl-C ends it; what it has taken stays
+    in its file and is posted when it runs again.
+    """
+    from dao import deployment as deploying
+    from dao.paths import deployment_path
+    from dao.relay.intake import Relay
+    from dao.relay.posting import Pace
+    from dao.relay.service import listen, serve
+    from dao.relay.store import RelayStore
+
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s")
+    with listen(host, port) as listener, _open(network, account) as chain:
+        deployed = deploying.read(chain, deployment or deployment_path())
+        relay = Relay(
+            market=deployed["EnergyMarket"],
+            parameters=deployed["GridParameters"],
+            registry=deployed["MeterRegistry"],
+            store=RelayStore(store),
+            zone=zone,
+            account=_payer(chain),
+            pace=Pace(interval=interval, margin=margin),
+            first_block=deployed.first_block,
+        )
+        shown = f"[{host}]" if ":" in host else host
+        url = f"http://{shown}:{port}"
+        if as_json:
+            facts = {
+                "url": url,
+                "zone": zone,
+                "market": relay.market.address,
+                "relay": relay.account.address,
+                "store": str(relay.store.path),
+            }
+            click.echo(json.dumps(facts))
+        else:
+            click.echo(f"The relay of zone {zone} is at {url}, its operations at {url}/docs.")
+            click.echo(f"It posts and promises as {relay.account.address}. Ctrl-C ends it.")
+        serve(relay, listener, behind_proxy=behind_proxy)
+        relay.store.close()
+
+
+def _open(network: str, account: str | None) -> Chain:
+    from dao.chain import Chain
+    from dao.errors import BadUse
+
+    def notify(text: str) -> None:
+        click.echo(text, err=True)
+
+    if network.startswith(("http://", "https://")):
+        return Chain.local(network, notify=notify)
+    if account is None:
+        raise BadUse("--account is needed on a network that is not local (`ape accounts list`)")
+    return Chain.connect(network, account, notify=notify)
+
+
+def _payer(chain: Chain) -> Account:
+    """The account that pays; one of Ape's is unlocked here, because later nobody is there to ask.
+
+    Ape takes its passphrase from the environment (APE_ACCOUNTS_<alias>_PASSPHRASE) or asks for it.
+    """
+    from dao.chain import ApeAccount
+    from dao.errors import CheckFailed
+
+    if chain.is_local:
+        return chain.accounts[_LOCAL_ACCOUNT]
+    account = chain.deployer
+    if isinstance(account, ApeAccount) and hasattr(account.account, "set_autosign"):
+        from ape.exceptions import ApeException
+
+        try:
+            account.account.set_autosign(True)
+        except (ApeException, click.Abort) as error:
+            raise CheckFailed(f"the account {account.address} stays locked: {error}") from None
+    return account
