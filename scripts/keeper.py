@@ -1,0 +1,246 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`gridcommons keeper`: carries every session through, and executes and scores what is due."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import signal
+import threading
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from scripts._common import handles_errors, json_option
+
+if TYPE_CHECKING:
+    from dao.chain import Account, Chain
+    from dao.keeper.context import Action
+    from dao.market.session import DeviceReceipt
+    from dao.relay.store import RelayStore
+
+LOCAL_ACCOUNT = 6
+"""The funded account of a local node that pays, as in the demo."""
+
+
+class Finite(click.FloatRange):
+    """A number in a range; `nan` and `inf`, which Python reads as numbers, are none."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        number = float(super().convert(value, param, ctx))
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a number.", param, ctx)
+        return number
+
+
+@click.command(name="keeper")
+@click.option(
+    "--network",
+    required=True,
+    help="Ape's name of a network (ethereum:sepolia:node), or the URL of a local node.",
+)
+@click.option(
+    "--account",
+    help="Alias of the Ape account that pays; on a local node the number, 0 to 9, of one of its "
+    f"accounts.  [default there: {LOCAL_ACCOUNT}]",
+)
+@click.option(
+    "--deployment",
+    "deployment_file",
+    type=click.Path(path_type=Path),
+    help="Where the addresses are written down.  [default: in the state folder]",
+)
+@click.option(
+    "--relay-store",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="The relay's file: post its orders, settle with its receipts.",
+)
+@click.option(
+    "--zone",
+    type=click.IntRange(1, 1_023),
+    default=1,
+    show_default=True,
+    help="Zone that the relay takes orders for. What is due on chain is done in all zones.",
+)
+@click.option("--once", is_flag=True, help="Do what is due now, and end.")
+@click.option(
+    "--poll",
+    type=Finite(0.1, 3_600),
+    default=15,
+    show_default=True,
+    help="Seconds between two looks.",
+)
+@click.option(
+    "--max-gas-price",
+    type=Finite(0, min_open=True),
+    help="Gwei; while gas costs more, nothing is sent.  [default: no bound]",
+)
+@click.option(
+    "--warn-days",
+    type=Finite(0),
+    default=7,
+    show_default=True,
+    help="Warn when the account's money lasts for fewer days.",
+)
+@click.option(
+    "--collect-above",
+    type=Finite(0),
+    default=10,
+    show_default=True,
+    help="Euro of grid fees from which on they are sent to the treasury.",
+)
+@click.option(
+    "--lodge/--no-lodge",
+    default=True,
+    show_default=True,
+    help="Put receipts on record an hour before their deadline passes.",
+)
+@json_option
+@handles_errors
+def cli(
+    network: str,
+    account: str | None,
+    deployment_file: Path | None,
+    relay_store: Path | None,
+    zone: int,
+    once: bool,
+    poll: float,
+    max_gas_price: float | None,
+    warn_days: float,
+    collect_above: float,
+    lodge: bool,
+    as_json: bool,
+) -> None:
+    """Do what is due on the chain, for whoever it concerns.
+
+    Sessions past their gate are cleared, delivered ones settled; what came too late is voided, what
+    nobody can settle abandoned, so that every escrow comes back. Passed votes are queued and
+    executed, forecasts scored, fees sent to the treasury. Everything is read from the chain: the
+    command may be stopped, killed and started again at any time, and several may run at once.
+
+    Prints one line for each step, with --json one object. Ends on Ctrl-C or SIGTERM, after the step
+    under way. With --once it exits 0 when something was done, 1 when nothing was due or a step
+    failed.
+    """
+    from dao import deployment as deploying
+    from dao.errors import CheckFailed
+    from dao.keeper import loop, watch
+    from dao.keeper.context import Context
+    from dao.keeper.duties import DUTIES, post_orders
+    from dao.paths import deployment_path, home
+    from dao.relay.store import RelayStore
+
+    bookmarks = home() / "keeper.json"
+    chain, payer = _open(network, account)
+    with chain:
+        store = None if relay_store is None else RelayStore(relay_store)
+        own = () if store is None else (post_orders(store, zone),)
+        deployment = deploying.read(chain, deployment_file or deployment_path())
+        stop = _stop_on_signals()
+        context = Context(
+            deployment,
+            payer,
+            receipts=store,
+            conflicts=tuple if store is None else lambda: _conflicts(store),
+            report=lambda action: click.echo(_as_json(action) if as_json else _as_text(action)),
+            stopping=stop.is_set,
+            max_gas_price=None if max_gas_price is None else round(max_gas_price * 1e9),
+            collect_above=round(collect_above * 1e6),
+            lodges=lodge,
+            bookmarks=watch.load(bookmarks),
+        )
+
+        def save() -> None:
+            with contextlib.suppress(OSError):  # a full disk costs reading, not a session
+                watch.save(context.bookmarks, bookmarks)
+
+        all_well = loop.run(
+            context,
+            (*own, *DUTIES),
+            clock=chain.now,
+            wait=stop.wait,
+            poll=poll,
+            once=once,
+            warn_days=warn_days,
+            after_tick=save,
+        )
+    if once and not all_well:
+        raise CheckFailed("nothing was due, or a step failed")
+
+
+def _open(network: str, account: str | None) -> tuple[Chain, Account]:
+    """The network, and who pays there."""
+    from dao.chain import Chain
+    from dao.errors import BadUse
+
+    def notify(text: str) -> None:
+        click.echo(text, err=True)
+
+    if network.startswith(("http://", "https://")):
+        number = LOCAL_ACCOUNT if account is None else account
+        if str(number) not in map(str, range(10)):
+            raise BadUse(f"--account {account}: a local node has the accounts 0 to 9")
+        local = Chain.local(network, notify=notify)
+        return local, local.accounts[int(number)]
+    if account is None:
+        raise BadUse("--account is needed on a network that is not local (`ape accounts list`)")
+    chain = Chain.connect(network, account, notify=notify)
+    payer = chain.deployer
+    unlock = getattr(getattr(payer, "account", None), "set_autosign", None)
+    if unlock is not None:
+        unlock(True)  # a key file: asks for its password once, not at every step
+    return chain, payer
+
+
+def _conflicts(store: RelayStore) -> list[tuple[int, int, Sequence[DeviceReceipt]]]:
+    return [(found.meter, found.first_slot, found.receipts) for found in store.conflicts()]
+
+
+def _stop_on_signals() -> threading.Event:
+    """Set by the first SIGINT or SIGTERM; a second one ends at once.
+
+    Called once Ape is imported, which sets a handler of its own.
+    """
+    stop = threading.Event()
+
+    def asked(number: int, _: object) -> None:
+        stop.set()
+        again = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+        signal.signal(number, again)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, asked)
+    return stop
+
+
+def _as_json(action: Action) -> str:
+    return json.dumps(
+        {
+            "time": _utc(action.time),
+            "duty": action.duty,
+            **action.about,
+            "outcome": action.outcome,
+            "detail": action.detail,
+            "transactions": action.transactions,
+            "gas": action.gas,
+        }
+    )
+
+
+def _as_text(action: Action) -> str:
+    about = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in action.about.items())
+    words = [_utc(action.time), f"{action.duty:<8}", f"{action.outcome:<7}"]
+    words += [part for part in (about, action.detail) if part]
+    if action.gas:
+        words.append(f"({action.gas:,} gas)")
+    return "  ".join(words)
+
+
+def _utc(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
