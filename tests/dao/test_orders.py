@@ -16,11 +16,14 @@ from dao.market.orders import (
     MAX_LIMIT,
     InvalidOrder,
     Order,
+    Vouched,
+    correction_digest,
+    fold,
     market_separator,
-    order_chain,
     order_digest,
     pack,
     pack_wh,
+    pages,
     receipt_digest,
     sign_order,
     sign_receipt,
@@ -95,9 +98,11 @@ def typed_order(order: Order) -> Any:
     ]
     profile = bytes(32)
     if isinstance(order.wh, tuple):
+        # Two bytes for each slot of the session, from the last sixteenth before the order on.
+        values = [0] * (order.offset % 16) + list(order.wh)
         packed = b""
-        for start in range(0, order.count, 16):
-            chunk = order.wh[start : start + 16]
+        for start in range(0, len(values), 16):
+            chunk = values[start : start + 16]
             packed += b"".join(v.to_bytes(2, "little") for v in chunk).ljust(32, b"\0")[::-1]
         profile = keccak(packed)
     message = {
@@ -143,6 +148,19 @@ def test_receipt_digest_and_signature_equal_eth_account() -> None:
     assert signer == address_bytes(address_of(KEY))
 
 
+def test_a_correction_is_another_message_than_a_receipt() -> None:
+    separator = market_separator(CHAIN_ID, CONTRACT)
+    exports = [5, 6, 7, 8]
+    signable = typed(
+        "DeliveryCorrection",
+        [("uint32", "meter"), ("uint64", "firstSlot"), ("uint8", "slots"), ("bytes32", "exports")],
+        {"meter": 9, "firstSlot": 960, "slots": 4, "exports": keccak(word(pack_wh(exports)[0]))},
+    )
+    digest = correction_digest(separator, 9, 960, exports)
+    assert digest == keccak(b"\x19" + signable.version + signable.header + signable.body)
+    assert digest != receipt_digest(separator, 9, 960, exports)
+
+
 def test_header_holds_every_field_at_its_place() -> None:
     assert pack(FLAT) == [
         7 << 224 | 3 << 176 | 1_700_000_000 << 136 | 250 << 104 | 120 << 88 | 4 << 80 | 6 << 72
@@ -150,7 +168,32 @@ def test_header_holds_every_field_at_its_place() -> None:
     header, profile = pack(PROFILE)
     assert header >> 128 & 0xFF == 3
     assert header >> 88 & 0xFFFF == 0
-    assert profile == 65535 << 16 | 1 << 32 | 2 << 48 | 3 << 64 | 4 << 80
+    # The order begins with the session's fifth slot.
+    assert profile == (65535 << 16 | 1 << 32 | 2 << 48 | 3 << 64 | 4 << 80) << 4 * 16
+    assert pack(replace(FLAT, mandate=5)) == [pack(FLAT)[0] | 5 << 192]
+
+
+def test_the_header_says_who_vouches() -> None:
+    for vouched, flag in ((Vouched.BY_KEY, 0), (Vouched.BY_WALLET, 4), (Vouched.BY_CALLER, 8)):
+        assert pack(FLAT, vouched)[0] >> 128 & 0xFF == flag
+        assert pack(PROFILE, vouched)[0] >> 128 & 0xFF == 3 | flag
+
+
+@pytest.mark.parametrize(
+    ("offset", "count", "words"),
+    [(0, 1, 1), (0, 16, 1), (0, 17, 2), (15, 2, 2), (16, 16, 1), (95, 1, 1), (1, 95, 6)],
+)
+def test_a_profile_has_a_word_for_every_sixteen_slots_of_the_session_it_touches(
+    offset: int, count: int, words: int
+) -> None:
+    values = tuple(100 + i for i in range(count))
+    order = replace(PROFILE, offset=offset, count=count, wh=values)
+    packed = pack(order)[1:]
+    assert len(packed) == words
+    for i, value in enumerate(values):
+        slot = offset + i
+        assert packed[slot // 16 - offset // 16] >> 16 * (slot % 16) & 0xFFFF == value
+    assert sum(bin(w).count("1") for w in packed) == sum(bin(v).count("1") for v in values)
 
 
 def test_wh_pack_lowest_first_sixteen_to_a_word() -> None:
@@ -167,18 +210,45 @@ def test_unpacking_a_session_gives_its_orders_back() -> None:
     orders = [replace(random_order(rng), session_slot=960) for _ in range(200)]
     words = [item for order in orders for item in pack(order)]
     assert unpack(words, 960) == orders
-    with pytest.raises(InvalidOrder, match="profile: 0 words for 6 slots"):
+    with pytest.raises(InvalidOrder, match="profile: 0 words for 10 slots"):
         unpack(pack(PROFILE)[:1], 0)
 
 
-def test_running_hash_folds_every_word_and_ignores_batch_ends() -> None:
-    words = [*pack(PROFILE), *pack(FLAT)]
-    expected = bytes(32)
-    for item in words:
-        expected = keccak(expected + item.to_bytes(32, "big"))
-    assert order_chain(bytes(32), words) == expected
-    assert order_chain(order_chain(bytes(32), words[:1]), words[1:]) == expected
-    assert order_chain(bytes(32), []) == bytes(32)
+def test_unpacking_reads_who_vouches_as_no_part_of_the_order() -> None:
+    for vouched in Vouched:
+        assert unpack([*pack(FLAT, vouched), *pack(PROFILE, vouched)], FLAT.session_slot) == [
+            FLAT,
+            PROFILE,
+        ]
+
+
+@pytest.mark.parametrize(
+    ("count", "sizes"),
+    [
+        (0, []),
+        (1, [1]),
+        (7, [4, 2, 1]),
+        (63, [32, 16, 8, 4, 2, 1]),
+        (64, [64]),
+        (130, [64, 64, 2]),
+        (1_024, [64] * 16),
+    ],
+)
+def test_a_run_of_words_is_cut_into_pages_the_largest_first(count: int, sizes: list[int]) -> None:
+    words = list(range(count))
+    cut = pages(words)
+    assert [len(page) for page in cut] == sizes
+    assert [w for page in cut for w in page] == words
+
+
+def test_a_page_folds_into_the_upper_bits_of_the_hash() -> None:
+    page = [*pack(PROFILE), *pack(FLAT)]
+    packed = b"".join(item.to_bytes(32, "big") for item in page)
+    first = keccak(bytes(32) + packed)[:29] + bytes(3)
+    assert fold(0, page) == int.from_bytes(first, "big")
+    second = keccak(first + packed)[:29] + bytes(3)
+    assert fold(fold(0, page), page) == int.from_bytes(second, "big")
+    assert fold(fold(0, page[:1]), page[1:]) != fold(0, page)
 
 
 def test_an_order_knows_its_energy_per_slot() -> None:
