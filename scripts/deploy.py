@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 @click.option("--registrar", help="Address that registers meters and admits members.")
 @click.option("--collector", help="Address that commits the zone's readings.")
 @click.option("--forecaster", help="Address of the first forecaster.")
-@click.option("--guardian", help="Address that may cancel a forecaster's proposal.")
+@click.option("--guardian", help="May cancel a forecaster's proposal, and pause the market once.")
 @click.option("--voting-hours", type=click.IntRange(1, 720), default=3, show_default=True)
 @click.option("--delay-minutes", type=click.IntRange(15, 43_200), default=15, show_default=True)
 @click.option(
@@ -85,7 +85,7 @@ def cli(
         click.echo(json.dumps({**deployed.as_dict(), "gas_used": gas, "file": str(path)}))
         return
     for name, contract in deployed.contracts.items():
-        click.echo(f"{name:<18} {contract.address}")
+        click.echo(f"{name:<20} {contract.address}")
     click.echo(f"{gas:,} gas. The timelock owns everything. Addresses are in {path}.")
 
 
