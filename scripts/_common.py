@@ -7,11 +7,14 @@ import functools
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import ParamSpec, TypeVar
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 import click
 
 from dao.errors import BadUse, GridCommonsError
+
+if TYPE_CHECKING:
+    from dao.chain import Chain
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -55,6 +58,30 @@ def read_input(name: str) -> bytes:
     """The bytes of a file, or of standard input for "-". BadUse if it cannot be read."""
     try:
         return sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
+    except AttributeError:
+        raise BadUse(f"cannot read {name}: there is no standard input") from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise BadUse(f"cannot read {name}: {reason}") from None
+
+
+def is_local(network: str) -> bool:
+    """Whether `--network` names a local node by its URL."""
+    return network.startswith(("http://", "https://"))
+
+
+def open_chain(network: str, account: str | None) -> Chain:
+    """The chain that `--network` names; on one that is not local `account` is who pays.
+
+    BadUse without an account or for an unknown name, CheckFailed where nothing answers.
+    """
+    from dao.chain import Chain
+
+    def notify(text: str) -> None:
+        click.echo(text, err=True)
+
+    if is_local(network):
+        return Chain.local(network, notify=notify)
+    if account is None:
+        raise BadUse("--account is needed on a network that is not local (`ape accounts list`)")
+    return Chain.connect(network, account, notify=notify)

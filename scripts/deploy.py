@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from scripts._common import handles_errors, json_option
+from scripts._common import handles_errors, json_option, open_chain
 
 if TYPE_CHECKING:
     from dao.chain import Chain
@@ -64,7 +64,7 @@ def cli(
     path = output or deployment_path()
     if path.exists():
         raise CheckFailed(f"{path} exists: it names another deployment; choose a file with -o")
-    with _open(network, account) as chain:
+    with open_chain(network, account) as chain:
         roles = _roles(
             chain,
             {
@@ -87,20 +87,6 @@ def cli(
     for name, contract in deployed.contracts.items():
         click.echo(f"{name:<20} {contract.address}")
     click.echo(f"{gas:,} gas. The timelock owns everything. Addresses are in {path}.")
-
-
-def _open(network: str, account: str | None) -> Chain:
-    from dao.chain import Chain
-    from dao.errors import BadUse
-
-    def notify(text: str) -> None:
-        click.echo(text, err=True)
-
-    if network.startswith(("http://", "https://")):
-        return Chain.local(network, notify=notify)
-    if account is None:
-        raise BadUse("--account is needed on a network that is not local (`ape accounts list`)")
-    return Chain.connect(network, account, notify=notify)
 
 
 def _roles(chain: Chain, named: dict[str, str | None]) -> Roles:

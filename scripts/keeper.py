@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from scripts._common import handles_errors, json_option
+from scripts._common import handles_errors, is_local, json_option, open_chain
 
 if TYPE_CHECKING:
     from dao.chain import Account, Chain
@@ -176,21 +176,15 @@ def cli(
 
 def _open(network: str, account: str | None) -> tuple[Chain, Account]:
     """The network, and who pays there."""
-    from dao.chain import Chain
     from dao.errors import BadUse
 
-    def notify(text: str) -> None:
-        click.echo(text, err=True)
-
-    if network.startswith(("http://", "https://")):
+    if is_local(network):
         number = LOCAL_ACCOUNT if account is None else account
         if str(number) not in map(str, range(10)):
             raise BadUse(f"--account {account}: a local node has the accounts 0 to 9")
-        local = Chain.local(network, notify=notify)
+        local = open_chain(network, None)
         return local, local.accounts[int(number)]
-    if account is None:
-        raise BadUse("--account is needed on a network that is not local (`ape accounts list`)")
-    chain = Chain.connect(network, account, notify=notify)
+    chain = open_chain(network, account)
     payer = chain.deployer
     unlock = getattr(getattr(payer, "account", None), "set_autosign", None)
     if unlock is not None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from scripts._common import handles_errors, json_option
+from scripts._common import handles_errors, json_option, open_chain
 
 if TYPE_CHECKING:
     from dao.chain import Account, Chain
@@ -87,7 +87,7 @@ def cli(
     from dao.relay.store import RelayStore
 
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s")
-    with listen(host, port) as listener, _open(network, account) as chain:
+    with listen(host, port) as listener, open_chain(network, account) as chain:
         deployed = deploying.read(chain, deployment or deployment_path())
         relay = Relay(
             market=deployed["EnergyMarket"],
@@ -115,20 +115,6 @@ def cli(
             click.echo(f"It posts and promises as {relay.account.address}. Ctrl-C ends it.")
         serve(relay, listener, behind_proxy=behind_proxy)
         relay.store.close()
-
-
-def _open(network: str, account: str | None) -> Chain:
-    from dao.chain import Chain
-    from dao.errors import BadUse
-
-    def notify(text: str) -> None:
-        click.echo(text, err=True)
-
-    if network.startswith(("http://", "https://")):
-        return Chain.local(network, notify=notify)
-    if account is None:
-        raise BadUse("--account is needed on a network that is not local (`ape accounts list`)")
-    return Chain.connect(network, account, notify=notify)
 
 
 def _payer(chain: Chain) -> Account:
