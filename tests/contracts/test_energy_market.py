@@ -7,6 +7,7 @@ books in test_market_fuzz.
 
 from __future__ import annotations
 
+import random
 from dataclasses import replace
 
 import boa
@@ -430,6 +431,28 @@ def test_the_window_of_numbers_reaches_across_the_end(world: World) -> None:
     for nonce in (65_531, 65_532, 65_533, 65_534):
         assert world.post([world.order(1, ASK, 100, 50, nonce=nonce)]) == [0], nonce
     assert world.market.account(1)[4:] == (1, 1 << 8)
+
+
+def test_each_number_is_used_once_whatever_their_order(world: World) -> None:
+    """Numbers drawn around the lowest unused one and across the end."""
+    rng = random.Random(1)
+    lowest = 65_450
+    set_numbers(world, 1, lowest)
+    used: set[int] = set()
+    owner = world.owner(1)
+    for _ in range(600):
+        number = lowest + rng.randint(-2, 17)
+        if number not in used and lowest <= number < lowest + 16:
+            world.market.revoke(1, number % 65_536, sender=owner)
+            used.add(number)
+        else:
+            with boa.reverts("market: nonce is not free"):
+                world.market.revoke(1, number % 65_536, sender=owner)
+        while lowest in used:
+            lowest += 1
+        bits = sum(1 << i for i in range(16) if lowest + i in used)
+        assert world.market.account(1)[4:] == (lowest % 65_536, bits)
+    assert lowest > 65_536 + 16
 
 
 def test_after_the_last_number_in_turn_comes_the_number_one(world: World) -> None:

@@ -49,7 +49,7 @@ def order(world: World, wh: int | tuple[int, ...] = 1_000, **changes: Any) -> Si
 
 
 def committed(world: World, account: int = 1, number: int = 7) -> int:
-    """Cents that the orders of the last day used have put in escrow."""
+    """Cents that today's orders have put in escrow."""
     return int(world.market.mandate(account, number)[1])
 
 

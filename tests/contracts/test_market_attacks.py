@@ -8,16 +8,24 @@ write in test_calldata.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
 import boa
 import pytest
 
-from dao.eip712 import address_of
-from dao.market.orders import market_separator, pack, unpack
-from dao.market.session import NO_TRADE, Rejection, Settled, SignedOrder, Vouched, session_key
+from dao.eip712 import address_of, sign_digest
+from dao.market.orders import correction_digest, market_separator, pack, unpack
+from dao.market.session import (
+    NO_TRADE,
+    DeviceReceipt,
+    Rejection,
+    Settled,
+    SignedOrder,
+    Vouched,
+    session_key,
+)
 from tests.contracts.market_world import (
     ASK,
     BID,
@@ -33,6 +41,7 @@ from tests.contracts.market_world import (
     key_of,
     logged,
     traded,
+    whole_day,
 )
 
 N = [None] * 3
@@ -649,6 +658,61 @@ def edits(rng: random.Random, arguments: list[Any]) -> Iterator[list[Any]]:
         for other in changed:
             if other != argument:
                 yield [*arguments[:i], other, *arguments[i + 1 :]]
+
+
+# ---------------------------------------------------------------- corrections
+
+
+def take_back(world: World, proved: Sequence[int], kept: Sequence[int]) -> None:
+    """Meter 1 takes back a part of what it proved for the session's first slot."""
+    digest = correction_digest(world.separator, 1, DAY_SLOT, kept)
+    correction = DeviceReceipt(1, tuple(kept), sign_digest(world.device_key(1), digest))
+    book = world.posted()
+    world.adjustments.adjust(
+        ZONE,
+        DAY_SLOT,
+        DAY_SLOT,
+        1,
+        world.receipt(1, proved).as_tuple(),
+        correction.as_tuple(),
+        book.page_words,
+        book.rows,
+    )
+    world.check_conservation()
+
+
+@pytest.mark.xfail(
+    strict=True,
+    reason="DeliveryAdjustments.adjust divides by the Wh at the price on the long side, which is 0 "
+    "where bids and asks balance; an ask at that very price without energy in the slot stops it",
+)
+def test_an_ask_at_the_price_without_energy_in_the_slot_stops_no_correction(world: World) -> None:
+    world.post([world.order(3, ASK, 195, (0, 50))])
+    traded(world)
+    delivered(world)
+    world.settle({1: [1_000, 0, 0, 0]})
+    take_back(world, [1_000, 0, 0, 0], [900, 0, 0, 0])
+    assert world.balance(1) == 100 * EURO + 900 * 195
+
+
+@pytest.mark.xfail(
+    strict=True,
+    reason="DeliveryAdjustments.adjust notes a buyer for every word of a bid's profile, also where "
+    "it has no energy in the slot: 86 bids of a whole day are more than it has room for",
+)
+def test_a_book_of_whole_days_stops_no_correction(world: World) -> None:
+    whole_day(world)
+    world.fund(range(2, 13), 100 * EURO)
+    bids = [world.order(2 + i // 8, BID, 400, (50,) + (1,) * 95) for i in range(86)]
+    world.post([world.order(1, ASK, 100, 86 * 50), *bids])
+    world.at(DAY_SLOT, -3_600)
+    world.clear([195, *[None] * 95])
+    world.at(DAY_SLOT + 96)
+    world.commit(DAY_SLOT, [86 * 50] + [0] * 95)
+    world.settle({1: [86 * 50] + [0] * 95}, slots=96)
+    before = world.balance(1)
+    take_back(world, [86 * 50] + [0] * 95, [0] * 96)
+    assert world.balance(1) == before - 86 * 50 * 195
 
 
 # ---------------------------------------------------------------- people

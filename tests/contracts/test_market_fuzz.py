@@ -17,6 +17,7 @@ import boa
 import pytest
 
 from dao.market.orders import Order
+from dao.market.session import Settled
 from tests.contracts.market_world import ASK, BID, DAY_SLOT, EURO, ZONE, World, build, logged
 from tests.dao.reference_market import canonical_price, effective_book, fills_at
 
@@ -188,6 +189,44 @@ def test_a_random_session_ends_as_the_reference_says(deployed: World, seed: int)
             assert world.market.fees_due() == fees
         assert world.escrow() == 0
         assert all(world.market.account(account)[3] == 0 for account in PEOPLE)
+    boa.env.timestamp = start
+    world.book.clear()
+    world.pending.clear()
+
+
+@pytest.mark.parametrize("slots", [1, 4])
+@pytest.mark.parametrize("sellers", [15, 16, 17, 33, 120])
+def test_every_one_of_many_sellers_is_heard(deployed: World, sellers: int, slots: int) -> None:
+    """Signers are held against the registry by sixteen; some receipts among them are missing,
+    and one is forged."""
+    world, rng = deployed, random.Random(sellers)
+    start = boa.env.timestamp
+    with boa.env.anchor():
+        meters = rng.sample(range(1, HOMES + 1), sellers)
+        buyers = [meter for meter in range(1, HOMES + 1) if meter not in meters][:2]
+        world.fund([*meters, *buyers], EURO)
+        asks = [world.order(meter, ASK, 10, 1 + i % 5) for i, meter in enumerate(meters)]
+        sold = sum(order.total_wh for order in asks)
+        world.post(asks[: sellers // 2])
+        world.post([world.order(buyers[0], BID, 50, sold - 1), *asks[sellers // 2 :]])
+        world.post([world.order(buyers[1], BID, 50, 1)])
+        world.at(DAY_SLOT, -3_600)
+        world.clear([20, None, None, None])
+        world.at(DAY_SLOT + 4, RECEIPT_PERIOD + 1)
+        world.commit(DAY_SLOT, [sold, 0, 0, 0])
+        silent = set(rng.sample(meters, sellers // 4))
+        receipts = [world.receipt(meter, [3, 0, 0, 0]) for meter in meters if meter not in silent]
+        liar = rng.choice(receipts)
+        forged = world.receipt(liar.meter, [3, 0, 0, 0], key=world.owner_key(1))
+        with boa.reverts("auction: not the device's receipt"):
+            world.settle([forged if r is liar else r for r in receipts], slots=slots)
+        entries = world.settle(receipts, slots=slots)
+        paid = {entry.account: entry for entry in entries}
+        for ask in asks:
+            proved = 0 if ask.account in silent else min(3, ask.total_wh)
+            short = ask.total_wh - proved
+            back = ask.total_wh * PENALTY + proved * 20 - short * PENALTY
+            assert paid[ask.account] == Settled(ask.account, proved, ask.total_wh, back)
     boa.env.timestamp = start
     world.book.clear()
     world.pending.clear()
