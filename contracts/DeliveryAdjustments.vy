@@ -151,6 +151,9 @@ def adjust(
             if unsafe_sub(at, place) < 16:
                 wh = (row >> ((at - place) << 4)) & 65_535
             place += 16
+        # Without energy in the slot an order takes no part in it, not even at the price.
+        if wh == 0:
+            continue
         limit: uint256 = (header >> 104) & 65_535
         is_ask: bool = header & ASK != 0
         at_price: bool = False

@@ -681,11 +681,6 @@ def take_back(world: World, proved: Sequence[int], kept: Sequence[int]) -> None:
     world.check_conservation()
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="DeliveryAdjustments.adjust divides by the Wh at the price on the long side, which is 0 "
-    "where bids and asks balance; an ask at that very price without energy in the slot stops it",
-)
 def test_an_ask_at_the_price_without_energy_in_the_slot_stops_no_correction(world: World) -> None:
     world.post([world.order(3, ASK, 195, (0, 50))])
     traded(world)
@@ -695,11 +690,6 @@ def test_an_ask_at_the_price_without_energy_in_the_slot_stops_no_correction(worl
     assert world.balance(1) == 100 * EURO + 900 * 195
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="DeliveryAdjustments.adjust notes a buyer for every word of a bid's profile, also where "
-    "it has no energy in the slot: 86 bids of a whole day are more than it has room for",
-)
 def test_a_book_of_whole_days_stops_no_correction(world: World) -> None:
     whole_day(world)
     world.fund(range(2, 13), 100 * EURO)
