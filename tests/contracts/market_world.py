@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import boa
+import coincurve
 
 from dao.eip712 import address_of, compact, keccak, sign_digest
 from dao.ledger import pack_totals
@@ -47,6 +48,7 @@ NO_PRICE = 65_535
 # 2016-06-06 00:00 UTC, a Monday; any day would do.
 DAY_SLOT = 1_465_171_200 // 900
 EURO = 1_000_000
+CURVE_ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
 # The test token lives on local chains only.
 CHAIN_ID = 31_337
 # With sessions of four slots, as the tests have them: one hour before the first, and after the
@@ -62,6 +64,20 @@ def key_of(name: str) -> bytes:
 @cache
 def _source(name: str) -> Any:
     return boa.load_partial(str(CONTRACTS / f"{name}.vy"))
+
+
+def key_with_twin(digest: bytes) -> tuple[bytes, int, int, int]:
+    """A key, and r and two forms of `vs` with which it signed the digest: the lower, which may be
+    taken, and its malleable twin with an s in the upper half.
+
+    Hardly any such s fits beside the parity bit, so the key is made to suit one that does.
+    """
+    k, s = 12_345, CURVE_ORDER // 2 + 1
+    x, y = coincurve.PrivateKey(k.to_bytes(32, "big")).public_key.point()
+    # From s = (digest + x key) / k.
+    secret = (s * k - int.from_bytes(digest, "big")) * pow(x, -1, CURVE_ORDER) % CURVE_ORDER
+    lower = CURVE_ORDER - s | (1 - (y & 1)) << 255
+    return secret.to_bytes(32, "big"), x, lower, s | (y & 1) << 255
 
 
 def load(name: str, *args: Any) -> Any:
@@ -92,6 +108,8 @@ class World:
     book: dict[int, list[tuple[int, ...]]] = field(default_factory=dict)
     # Orders made since the last batch: their numbers are taken.
     pending: list[Order] = field(default_factory=list)
+    # Whether sessions are settled slot by slot where nothing else is asked for.
+    singly: bool = False
     # Accounts that were ever given money: nobody else has any.
     funded: set[int] = field(default_factory=set)
 
@@ -112,12 +130,14 @@ class World:
     def owner(self, account: int) -> str:
         return address_of(self.owner_key(account))
 
-    def join(self, owner: str | None = None, *, funds: int = 100 * EURO) -> int:
+    def join(
+        self, owner: str | None = None, *, device: str | None = None, funds: int = 100 * EURO
+    ) -> int:
         """One metering point more, with an open account; its owner may be a contract."""
         number = int(self.registry.meter_count()) + 1
         self.registry.register_batch(
             [owner or self.owner(number)],
-            [address_of(self.device_key(number))],
+            [device or address_of(self.device_key(number))],
             ZONE,
             sender=self.deployer,
         )
@@ -340,15 +360,31 @@ class World:
         self,
         exports: dict[int, Sequence[int]] | Sequence[DeviceReceipt],
         *,
-        slots: int = 4,
+        slots: int | None = None,
         session: int = DAY_SLOT,
         other_book: PostedBook | None = None,
         edit: Callable[[list[Any]], list[Any]] | None = None,
     ) -> list[Settled]:
         """Settle the next slots; returns each order's part, in order of arrival.
 
-        other_book: as for `settlement`. edit: changes the arguments.
+        slots: in one transaction; None for the whole session, singly or at once. other_book: as
+        for `settlement`. edit: changes the arguments.
         """
+        if slots is None:
+            slots = int(self.market.session(ZONE, session)[0])
+            if self.singly:
+                options: dict[str, Any] = {"session": session, "other_book": other_book}
+                runs = [self.settle(exports, slots=1, edit=edit, **options) for _ in range(slots)]
+                return [
+                    Settled(
+                        parts[0].account,
+                        *[
+                            sum(getattr(part, name) for part in parts)
+                            for name in ("delivered_wh", "filled_wh", "credit")
+                        ],
+                    )
+                    for parts in zip(*runs, strict=True)
+                ]
         arguments = self.settlement(exports, slots=slots, session=session, other_book=other_book)
         self.auction.settle(*(edit(arguments) if edit else arguments), sender=self.deployer)
         (event,) = logged(self.auction, "OrdersSettled")
@@ -488,6 +524,7 @@ def build(
 
 
 __all__ = [
-    "ASK", "BID", "DAY_SLOT", "END", "EURO", "GATE", "NO_PRICE", "ZONE", "World", "build",
-    "delivered", "key_of", "load", "logged", "rules", "set_numbers", "traded", "whole_day",
+    "ASK", "BID", "CHAIN_ID", "CURVE_ORDER", "DAY_SLOT", "END", "EURO", "GATE", "NO_PRICE",
+    "ZONE", "World", "build", "delivered", "key_of", "key_with_twin", "load", "logged", "rules",
+    "set_numbers", "traded", "whole_day",
 ]  # fmt: skip

@@ -114,14 +114,21 @@ def clearing(world: World) -> Call:
     return Call(world.auction, "clear", (ZONE, DAY_SLOT, prices, book.page_words, book.rows))
 
 
-def settling(world: World) -> Call:
+def settling(world: World, slots: int = 4) -> Call:
     clearing(world)
     world.clear([240, None, None, None])
     delivered(world)
-    return Call(world.auction, "settle", tuple(world.settlement({1: [900, 0, 0, 0]})))
+    arguments = world.settlement({1: [900, 0, 0, 0]}, slots=slots)
+    return Call(world.auction, "settle", tuple(arguments))
 
 
-CALLS = pytest.mark.parametrize("made", [posting, clearing, settling], ids=lambda f: f.__name__)
+def settling_a_slot(world: World) -> Call:
+    return settling(world, slots=1)
+
+
+CALLS = pytest.mark.parametrize(
+    "made", [posting, clearing, settling, settling_a_slot], ids=lambda f: f.__name__
+)
 
 
 @CALLS
@@ -218,14 +225,17 @@ def test_two_batches_in_one_call_are_one_batch(world: World) -> None:
     assert outcome(decoy, decoy.data({at: first}, body)) is None
 
 
-def test_words_behind_a_batch_are_no_part_of_it(world: World) -> None:
-    """Nor can its rows reach beyond its end, into what looks like more of it."""
-    call = posting(world)
-    (at,) = call.arrays
-    *named, orders, rows, batch = call.arguments
-    short = Call(call.contract, "post", (*named, orders, rows, batch[:-2]))
-    body = short.tail(at) + b"".join(word.to_bytes(32, "big") for word in batch[-2:])
-    assert outcome(short, short.data({at: short.head_size}, body)) is None
+@CALLS
+def test_words_behind_an_array_are_no_part_of_it(world: World, made: Any) -> None:
+    """All that a call needs is there, but the last array ends before some of it."""
+    call = made(world)
+    *others, at = call.arrays
+    words = call.arguments[at]
+    for left_out in range(1, len(words) + 1):
+        shorter = Call(call.contract, call.name, (*call.arguments[:at], words[:-left_out]))
+        data = shorter.apart([*others, at], [0] * len(call.arrays))
+        behind = b"".join(word.to_bytes(32, "big") for word in words[-left_out:])
+        assert outcome(shorter, data + behind) is None, left_out
 
 
 def test_a_longer_array_than_there_can_be_is_refused(world: World) -> None:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Attempts to break the market, each with what it meets.
 
-The rules themselves are in test_energy_market and test_auction; calldata that no library would
-write in test_calldata.
+The rules themselves are in test_energy_market, test_auction and test_settlement; calldata that no
+library would write in test_calldata.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import boa
 import pytest
 
 from dao.eip712 import address_of, sign_digest
-from dao.market.orders import correction_digest, market_separator, pack, unpack
+from dao.market.orders import correction_digest, order_digest, pack, unpack
 from dao.market.session import (
     NO_TRADE,
     DeviceReceipt,
@@ -29,9 +29,8 @@ from dao.market.session import (
 from tests.contracts.market_world import (
     ASK,
     BID,
-    CHAIN_ID,
+    CURVE_ORDER,
     DAY_SLOT,
-    END,
     EURO,
     GATE,
     ZONE,
@@ -39,6 +38,7 @@ from tests.contracts.market_world import (
     build,
     delivered,
     key_of,
+    key_with_twin,
     logged,
     traded,
     whole_day,
@@ -46,7 +46,6 @@ from tests.contracts.market_world import (
 
 N = [None] * 3
 RECEIPT_PERIOD = 12 * 3_600
-CURVE_ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
 
 
 # ---------------------------------------------------------------- names
@@ -108,11 +107,12 @@ def test_the_market_pays_no_more_than_the_auction_releases(world: World) -> None
 
 
 def test_the_malleable_twin_of_a_signature_is_turned_away(world: World) -> None:
-    order = world.order(1, ASK, 100, 1_000)
-    r, vs = world.signature(order)
-    twin = (CURVE_ORDER - (vs & 2**255 - 1)) | (1 - (vs >> 255)) << 255
-    words = [*pack(order), r, twin % 2**256]
-    assert world.post_words(1, 1, words) == [Rejection.BAD_SIGNATURE]
+    account = world.registry.meter_count() + 1
+    order = world.order(account, ASK, 100, 1_000, nonce=0)
+    key, r, lower, twin = key_with_twin(order_digest(world.separator, order))
+    assert world.join(address_of(key)) == account
+    assert world.post_words(1, 1, [*pack(order), r, twin]) == [Rejection.BAD_SIGNATURE]
+    assert world.post_words(1, 1, [*pack(order), r, lower]) == [0]
 
 
 @pytest.mark.parametrize(
@@ -125,22 +125,6 @@ def test_what_recovers_to_nobody_is_turned_away(world: World, r: int, vs: int) -
     # Behind a good one of the same signer, whose address may still lie in memory.
     words = [*pack(good), *pack(bad), *world.signature(good), r, vs]
     assert world.post_words(2, 2, words) == [0, Rejection.BAD_SIGNATURE]
-
-
-@pytest.mark.parametrize(("r", "s"), [(0, 0), (0, 1), (1, 0), (CURVE_ORDER, 1), (5, 5)])
-def test_where_no_key_is_in_force_nobodys_receipt_is_taken(world: World, r: int, s: int) -> None:
-    traded(world)
-    world.at(DAY_SLOT)
-    world.registry.suspend_key(1, sender=world.deployer)
-    delivered(world)
-    signature = r.to_bytes(32, "big") + s.to_bytes(32, "big") + b"\x1b"
-    receipt = replace(world.receipt(1, [1_000, 0, 0, 0]), signature=signature)
-    # An r of zero says that the receipt is missing.
-    reason = "not the device's receipt" if r else "a receipt is outstanding"
-    with boa.reverts(f"auction: {reason}"):
-        world.settle([receipt])
-    with boa.reverts("receipts: not the device's receipt"):
-        world.lodge(receipt)
 
 
 @pytest.mark.parametrize(
@@ -382,6 +366,22 @@ def test_a_full_account_does_not_hold_up_a_settlement(world: World) -> None:
     assert world.balance(2) == 2**47 - 305_000
 
 
+@pytest.mark.parametrize("account", [1, 2])
+def test_a_credit_never_spills_into_what_stands_beside_a_balance(
+    world: World, account: int
+) -> None:
+    """No deposits reach so far, and no income could; were there one, settling stops."""
+    traded(world)
+    delivered(world)
+    first = world.market.compiler_data.storage_layout["storage_layout"]["_accounts"]["slot"]
+    word = boa.env.get_storage(world.market.address, first + account)
+    brimful = word | (2**48 - 1) << 160
+    boa.env.set_storage(world.market.address, first + account, brimful)
+    with boa.reverts("market: balance too large"):
+        world.settle({1: [1_000, 0, 0, 0]})
+    assert boa.env.get_storage(world.market.address, first + account) == brimful
+
+
 # ---------------------------------------------------------------- books
 
 
@@ -411,197 +411,6 @@ def test_orders_of_another_session_are_no_book_of_this_one(world: World) -> None
     world.at(GATE)
     with boa.reverts("auction: not the session's orders"):
         world.clear([195, *N], book=replace(world.posted(later), first_slot=DAY_SLOT))
-
-
-def test_a_session_is_settled_with_its_own_orders(world: World) -> None:
-    world.post([world.order(3, ASK, 300, 1_000)])
-    traded(world)
-    delivered(world)
-    pages = world.posted().pages
-    (a,), (b, c) = pages
-    for other in (
-        pages[:1],
-        pages[1:],
-        pages[::-1],
-        (*pages, (c,)),
-        ((a,), (b,), (c,)),
-        ((a, b), (c,)),
-    ):
-        with boa.reverts("auction: not the session's orders"):
-            world.settle({1: [1_000, 0, 0, 0]}, other_book=replace(world.posted(), pages=other))
-    world.settle({1: [1_000, 0, 0, 0]})
-
-
-# ---------------------------------------------------------------- receipts
-
-
-def test_a_receipt_of_another_session_chain_or_contract_is_refused(world: World) -> None:
-    traded(world)
-    delivered(world)
-    values = [1_000, 0, 0, 0]
-    for receipt in (
-        world.receipt(1, values, session=DAY_SLOT + 4),
-        world.receipt(1, values, session=DAY_SLOT - 4),
-        world.receipt(1, values, separator=market_separator(1, world.market.address)),
-        world.receipt(1, values, separator=market_separator(CHAIN_ID, world.auction.address)),
-    ):
-        with boa.reverts("auction: not the device's receipt"):
-            world.settle([receipt])
-        with boa.reverts("receipts: not the device's receipt"):
-            world.lodge(receipt)
-
-
-def test_an_altered_receipt_is_refused(world: World) -> None:
-    traded(world)
-    delivered(world)
-    receipt = world.receipt(1, [900, 0, 0, 0])
-    for exports in ((1_000, 0, 0, 0), (900, 0, 0, 1)):
-        with boa.reverts("auction: not the device's receipt"):
-            world.settle([replace(receipt, exports=exports)])
-
-
-def test_a_receipt_of_another_meter_does_not_serve(world: World) -> None:
-    traded(world)
-    delivered(world)
-    with boa.reverts("auction: not the device's receipt"):
-        world.settle([replace(world.receipt(3, [1_000, 0, 0, 0]), meter=1)])
-    with boa.reverts("auction: a receipt is outstanding"):
-        world.settle({3: [1_000, 0, 0, 0]})
-
-
-def test_a_malleable_twin_of_a_receipt_is_refused(world: World) -> None:
-    traded(world)
-    delivered(world)
-    receipt = world.receipt(1, [1_000, 0, 0, 0])
-    exports, r, vs = receipt.as_tuple()
-    twin = ((CURVE_ORDER - (vs & 2**255 - 1)) | (1 - (vs >> 255)) << 255) % 2**256
-
-    def twinned(arguments: list[Any]) -> list[Any]:
-        *named, batch = arguments
-        return [*named, [twin if word == vs else word for word in batch]]
-
-    with boa.reverts("auction: not the device's receipt"):
-        world.settle([receipt], edit=twinned)
-    with boa.reverts("receipts: not the device's receipt"):
-        world.auction.lodge_receipt(1, ZONE, DAY_SLOT, (exports, r, twin))
-
-
-def test_a_receipt_is_lodged_only_once_no_key_can_change_it(world: World) -> None:
-    # Lodged early and then suspended, it could be neither used nor left out.
-    traded(world)
-    receipt = world.receipt(1, [1_000, 0, 0, 0])
-    world.at(END, -1)
-    with boa.reverts("receipts: delivery is not over"):
-        world.lodge(receipt)
-    world.at(END)
-    world.lodge(receipt)
-    world.registry.suspend_key(1, sender=world.deployer)
-    world.commit(DAY_SLOT, [1_000, 0, 0, 0])
-    world.settle({1: [1_000, 0, 0, 0]})
-
-
-@pytest.mark.parametrize("words", [0, 2, 3, 6])
-def test_a_lodged_receipt_has_the_sessions_length(world: World, words: int) -> None:
-    traded(world)
-    world.at(END)
-    _, r, vs = world.receipt(1, [1_000, 0, 0, 0]).as_tuple()
-    with boa.reverts("receipts: receipt is cut off"):
-        world.auction.lodge_receipt(1, ZONE, DAY_SLOT, ([1_000] * words, r, vs))
-
-
-def test_no_receipt_is_lodged_for_a_session_that_is_not_there(world: World) -> None:
-    traded(world)
-    world.at(END)
-    with boa.reverts("market: no such session"):
-        world.lodge(world.receipt(1, [0] * 4, session=DAY_SLOT + 4), session=DAY_SLOT + 4)
-
-
-def test_a_lodged_false_receipt_does_not_hold_up_the_others(world: World) -> None:
-    world.post(
-        [
-            world.order(1, ASK, 100, 500),
-            world.order(3, ASK, 100, 500),
-            world.order(2, BID, 400, 1_000),
-        ]
-    )
-    world.at(GATE)
-    world.clear([195, *N])
-    delivered(world, 800)
-    world.lodge(world.receipt(3, [60_000, 0, 0, 0]))
-    entries = world.settle({1: [500, 0, 0, 0], 3: [60_000, 0, 0, 0]})
-    assert [(e.account, e.delivered_wh) for e in entries] == [(1, 500), (3, 300), (2, 800)]
-
-
-def conflict(world: World, meter: int = 1) -> None:
-    """Anyone shows two receipts of one device that name different energy for one slot."""
-    one, other = (world.receipt(meter, [wh, 0, 0, 0]) for wh in (1_000, 900))
-    world.registry.report_conflict(
-        meter,
-        world.market.address,
-        DAY_SLOT,
-        *[
-            (DAY_SLOT, 4, words, r.to_bytes(32, "big"), vs.to_bytes(32, "big"))
-            for words, r, vs in (one.as_tuple(), other.as_tuple())
-        ],
-    )
-
-
-def test_after_two_conflicting_receipts_neither_counts(world: World) -> None:
-    traded(world)
-    delivered(world)
-    conflict(world)
-    for wh in (900, 1_000):
-        with boa.reverts("auction: not the device's receipt"):
-            world.settle({1: [wh, 0, 0, 0]})
-    # The seller is late for good, and pays for it.
-    world.at(END, RECEIPT_PERIOD + 1)
-    world.settle({})
-    assert world.balance(1) == 100 * EURO - 100_000
-    assert world.balance(2) == 100 * EURO + 100_000
-
-
-def test_a_lodged_receipt_whose_key_was_taken_away_counts_as_missing(world: World) -> None:
-    traded(world)
-    delivered(world)
-    world.lodge(world.receipt(1, [1_000, 0, 0, 0]))
-    conflict(world)
-    with boa.reverts("auction: a receipt is outstanding"):
-        world.settle({})
-    world.at(END, RECEIPT_PERIOD + 1)
-    world.settle({})
-    assert world.balance(1) == 100 * EURO - 100_000
-
-
-def test_a_conflict_of_one_seller_leaves_the_others_their_trade(world: World) -> None:
-    world.post([world.order(3, ASK, 50, 400), world.order(4, BID, 900, 400)])
-    world.post([world.order(1, ASK, 100, 1_000), world.order(2, BID, 400, 1_000)])
-    world.at(GATE)
-    world.clear([195, *N])
-    delivered(world, 1_400)
-    conflict(world, meter=3)
-    world.at(END, RECEIPT_PERIOD + 1)
-    entries = world.settle({1: [1_000, 0, 0, 0]})
-    assert [(e.account, e.delivered_wh) for e in entries[::2]] == [(3, 0), (1, 1_000)]
-
-
-def test_a_conflict_shown_after_settlement_takes_nothing_back(world: World) -> None:
-    traded(world)
-    delivered(world)
-    world.settle({1: [1_000, 0, 0, 0]})
-    conflict(world)
-    assert world.balance(1) == 100 * EURO + 195_000
-    world.check_conservation()
-
-
-def test_one_receipt_in_two_runs_sells_no_energy_twice(world: World) -> None:
-    """Nor do two different receipts in two runs: each slot is settled once."""
-    world.post([world.order(1, ASK, 100, 500, count=4), world.order(2, BID, 400, 500, count=4)])
-    world.at(GATE)
-    world.clear([195] * 4)
-    delivered(world, 500, 500, 500, 500)
-    first = world.settle({1: [500, 0, 0, 0]}, slots=2)
-    second = world.settle({1: [500, 500, 400, 0]}, slots=2)
-    assert [e.delivered_wh for e in (first[0], second[0])] == [500, 400]
 
 
 # ---------------------------------------------------------------- edited settlements

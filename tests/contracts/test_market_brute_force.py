@@ -132,6 +132,7 @@ def wrong_claims(effective: Effective, price: int | None, band: tuple[int, int])
     return {claim for claim in wrong if claim >= 0}
 
 
+@pytest.mark.timeout(900)
 def test_of_every_book_the_contract_takes_the_references_price_alone(deployed: World) -> None:
     world = deployed
     seen: Counter[str] = Counter()

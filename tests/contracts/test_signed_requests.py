@@ -13,7 +13,7 @@ import pytest
 from eth_account import Account
 from eth_account.messages import encode_typed_data
 
-from dao.eip712 import compact, sign_digest
+from dao.eip712 import address_of, compact, sign_digest
 from dao.market.account import revocation_digest, withdrawal_digest
 from dao.market.orders import ASK, market_separator
 from dao.market.session import Rejection
@@ -23,11 +23,11 @@ from tests.contracts.market_world import (
     EURO,
     World,
     key_of,
+    key_with_twin,
     set_numbers,
 )
 
 DEADLINE = DAY_SLOT * 900
-N = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
 
 
 def signed(key: bytes, digest: bytes) -> bytes:
@@ -113,9 +113,7 @@ def test_no_other_form_of_a_signature_is_taken(world: World) -> None:
     *request, signature = withdrawal(world)
     r, vs = signature[:32], int.from_bytes(signature[32:], "big")
     s = vs & 2**255 - 1
-    twin = (N - s) | (1 - (vs >> 255)) << 255
     wrong = (
-        r + (twin % 2**256).to_bytes(32, "big"),
         r + (vs ^ 1 << 255).to_bytes(32, "big"),
         bytes(64),
         r + bytes(32),
@@ -130,6 +128,16 @@ def test_no_other_form_of_a_signature_is_taken(world: World) -> None:
         with boa.reverts("market: not the owner's signature"):
             world.market.withdraw_signed(*request, form)
     world.market.withdraw_signed(*request, signature)
+
+
+def test_the_malleable_twin_of_a_withdrawal_is_refused(world: World) -> None:
+    account = world.registry.meter_count() + 1
+    request = (account, 0, EURO, PAYEE, DEADLINE)
+    key, r, lower, twin = key_with_twin(withdrawal_digest(world.separator, *request))
+    assert world.join(address_of(key)) == account
+    with boa.reverts("market: not the owner's signature"):
+        world.market.withdraw_signed(*request, b"".join(x.to_bytes(32, "big") for x in (r, twin)))
+    world.market.withdraw_signed(*request, b"".join(x.to_bytes(32, "big") for x in (r, lower)))
 
 
 def test_no_signature_opens_an_account_that_is_not_there(world: World) -> None:
