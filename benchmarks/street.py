@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from functools import cached_property
 
-from dao import ledger
+from dao import ledger, membership
 from dao.anvil import AnvilNode
 from dao.chain import Chain, LocalAccount, Receipt
 from dao.deployment import Deployment, Roles, deploy, hand_over, register_homes
@@ -21,6 +21,7 @@ from dao.eip712 import keccak
 from dao.errors import CheckFailed
 from dao.market.orders import Order, market_separator, sign_order, sign_receipt
 from dao.market.session import DeviceReceipt, SignedOrder, pack_batch
+from dao.parameters import KEYS
 from dao.slots import SLOT_SECONDS, SLOTS_PER_DAY, first_slot_of_day
 
 ZONE = 1
@@ -28,6 +29,9 @@ HOMES = 500
 MEMBERS = 150
 DEPOSIT = 1_000_000_000
 BOND = 100_000_000
+# Members are admitted after their delay, and have held their membership long enough to propose.
+FOUNDING_DAYS = 18
+PROPOSERS = 3
 DAY_SLOT = first_slot_of_day(date(2016, 6, 6))
 DAY = SLOTS_PER_DAY * SLOT_SECONDS
 MIDNIGHT = DAY_SLOT * SLOT_SECONDS
@@ -148,11 +152,14 @@ class Street:
 @contextmanager
 def street(days_before: int) -> Iterator[Street]:
     """A node of its own under Osaka's rules, `days_before` days before the traded day."""
+    begin = MIDNIGHT - days_before * DAY
     with (
-        AnvilNode(timestamp=MIDNIGHT - days_before * DAY) as node,
+        AnvilNode(timestamp=begin - FOUNDING_DAYS * DAY) as node,
         Chain.local(node.url) as chain,
     ):
-        yield _settle_in(chain)
+        made = _settle_in(chain)
+        chain.set_time(begin)
+        yield made
 
 
 def _settle_in(chain: Chain) -> Street:
@@ -179,10 +186,18 @@ def _settle_in(chain: Chain) -> Street:
     for start in range(0, HOMES, _BATCH):
         part = numbers[start : start + _BATCH]
         market.transact("deposit", part, [DEPOSIT] * len(part))
-    forecasts = deployment["ForecastRegistry"]
+    forecasts, governor = deployment["ForecastRegistry"], deployment["GridGovernor"]
     token.transact("approve", forecasts.address, BOND, sender=forecaster)
     forecasts.transact("deposit_bond", BOND, sender=forecaster)
+    for owner in owners[:PROPOSERS]:
+        chain.fund(owner.address)
+        token.transact("mint", owner.address, BOND)
+        token.transact("approve", governor.address, BOND, sender=owner)
+        governor.transact("depositBond", BOND, sender=owner)
     hand_over(deployment)
+    delay = int(deployment["GridParameters"].call("value", KEYS["admission_delay"]))
+    chain.set_time(chain.now() + delay)
+    membership.complete(deployment["Membership"], numbers[:MEMBERS], relay)
     return Street(chain, deployment, owners, devices, collector, forecaster, relay)
 
 

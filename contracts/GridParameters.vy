@@ -78,6 +78,25 @@ BATTERY_MAX_W: public(constant(uint256)) = 17
 # Slots a day that a forecast may be excused for.
 MAX_EXEMPT_SLOTS: public(constant(uint256)) = 18
 MIN_HOMES: public(constant(uint256)) = 19
+# Basis points of a zone's members: so many objections stop an action under a standing policy.
+VETO_SHARE: public(constant(uint256)) = 20
+# Basis points of the votes cast: so many vetoes forfeit a proposer's bond.
+FORFEIT_SHARE: public(constant(uint256)) = 21
+# In whole euros.
+PROPOSAL_BOND: public(constant(uint256)) = 22
+# Of a membership, before it may propose.
+HOLDING_TIME: public(constant(uint256)) = 23
+# Basis points of a zone's members, for the votes of that zone alone; 0 leaves it to QUORUM.
+ZONE_QUORUM: public(constant(uint256)) = 24
+# Micro euro a day that a forecast worse, or better, than the naive one costs, or earns.
+MAX_SLASH: public(constant(uint256)) = 25
+MAX_REWARD: public(constant(uint256)) = 26
+# Scored days before skill decides on a forecaster's standing.
+PROBATION_DAYS: public(constant(uint256)) = 27
+# Balancing proposals of a forecaster a zone and day.
+MAX_ALLOWANCE: public(constant(uint256)) = 28
+# From an announced admission or removal of a member to its effect.
+ADMISSION_DELAY: public(constant(uint256)) = 29
 # No rule but the key of windows for the community battery; power in W, positive charges it.
 COMMUNITY_BATTERY: public(constant(uint256)) = 1_000
 
@@ -90,7 +109,7 @@ LAST_PACKED_KEY: constant(uint256) = MAX_SLOT_WH
 
 SLOT_SECONDS: constant(uint256) = 900
 SLOTS_PER_DAY: constant(uint256) = 96
-# A deployment defines the 19 rules in one call; some room for more.
+# A deployment defines the 29 rules in one call; some room for more.
 MAX_RULES: constant(uint256) = 32
 # Enough for a window every hour and a half; bounds the search for the one that holds.
 MAX_WINDOWS: constant(uint256) = 16
@@ -98,6 +117,11 @@ MAX_WINDOWS: constant(uint256) = 16
 SEARCH_STEPS: constant(uint256) = 32
 # Bounds the search for the lowest value; cooldowns keep changes far rarer.
 MAX_CHANGES: constant(uint256) = 64
+# A window knows neither cooldown nor the step of the one before it: one that reached further ahead
+# could hold a value in force for good that no change of the rule may take.
+MAX_WINDOW_AHEAD: public(constant(uint256)) = 14 * 86_400
+# The governor keeps a bond in 12 bits.
+MAX_PROPOSAL_BOND: constant(uint256) = 4_095
 # The market packs zones into 10 bits; 32 leave room here.
 MAX_ZONE: constant(uint256) = 2**32 - 1
 # 65,535 means "no trade", so no price may reach it.
@@ -312,7 +336,7 @@ def open_window(
             Owner only. Final: a window is never moved or closed.
     @param zone The zone.
     @param key One of the rules 5 to 7, or COMMUNITY_BATTERY.
-    @param first_slot The first slot; it has not begun.
+    @param first_slot The first slot; it has not begun and begins within MAX_WINDOW_AHEAD.
     @param slots How many, within one UTC day and outside every other window of the key.
     @param window_value Within the rule's bounds and at most its largest step away from the value
            now; for the battery W, positive charges, at most BATTERY_MAX_W either way.
@@ -567,6 +591,9 @@ def _open_window(
     # Also bounds the slot, and with it the day, far below 2**64.
     assert first_slot <= TIME_MASK // SLOT_SECONDS, "parameters: slot out of range"
     assert first_slot * SLOT_SECONDS > block.timestamp, "parameters: window has begun"
+    assert (
+        first_slot * SLOT_SECONDS <= block.timestamp + MAX_WINDOW_AHEAD
+    ), "parameters: window is too far ahead"
     if key == COMMUNITY_BATTERY:
         limit: int256 = convert(self._rule(BATTERY_MAX_W) & VALUE_MASK, int256)
         assert (
@@ -626,8 +653,10 @@ def _largest(key: uint256) -> uint256:
         return MAX_PRICE
     if key <= LAST_PACKED_KEY:
         return 2**16 - 1
-    if key == QUORUM:
+    if key in [QUORUM, VETO_SHARE, FORFEIT_SHARE, ZONE_QUORUM]:
         return 10_000
+    if key == PROPOSAL_BOND:
+        return MAX_PROPOSAL_BOND
     return VALUE_MASK
 
 

@@ -66,6 +66,10 @@ def readable(entry: Entry, value: Any) -> Any:
     if kind == "tuple":
         parts = entry["components"]
         return {part["name"]: readable(part, one) for part, one in zip(parts, value, strict=True)}
+    if kind == "string":
+        # A contract may log any bytes as a string. `encode("utf-8", "surrogateescape")` gives
+        # exactly these bytes back, so that hashes over a text still fit.
+        return bytes(value).decode("utf-8", "surrogateescape")
     return checksum_address(value) if kind == "address" else value
 
 
@@ -88,7 +92,9 @@ def decode(entries: Sequence[Entry], data: bytes) -> list[Any]:
     """ABI-encoded `data` as readable values, one for each entry."""
     from eth_abi.abi import decode as decode_abi
 
-    values = decode_abi([canonical_type(entry) for entry in entries], data)
+    # Text is read as bytes, which lie on chain the same way: the decoder refuses what is no UTF-8.
+    kinds = [canonical_type(entry).replace("string", "bytes") for entry in entries]
+    values = decode_abi(kinds, data)
     return [readable(entry, value) for entry, value in zip(entries, values, strict=True)]
 
 
@@ -148,6 +154,27 @@ class Interface:
         """Selector and arguments of a call."""
         selector, entry = self._function(function, len(arguments))
         return selector + encode(entry["inputs"], arguments)
+
+    def decode_call(self, data: bytes) -> tuple[str, dict[str, Any]] | None:
+        """Function and arguments by name of call data, None for what this ABI does not know.
+
+        Raises ValueError where the arguments do not fit the function.
+        """
+        from eth_abi.exceptions import DecodingError
+
+        for name, choices in self._functions.items():
+            for selector, entry in choices:
+                if selector != data[:4]:
+                    continue
+                if len(data) < 4 + 32 * len(entry["inputs"]):  # the decoder would read zeros
+                    raise ValueError(f"{self.name}.{name}: arguments are cut short")
+                try:
+                    values = decode(entry["inputs"], data[4:])
+                except (DecodingError, OverflowError) as error:
+                    raise ValueError(f"{self.name}.{name}: {error}") from error
+                keys = [one["name"] or f"arg{i}" for i, one in enumerate(entry["inputs"])]
+                return name, dict(zip(keys, values, strict=True))
+        return None
 
     def decode_result(self, function: str, count: int, data: bytes) -> Any:
         """What a call with `count` arguments returned: None, one value, or a tuple of several."""

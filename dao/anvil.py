@@ -134,3 +134,27 @@ class AnvilNode(ChildServer):
             return json.loads(connection.getresponse().read()).get("result")
         finally:
             connection.close()
+
+
+class ForkNode(AnvilNode):
+    """A node that goes on from another one's state at `block`; nothing done here reaches that one.
+
+    It asks `source` for every word of state that it needs, so that node must still have the block's
+    state. The chain keeps its id.
+    """
+
+    title = "the fork of the chain"
+
+    def __init__(self, source: str, block: int) -> None:
+        super().__init__(prune_history=False)
+        self._source = source
+        self._block = block
+
+    def _command(self, binary: Path) -> list[str]:
+        command = [str(binary), "--silent", "--hardfork", "osaka", "--enable-tx-gas-limit"]
+        command += ["--host", LOOPBACK, "--port", str(self.port), "--no-cors"]
+        command += ["--gas-limit", str(BLOCK_GAS_LIMIT), "--mnemonic", MNEMONIC]
+        return [*command, "--fork-url", self._source, "--fork-block-number", str(self._block)]
+
+    def _answers(self) -> bool:
+        return int(str(self._ask("eth_blockNumber")), 16) == self._block

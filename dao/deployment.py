@@ -16,7 +16,7 @@ from typing import Any
 from dao.chain import Account, Chain, Contract
 from dao.eip712 import keccak
 from dao.errors import BadUse, CheckFailed
-from dao.parameters import HOUR, rules_from
+from dao.parameters import DAY, HOUR, rules_from
 from dao.paths import ensure_parent
 
 OWNED = (
@@ -26,13 +26,16 @@ OWNED = (
     "ReadingLedger",
     "EnergyMarket",
     "Membership",
-    "GridGovernor",
+    "Treasury",
     "ForecastRegistry",
+    "StandingPolicies",
+    "GridGovernor",
 )
 """Contracts with an owner; the timelock is the one that is nobody's."""
 
+# They believe the governor whose decisions they carry out.
+_LISTENERS = ("Treasury", "ForecastRegistry", "StandingPolicies")
 _ADMIN_ROLE = bytes(32)
-_OPEN_WINDOWS = keccak(b"open_windows(uint256,uint256,uint256[])")[:4]
 _GOVERNOR_ROLES = ("PROPOSER_ROLE", "CANCELLER_ROLE", "EXECUTOR_ROLE")
 
 
@@ -48,12 +51,22 @@ class Roles:
 
 @dataclass(frozen=True)
 class Pace:
-    """How fast decisions go, in seconds. Whole minutes for the grace period."""
+    """How fast the decisions of a lane go, in seconds; voting and grace periods in whole hours."""
 
-    voting_delay: int = 1
-    voting_period: int = 3 * HOUR
-    grace_period: int = 12 * HOUR
-    timelock_delay: int = 900
+    voting_delay: int
+    voting_period: int
+    grace_period: int
+    timelock_delay: int
+
+    def as_tuple(self) -> tuple[int, int, int, int]:
+        """The fields in the order of the governor's `LaneTerms`."""
+        return self.voting_delay, self.voting_period, self.grace_period, self.timelock_delay
+
+
+# A weekend and a week's evenings to talk it over, and two days to leave before it holds.
+ORDINARY = Pace(DAY, 5 * DAY, 7 * DAY, 2 * DAY)
+# Between the evening's forecast and the first gate of the next day.
+BALANCING = Pace(1, 3 * HOUR, 12 * HOUR, 900)
 
 
 @dataclass(frozen=True)
@@ -93,7 +106,8 @@ def deploy(
     zone: int,
     token: str | None = None,
     minimum_bond: int = 100_000_000,
-    pace: Pace | None = None,
+    ordinary: Pace = ORDINARY,
+    balancing: Pace = BALANCING,
     initial: Mapping[str, int] | None = None,
 ) -> Deployment:
     """Deploy every contract and fill the offices. The deployer still owns all of it.
@@ -102,7 +116,6 @@ def deploy(
     chain accepts. minimum_bond: token units a forecaster must put up. initial: first values of
     rules by name, where they are not the usual ones; BadUse outside a rule's bounds.
     """
-    pace = pace or Pace()
     owner = chain.deployer
     first_block = chain.block_number() + 1
     contracts: dict[str, Contract] = {}
@@ -118,15 +131,16 @@ def deploy(
     registry = put("MeterRegistry", roles.registrar)
     ledger = put("ReadingLedger", parameters.address)
     ledger.transact("set_collector", zone, roles.collector, sender=owner)
-    membership = put("Membership", roles.registrar)
-    timelock = put("GridTimelock", pace.timelock_delay, owner.address)
+    membership = put("Membership", roles.registrar, registry.address, parameters.address)
+    # Its own least delay is the faster lane's; the governor asks more of the other one.
+    timelock = put("GridTimelock", balancing.timelock_delay, owner.address)
+    treasury = put("Treasury", token_contract.address, registry.address, ledger.address)
     market = put(
         "EnergyMarket",
         token_contract.address,
         parameters.address,
         registry.address,
-        # Fees gather where only a vote can spend them.
-        timelock.address,
+        treasury.address,
     )
     auction = put(
         "UniformPriceAuction", market.address, parameters.address, registry.address, ledger.address
@@ -134,27 +148,31 @@ def deploy(
     adjustments = put("DeliveryAdjustments", market.address, parameters.address, registry.address)
     market.transact("set_auction", auction.address, adjustments.address, sender=owner)
     market.transact("set_guardian", roles.guardian, sender=owner)
+    forecasts = put(
+        "ForecastRegistry",
+        ledger.address,
+        parameters.address,
+        membership.address,
+        token_contract.address,
+        minimum_bond,
+    )
+    forecasts.transact("set_forecaster", roles.forecaster, True, sender=owner)
+    policies = put("StandingPolicies", parameters.address)
     governor = put(
         "GridGovernor",
         timelock.address,
         membership.address,
         parameters.address,
-        pace.voting_delay,
-        pace.voting_period,
-        pace.grace_period,
-    )
-    governor.transact("setForecaster", roles.forecaster, True, sender=owner)
-    # A forecaster may propose windows one by one (the governor's own default) or as a schedule.
-    governor.transact("setForecasterCall", parameters.address, _OPEN_WINDOWS, True, sender=owner)
-    governor.transact("setGuardian", roles.guardian, sender=owner)
-    forecasts = put(
-        "ForecastRegistry",
-        ledger.address,
-        parameters.address,
+        forecasts.address,
+        policies.address,
+        treasury.address,
         token_contract.address,
-        minimum_bond,
+        ordinary.as_tuple(),
+        balancing.as_tuple(),
     )
-    forecasts.transact("set_forecaster", roles.forecaster, True, sender=owner)
+    governor.transact("setGuardian", roles.guardian, sender=owner)
+    for name in _LISTENERS:
+        contracts[name].transact("set_governor", governor.address, sender=owner)
     for role in _GOVERNOR_ROLES:
         timelock.transact("grantRole", keccak(role.encode()), governor.address, sender=owner)
     if token is not None:
@@ -179,6 +197,9 @@ def hand_over(deployment: Deployment) -> None:
     for name, holds in privileges(deployment, owner.address).items():
         if holds:
             raise CheckFailed(f"the deployer still holds {name}")
+    for name in _LISTENERS:
+        if deployment[name].call("governor") != deployment["GridGovernor"].address:
+            raise CheckFailed(f"{name} listens to another governor")
 
 
 def _owned(deployment: Deployment) -> list[str]:
@@ -238,9 +259,10 @@ def register_homes(
     members: int,
     batch: int = 100,
 ) -> list[int]:
-    """Register metering points and open their accounts; the first `members` owners join the DAO.
+    """Register metering points and open their accounts; announce the first `members` owners.
 
-    Returns the numbers of the metering points, in the owners' order.
+    They are members once `dao.membership.complete` was called for them, after the delay that the
+    rule `admission_delay` sets. Returns the numbers of the metering points, in the owners' order.
     """
     registry, market = deployment["MeterRegistry"], deployment["EnergyMarket"]
     first = int(registry.call("meter_count")) + 1
@@ -254,6 +276,6 @@ def register_homes(
     for start in range(0, members, batch):
         part = slice(start, min(start + batch, members))
         deployment["Membership"].transact(
-            "admit_batch", list(owners[part]), numbers[part], sender=registrar
+            "announce_admissions", list(owners[part]), numbers[part], sender=registrar
         )
     return numbers

@@ -73,8 +73,10 @@ class _EventType:
     def decode(self, topics: Sequence[str], data: str) -> dict[str, Any]:
         from eth_abi.abi import decode
 
+        # Text is read as bytes, which lie in the log the same way: it need not be UTF-8.
         plain = [kind for _, kind, indexed in self.inputs if not indexed]
-        values = iter(decode(plain, bytes.fromhex(data[2:])))
+        raw = [kind.replace("string", "bytes") for kind in plain]
+        values = iter(decode(raw, bytes.fromhex(data[2:])))
         keys = iter(topics[1:])
         args: dict[str, Any] = {}
         for name, kind, indexed in self.inputs:
@@ -515,11 +517,26 @@ def _is_hashed(kind: str) -> bool:
     return kind.endswith("]") or kind.startswith("(") or kind in ("bytes", "string")
 
 
+def _parts(kind: str) -> list[str]:
+    """The types inside a tuple's, `(a,(b,c)[])` to `a` and `(b,c)[]`."""
+    parts, depth = [""], 0
+    for sign in kind[1:-1]:
+        depth += (sign == "(") - (sign == ")")
+        if sign == "," and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += sign
+    return [part for part in parts if part]
+
+
 def _jsonable(kind: str, value: Any) -> Any:
     if isinstance(value, (tuple, list)):
-        # Inside tuples an address is already text; only its spelling is lower case.
-        inner = kind[: kind.rindex("[")] if kind.endswith("]") else ""
-        return [_jsonable(inner, item) for item in value]
+        if kind.endswith("]"):
+            inner = kind[: kind.rindex("[")]
+            return [_jsonable(inner, item) for item in value]
+        return [_jsonable(part, item) for part, item in zip(_parts(kind), value, strict=True)]
+    if kind == "string":
+        return bytes(value).decode("utf-8", "backslashreplace")
     if isinstance(value, (bytes, bytearray)):
         return "0x" + bytes(value).hex()
     return checksum_address(value) if kind == "address" else value

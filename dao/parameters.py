@@ -14,11 +14,16 @@ from dao.errors import BadUse
 
 HOUR = 3_600
 DAY = 24 * HOUR
+EURO = 1_000_000
 
 
 @dataclass(frozen=True)
 class Rule:
-    """One rule as the contract keeps it; times in seconds, energy in Wh, prices in µ€/Wh."""
+    """One rule as the contract keeps it.
+
+    Times in seconds, energy in Wh, prices in µ€/Wh, shares in basis points, money in µ€ except
+    `proposal_bond` in whole euros.
+    """
 
     key: int
     name: str
@@ -44,7 +49,7 @@ class Rule:
 
 # Largest values of prices leave 65,535 free, which means "nothing trades". The bounds of the band's
 # two ends do not touch, so that no vote can turn it inside out. Finality stays short enough that a
-# forecaster's bond cannot leave (7 days) before the day it stands for is final.
+# forecaster's bond cannot leave (17 days) before the day it stands for is final and was disputed.
 MARKET_RULES: tuple[Rule, ...] = (
     Rule(1, "sessions_per_day", 4, 1, 24, 23, 7 * DAY, "four gates a day suit people at home"),
     Rule(2, "gate_lead", HOUR, 900, 6 * HOUR, HOUR, DAY, "time to post, clear and plan"),
@@ -65,6 +70,16 @@ MARKET_RULES: tuple[Rule, ...] = (
     Rule(17, "battery_max_w", 150_000, 0, 500_000, 100_000, DAY, "rating of the battery"),
     Rule(18, "max_exempt_slots", 72, 0, 96, 24, DAY, "a sunny day of charging and giving back"),
     Rule(19, "min_homes", 15, 15, 100, 10, DAY, "a sum over fewer homes tells on them"),
+    Rule(20, "veto_share", 1_000, 100, 5_000, 500, 7 * DAY, "a tenth of a zone may say stop"),
+    Rule(21, "forfeit_share", 3_334, 2_500, 6_667, 500, 7 * DAY, "a third calls it an abuse"),
+    Rule(22, "proposal_bond", 20, 0, 1_000, 50, 7 * DAY, "felt by who floods the polls"),
+    Rule(23, "holding_time", 7 * DAY, 0, 90 * DAY, 30 * DAY, 7 * DAY, "nobody joins for one vote"),
+    Rule(24, "zone_quorum", 0, 0, 6_000, 1_000, 7 * DAY, "0: the quorum of all votes"),
+    Rule(25, "max_slash", 5 * EURO, 0, 100 * EURO, 10 * EURO, DAY, "twenty bad days of a bond"),
+    Rule(26, "max_reward", EURO, 0, 20 * EURO, 5 * EURO, DAY, "the machine's running costs"),
+    Rule(27, "probation_days", 7, 0, 28, 7, DAY, "a week tells a model from a guess"),
+    Rule(28, "max_allowance", 4, 0, 8, 2, DAY, "one for each session of a day"),
+    Rule(29, "admission_delay", 9 * DAY, DAY, 60 * DAY, 7 * DAY, DAY, "longer than a vote takes"),
 )
 
 

@@ -90,7 +90,8 @@ class Proposal:
     `id` is the governor's number as decimal text; `first_slot` the day's first slot; voltages are
     per unit, `limit` the planning limit that the worst one breaks. The curves hold the highest
     voltage in each slot of the day and may be empty. Votes and `quorum` count members;
-    `deadline` is the end of the vote, unix seconds of chain time.
+    `deadline` is the end of the vote, unix seconds of chain time. `under_policy`: it takes effect
+    unless `quorum` members object.
     """
 
     id: str
@@ -111,6 +112,7 @@ class Proposal:
     deadline: int
     voltage_before: tuple[float, ...] = ()
     voltage_after: tuple[float, ...] = ()
+    under_policy: bool = False
 
 
 @dataclass(frozen=True)

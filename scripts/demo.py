@@ -39,6 +39,11 @@ PORT = 8501
     help="The members' mood.",
 )
 @click.option(
+    "--standing-policy",
+    is_flag=True,
+    help="Members agreed on a policy before: they object, or the action takes effect.",
+)
+@click.option(
     "--history-days",
     type=int,
     default=56,
@@ -59,6 +64,7 @@ def cli(
     seed: int,
     no_proposals: bool,
     voters: str,
+    standing_policy: bool,
     history_days: int,
     tariffs: Path | None,
     port: int | None,
@@ -84,6 +90,7 @@ def cli(
         history_days=history_days,
         proposals=not no_proposals,
         voters=voters,
+        policy=standing_policy,
         tariffs=load_tariffs(tariffs),
     )
     # SIGTERM ends a run as Ctrl-C does: the node and the page's server go with it.

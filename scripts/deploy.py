@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,9 +29,35 @@ if TYPE_CHECKING:
 @click.option("--registrar", help="Address that registers meters and admits members.")
 @click.option("--collector", help="Address that commits the zone's readings.")
 @click.option("--forecaster", help="Address of the first forecaster.")
-@click.option("--guardian", help="May cancel a forecaster's proposal, and pause the market once.")
-@click.option("--voting-hours", type=click.IntRange(1, 720), default=3, show_default=True)
-@click.option("--delay-minutes", type=click.IntRange(15, 43_200), default=15, show_default=True)
+@click.option("--guardian", help="May cancel in the balancing lane, and pause the market once.")
+@click.option(
+    "--voting-days",
+    type=click.IntRange(1, 30),
+    default=5,
+    show_default=True,
+    help="An ordinary vote is open so long.",
+)
+@click.option(
+    "--timelock-days",
+    type=click.IntRange(1, 30),
+    default=2,
+    show_default=True,
+    help="What an ordinary vote decided waits so long.",
+)
+@click.option(
+    "--balancing-hours",
+    type=click.IntRange(1, 24),
+    default=3,
+    show_default=True,
+    help="A balancing vote is open so long.",
+)
+@click.option(
+    "--balancing-delay-minutes",
+    type=click.IntRange(15, 1_440),
+    default=15,
+    show_default=True,
+    help="What a balancing vote decided waits so long.",
+)
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), help="Where the addresses are written down."
 )
@@ -45,8 +72,10 @@ def cli(
     collector: str | None,
     forecaster: str | None,
     guardian: str | None,
-    voting_hours: int,
-    delay_minutes: int,
+    voting_days: int,
+    timelock_days: int,
+    balancing_hours: int,
+    balancing_delay_minutes: int,
     output: Path | None,
     as_json: bool,
 ) -> None:
@@ -58,7 +87,7 @@ def cli(
     """
     from dao import deployment as deploying
     from dao.errors import CheckFailed
-    from dao.parameters import HOUR
+    from dao.parameters import DAY, HOUR
     from dao.paths import deployment_path
 
     path = output or deployment_path()
@@ -74,9 +103,21 @@ def cli(
                 "guardian": guardian,
             },
         )
-        pace = deploying.Pace(voting_period=voting_hours * HOUR, timelock_delay=delay_minutes * 60)
         deployed = deploying.deploy(
-            chain, roles, zone=zone, token=_address("--token", token), pace=pace
+            chain,
+            roles,
+            zone=zone,
+            token=_address("--token", token),
+            ordinary=replace(
+                deploying.ORDINARY,
+                voting_period=voting_days * DAY,
+                timelock_delay=timelock_days * DAY,
+            ),
+            balancing=replace(
+                deploying.BALANCING,
+                voting_period=balancing_hours * HOUR,
+                timelock_delay=balancing_delay_minutes * 60,
+            ),
         )
         deploying.hand_over(deployed)
         deploying.write(deployed, path)

@@ -6,10 +6,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Protocol
 
-from dao import governance
+from dao import forecasts, governance, membership, treasury
 from dao.chain import Account, Chain, Contract, Event, Receipt
 from dao.deployment import Deployment
 from dao.governance import Proposal, State
@@ -17,14 +17,15 @@ from dao.keeper.sending import AskedFirst
 from dao.keeper.watch import Bookmark, Watch
 from dao.market import session as market_session
 from dao.market.session import DeviceReceipt, SessionState
+from dao.membership import Announcement
 from dao.parameters import KEYS
 from dao.slots import SLOT_SECONDS
 
 COLLECT_ABOVE = 10_000_000
 """Fees below 10 euro stay in the market: collecting costs gas however little it is."""
 
-# How forecasts and proposals end.
-_SCORED = (3, 4)
+# Of a forecast in `ForecastRegistry`.
+_COMMITTED, _REVEALED = 1, 2
 _OVER = (State.CANCELED, State.DEFEATED, State.EXPIRED, State.EXECUTED)
 
 
@@ -101,10 +102,11 @@ class Session:
 
 @dataclass(frozen=True)
 class OpenProposal:
-    """A proposal that may still be queued or executed."""
+    """A proposal that may still be queued or executed, or that still binds a bond, in µ€."""
 
     proposal: Proposal
     state: State
+    bond: int
 
     @property
     def about(self) -> dict[str, int | str]:
@@ -114,13 +116,18 @@ class OpenProposal:
 
 @dataclass(frozen=True)
 class OpenForecast:
-    """A revealed forecast without a score."""
+    """A forecast without a score; `words` are empty while it is not revealed."""
 
     forecaster: str
     zone: int
     first_slot: int
     words: tuple[int, ...]
     committed_at: int
+
+    @property
+    def place(self) -> tuple[str, int, int]:
+        """How the contract finds it."""
+        return self.forecaster, self.zone, self.first_slot
 
     @property
     def about(self) -> dict[str, int | str]:
@@ -130,6 +137,44 @@ class OpenForecast:
             "first_slot": self.first_slot,
             "forecaster": self.forecaster,
         }
+
+
+@dataclass(frozen=True)
+class OpenAnnouncement:
+    """A member who is about to join or to leave."""
+
+    announcement: Announcement
+
+    @property
+    def about(self) -> dict[str, int | str]:
+        """How a log names it."""
+        return {"meter": self.announcement.meter, "member": self.announcement.member}
+
+
+@dataclass(frozen=True)
+class OpenDispute:
+    """A complaint about a forecast that holds the forecaster's bond."""
+
+    number: int
+    opened_at: int
+
+    @property
+    def about(self) -> dict[str, int | str]:
+        """How a log names it."""
+        return {"dispute": self.number}
+
+
+@dataclass(frozen=True)
+class OpenPayment:
+    """A payment of the treasury that recurs; the next one is due at `due_at`, unix seconds."""
+
+    number: int
+    due_at: int
+
+    @property
+    def about(self) -> dict[str, int | str]:
+        """How a log names it."""
+        return {"payment": self.number}
 
 
 @dataclass
@@ -214,30 +259,80 @@ class Context:
 
     @cached_property
     def proposals(self) -> Watch[OpenProposal]:
-        """Proposals that can still be executed."""
+        """Proposals that can still be executed, or whose bond is not released."""
 
         def read(event: Event, time: int) -> OpenProposal | None:
+            governor = self.deployment["GridGovernor"]
             proposal = _proposal(event)
-            state = governance.state(self.deployment["GridGovernor"], proposal)
-            return None if state in _OVER else OpenProposal(proposal, state)
+            state = governance.state(governor, proposal)
+            bond = int(governor.call("proposalBond", proposal.id))
+            return None if state in _OVER and not bond else OpenProposal(proposal, state, bond)
 
         return self._watch("GridGovernor", "ProposalCreated", read)
 
     @cached_property
-    def forecasts(self) -> Watch[OpenForecast]:
+    def revealed(self) -> Watch[OpenForecast]:
         """Revealed forecasts without a score."""
+        return self._watch(
+            "ForecastRegistry", "ForecastRevealed", partial(self._forecast, _REVEALED)
+        )
 
-        def read(event: Event, time: int) -> OpenForecast | None:
-            args = event.args
-            place = (args["forecaster"], int(args["zone"]), int(args["first_slot"]))
-            status, committed_at, _ = self.deployment["ForecastRegistry"].call(
-                "forecast_of", *place
-            )
-            if status in _SCORED:
+    @cached_property
+    def commitments(self) -> Watch[OpenForecast]:
+        """Forecasts that are committed and not revealed."""
+        return self._watch(
+            "ForecastRegistry", "ForecastCommitted", partial(self._forecast, _COMMITTED)
+        )
+
+    def _forecast(self, wanted: int, event: Event, time: int) -> OpenForecast | None:
+        args = event.args
+        place = (args["forecaster"], int(args["zone"]), int(args["first_slot"]))
+        registry = self.deployment["ForecastRegistry"]
+        status, committed_at, _ = registry.call("forecast_of", *place)
+        if status != wanted:
+            return None
+        return OpenForecast(*place, tuple(args.get("words", ())), committed_at)
+
+    @cached_property
+    def announcements(self) -> Watch[OpenAnnouncement]:
+        """Members who are about to join."""
+        return self._watch("Membership", "AdmissionAnnounced", self._announcement)
+
+    @cached_property
+    def removals(self) -> Watch[OpenAnnouncement]:
+        """Members who are about to leave."""
+        return self._watch("Membership", "RemovalAnnounced", self._announcement)
+
+    def _announcement(self, event: Event, time: int) -> OpenAnnouncement | None:
+        found = membership.announcement(self.deployment["Membership"], int(event.args["meter"]))
+        # The metering point may have another announcement by now, which has an event of its own.
+        if found is None or found.effective_at != int(event.args["effective_at"]):
+            return None
+        return OpenAnnouncement(found)
+
+    @cached_property
+    def disputes(self) -> Watch[OpenDispute]:
+        """Disputes about forecasts that are not decided."""
+
+        def read(event: Event, time: int) -> OpenDispute | None:
+            registry = self.deployment["ForecastRegistry"]
+            found = forecasts.dispute_of(registry, int(event.args["dispute_id"]))
+            return OpenDispute(found.id, found.opened_at) if found.state == "open" else None
+
+        return self._watch("ForecastRegistry", "DisputeOpened", read)
+
+    @cached_property
+    def payments(self) -> Watch[OpenPayment]:
+        """Recurring payments that have not ended."""
+
+        def read(event: Event, time: int) -> OpenPayment | None:
+            number = int(event.args["recurring_id"])
+            found = treasury.recurring(self.deployment["Treasury"], number)
+            if found.ended or found.paid == found.count:
                 return None
-            return OpenForecast(*place, tuple(args["words"]), committed_at)
+            return OpenPayment(number, found.first_at + found.paid * found.period_seconds)
 
-        return self._watch("ForecastRegistry", "ForecastRevealed", read)
+        return self._watch("Treasury", "RecurringMade", read)
 
     def _watch(self, contract: str, event: str, read: Callable[[Event, int], Any]) -> Watch[Any]:
         return Watch(

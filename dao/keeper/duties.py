@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The keeper's duties: what is due on the chain now, done one step at a time.
+"""The keeper's duties for the market, and all of its duties in order: what is due, step by step.
 
 Each duty is a plain function of context and time that returns what it did. It reads what is due
 from the chain and believes nothing that it remembers, so it may run twice, beside another keeper,
@@ -13,11 +13,18 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from dao import governance
-from dao.chain import Contract, ContractReverted, Receipt
+from dao.chain import ContractReverted, Receipt
 from dao.errors import CheckFailed
-from dao.governance import State
-from dao.keeper.context import Action, Context, Duty, OpenForecast, OpenProposal, Session
+from dao.keeper.context import Action, Context, Duty, Session
+from dao.keeper.governing import (
+    close_disputes,
+    complete_announcements,
+    execute_proposals,
+    pay_recurring,
+    release_bonds,
+    report_missed,
+    score_forecasts,
+)
 from dao.keeper.receipts import (
     Contradiction,
     Receipts,
@@ -32,7 +39,7 @@ from dao.market import session as market_session
 from dao.market.orders import ASK
 from dao.market.session import DeviceReceipt, PostedBook
 from dao.parameters import HOUR
-from dao.slots import SLOT_SECONDS, SLOTS_PER_DAY
+from dao.slots import SLOT_SECONDS
 
 if TYPE_CHECKING:
     from dao.relay.store import RelayStore
@@ -260,62 +267,6 @@ def post_orders(store: RelayStore, zone: int) -> Duty:
     return duty
 
 
-# Votes and forecasts
-
-
-def execute_proposals(context: Context, now: int) -> list[Action]:
-    """Queue what passed, and execute it when its delay is over."""
-
-    def plan(found: OpenProposal) -> Iterable[Task]:
-        governor = context.deployment["GridGovernor"]
-        proposal = found.proposal
-
-        def queue(sent: list[Receipt]) -> str:
-            governance.queue(context.asked_first("GridGovernor", sent), proposal, context.account)
-            return "queued"
-
-        def execute(sent: list[Receipt]) -> str:
-            governance.execute(context.asked_first("GridGovernor", sent), proposal, context.account)
-            return "executed"
-
-        do = None
-        if found.state is State.SUCCEEDED:
-            do = queue
-        elif found.state is State.QUEUED and governor.call("proposalEta", proposal.id) <= now:
-            do = execute
-        if do is not None:
-            yield Task(
-                found.about,
-                do,
-                found.state,
-                lambda: governance.state(governor, proposal),
-                seen=found.state,
-            )
-
-    return carry(context, now, "vote", planned(context.proposals.open(), plan))
-
-
-def score_forecasts(context: Context, now: int) -> list[Action]:
-    """Have the contract score the revealed forecasts of days whose totals are final."""
-
-    def plan(found: OpenForecast) -> Iterable[Task]:
-        end_slot = found.first_slot + SLOTS_PER_DAY
-        final = end_slot * SLOT_SECONDS + context.rule_at("finality", found.committed_at)
-        place = (found.forecaster, found.zone, found.first_slot)
-        registry = context.deployment["ForecastRegistry"]
-
-        def do(sent: list[Receipt]) -> str:
-            forecasts = context.asked_first("ForecastRegistry", sent)
-            forecasts.transact("score", *place, list(found.words), sender=context.account)
-            return "scored"
-
-        if final <= now and context.metered(found.zone, end_slot):
-            before = forecast_status(registry, place)
-            yield Task(found.about, do, before, lambda: forecast_status(registry, place))
-
-    return carry(context, now, "score", planned(context.forecasts.open(), plan))
-
-
 DUTIES: tuple[Duty, ...] = (
     void_sessions,
     clear_sessions,
@@ -324,8 +275,13 @@ DUTIES: tuple[Duty, ...] = (
     abandon_sessions,
     lodge_receipts,
     collect_fees,
+    complete_announcements,
     execute_proposals,
+    release_bonds,
     score_forecasts,
+    report_missed,
+    close_disputes,
+    pay_recurring,
 )
 """In the order in which one may make the next due."""
 
@@ -353,11 +309,6 @@ def filled_sellers(context: Context, session: Session, book: PostedBook) -> set[
         for order, sold in zip(orders, fills.any(axis=1), strict=True)
         if order.side == ASK and sold
     }
-
-
-def forecast_status(registry: Contract, place: tuple[str, int, int]) -> int:
-    """0 none, 1 committed, 2 revealed, 3 scored, 4 not scored."""
-    return int(registry.call("forecast_of", *place)[0])
 
 
 # The steps

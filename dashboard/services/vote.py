@@ -17,6 +17,12 @@ SLOTS_PER_HOUR = 4
 OPEN = {Outcome.PENDING, Outcome.ACTIVE}
 WAITING = {Outcome.SUCCEEDED, Outcome.QUEUED}
 
+_UNDER_POLICY = {
+    Outcome.ACTIVE: "Open for objections",
+    Outcome.DEFEATED: "Stopped by objections",
+    Outcome.SUCCEEDED: "Not objected to",
+    Outcome.QUEUED: "Not objected to, waiting for execution",
+}
 _WORDS = {
     Outcome.PENDING: "Opens shortly",
     Outcome.ACTIVE: "Open",
@@ -34,7 +40,8 @@ class VoteView:
     """One proposal in words and figures.
 
     timing: countdown or what happened. plan: the schedule in a sentence.
-    turnout: share of the quorum reached, at most 1.
+    turnout: share reached of the votes that decide, at most 1; decided_by says it in words. These
+    are the quorum, or under a standing policy the objections that stop the action.
     voltage: time, before, after (per unit) of each slot, empty without curves.
     schedule: time, power_kw of each slot of the day, positive charges.
     """
@@ -47,6 +54,7 @@ class VoteView:
     votes: int
     turnout: float
     quorum_reached: bool
+    decided_by: str
     plan: str
     voltage: pd.DataFrame
     schedule: pd.DataFrame
@@ -69,6 +77,8 @@ def vote_view(proposal: Proposal, now: int) -> VoteView:
     votes = proposal.votes_for + proposal.votes_against + proposal.votes_abstain
     # Abstentions count towards the quorum, objections do not, as in OpenZeppelin's Governor.
     towards = proposal.votes_for + proposal.votes_abstain
+    if proposal.under_policy:
+        towards = proposal.votes_against
     hours = np.arange(proposal.first_slot, proposal.first_slot + len(proposal.voltage_before))
     whole = len(proposal.voltage_before) == len(proposal.voltage_after)
     voltage = pd.DataFrame(
@@ -88,16 +98,33 @@ def vote_view(proposal: Proposal, now: int) -> VoteView:
     return VoteView(
         proposal=proposal,
         is_open=state in OPEN,
-        status=_WORDS[state] if state is not None else proposal.state,
+        status=_status(state, proposal),
         tone=_tone(state),
         timing=_timing(state, proposal, now),
         votes=votes,
         turnout=min(towards / proposal.quorum, 1.0) if proposal.quorum else 1.0,
         quorum_reached=towards >= proposal.quorum,
+        decided_by=_decided_by(proposal, towards),
         plan=_plan(proposal.windows),
         voltage=voltage,
         schedule=schedule,
     )
+
+
+def _status(state: Outcome | None, proposal: Proposal) -> str:
+    if state is None:
+        return proposal.state
+    words = _WORDS | _UNDER_POLICY if proposal.under_policy else _WORDS
+    return words[state]
+
+
+def _decided_by(proposal: Proposal, towards: int) -> str:
+    """How far the vote is from being decided."""
+    if proposal.under_policy:
+        return f"{towards} of the {proposal.quorum} objections that stop it"
+    if towards >= proposal.quorum:
+        return f"Quorum of {proposal.quorum} reached"
+    return f"{towards} of {proposal.quorum} towards the quorum"
 
 
 def _plan(windows: Sequence[Window]) -> str:

@@ -230,11 +230,6 @@ def _ballot(view: VoteView) -> str:
         f'<span class="{kind}"><b>{votes} {escape(name.lower())}</b></span>'
         for kind, name, votes in shares
     )
-    quorum = (
-        f"Quorum of {one.quorum} reached"
-        if view.quorum_reached
-        else f"{one.votes_for + one.votes_abstain} of {one.quorum} towards the quorum"
-    )
     return f"""<article class="gc-vote">
 <header><h3>{escape(one.title)}</h3>{pill(view.status, view.tone)}</header>
 <p class="gc-muted">{escape(view.timing)}.</p>
@@ -248,7 +243,7 @@ def _ballot(view: VoteView) -> str:
 <span class="gc-muted">The limit is {one.limit:.3f} pu.</span></p>
 <div class="gc-tally" role="img" aria-label="{escape(_spoken(view))}">{bar}</div>
 <p class="gc-legend">{legend}</p>
-<p class="gc-muted">{escape(quorum)}.</p>
+<p class="gc-muted">{escape(view.decided_by)}.</p>
 <details><summary>What was put to the vote</summary><p>{escape(one.summary)}</p></details>
 </article>"""
 
@@ -261,7 +256,7 @@ def _spoken(view: VoteView) -> str:
     one = view.proposal
     return (
         f"{one.votes_for} for, {one.votes_against} against, {one.votes_abstain} abstaining, "
-        f"quorum {one.quorum}"
+        f"{view.decided_by.lower()}"
     )
 
 

@@ -25,7 +25,7 @@ from dao import forecasts, governance
 from dao.chain import Contract, ContractReverted
 from dao.eip712 import keccak
 from dao.errors import CheckFailed
-from dao.governance import Proposal, State
+from dao.governance import Lane, Proposal, State
 from dao.ledger import read_totals
 from dao.market import session as market_session
 from dao.market.orders import ASK, BID, Order, sign_order
@@ -46,9 +46,10 @@ from forecasting.zone import (
     forecast_zone_day,
 )
 from meters.lake import Batch
-from scripts._simulation.people import MANDATES, ballots_of
+from scripts._simulation.founding import POLICY
+from scripts._simulation.people import MANDATES, ballots_of, objections_of
 from scripts._simulation.settings import ZONE
-from scripts._simulation.world import COMMIT_DELAY, World, sign
+from scripts._simulation.world import BOND, COMMIT_DELAY, World, sign
 
 MINUTE, HOUR, DAY = 60, 3_600, 86_400
 RECENT_DAYS = 7
@@ -156,6 +157,7 @@ class Loop:
         self.unsettled: list[dict[str, object]] = []
         self.day = 0
         self.ballots = 0
+        self.refusals: list[dict[str, object]] = []
         parameters = world.deployment["GridParameters"]
         self._rules = {name: int(parameters.call("value", key)) for name, key in KEYS.items()}
         self._session_slots = SLOTS_PER_DAY // self._rules["sessions_per_day"]
@@ -528,9 +530,19 @@ class Loop:
             },
             ensure_ascii=False,
         )
-        decision.proposal = governance.propose(
-            self.governor, [call], description, world.offices.forecaster
-        )
+        try:
+            decision.proposal = governance.propose(
+                self.governor,
+                [call],
+                description,
+                world.offices.forecaster,
+                lane=Lane.POLICY if self.settings.policy else Lane.BALANCING,
+                policy=POLICY if self.settings.policy else None,
+            )
+        except ContractReverted as error:
+            # Out of allowance, of skill, or of bond: the day runs as forecast.
+            self.refusals.append({"first_slot": day_slot, "reason": error.reason})
+            return
         # Its snapshot is a second after it, its vote opens then.
         decision.state = State.PENDING
         self._draw_voltages(decision)
@@ -549,13 +561,14 @@ class Loop:
             setattr(decision, name, tuple(round(float(v), 5) for v in flow.voltage_max))
 
     def vote(self, day_slot: int) -> None:
-        """Members sign ballots, the relay carries them in batches."""
+        """Members sign ballots, or objections; the relay carries them in batches."""
         decision = self.decisions[day_slot]
         proposal = decision.proposal
         if proposal is None:
             return
         separator = governance.governor_separator(self.governor)
         day = day_slot // SLOTS_PER_DAY
+        asked = objections_of if self.settings.policy else ballots_of
         signed = [
             governance.sign_ballot(
                 separator,
@@ -566,7 +579,7 @@ class Loop:
                 reason,
                 proposal.deadline,
             )
-            for member, support, reason in ballots_of(
+            for member, support, reason in asked(
                 self.settings.seed, day, self.world.residents, self.settings.voters
             )
         ]
@@ -607,13 +620,18 @@ class Loop:
                 decision.loss = int(event.args["loss"])
                 decision.naive_loss = int(event.args["naive_loss"])
 
+    def forecaster_earned(self) -> int:
+        """What the scores added to the forecaster's bond so far, in µ€; they may also cost."""
+        registry = self.world.deployment["ForecastRegistry"]
+        return int(registry.call("bond_of", self.world.offices.forecaster.address)[0]) - BOND
+
     def _read_votes(self, decision: Decision) -> None:
         assert decision.proposal is not None
         decision.state = governance.state(self.governor, decision.proposal)
         against, favour, abstain = self.governor.call("proposalVotes", decision.proposal.id)
         decision.votes = (int(against), int(favour), int(abstain))
         if self.world.chain.now() > decision.proposal.snapshot:
-            decision.quorum = int(self.governor.call("quorum", decision.proposal.snapshot))
+            decision.quorum = int(self.governor.call("quorumOf", decision.proposal.id))
 
     # -- shorthands ------------------------------------------------------------------------
 

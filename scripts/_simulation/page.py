@@ -91,7 +91,9 @@ class Page:
                 rpc=self._rpc,
                 homes=len(homes),
                 prosumers=sum(h.has_solar or h.has_battery for h in homes),
-                proposals=tuple(_proposal(d) for d in decisions if d.proposal is not None),
+                proposals=tuple(
+                    _proposal(d, self._settings.policy) for d in decisions if d.proposal is not None
+                ),
                 forecasts=tuple(
                     ForecastDay(
                         first_slot=d.first_slot,
@@ -114,7 +116,7 @@ class Page:
         )
 
 
-def _proposal(decision: Decision) -> runstate.Proposal:
+def _proposal(decision: Decision, under_policy: bool) -> runstate.Proposal:
     assert decision.proposal is not None
     assert decision.plan is not None
     found = decision.plan.assessment
@@ -138,4 +140,5 @@ def _proposal(decision: Decision) -> runstate.Proposal:
         deadline=decision.proposal.deadline,
         voltage_before=decision.voltage_before,
         voltage_after=decision.voltage_after,
+        under_policy=under_policy,
     )

@@ -87,6 +87,20 @@ def owner_account(seed: int, meter: int) -> LocalAccount:
     return LocalAccount.from_key(keccak(f"gridcommons demo resident {seed} {meter}".encode()))
 
 
+def objections_of(
+    seed: int, day: int, members: list[Resident], mood: str
+) -> list[tuple[Resident, Support, str]]:
+    """Who objects to a day's action under a standing policy, and why.
+
+    Nobody has to say yes; and of those who would vote no, every second one finds it worth a
+    signature.
+    """
+    against = [
+        ballot for ballot in ballots_of(seed, day, members, mood) if ballot[1] is Support.AGAINST
+    ]
+    return against[::2]
+
+
 def ballots_of(
     seed: int, day: int, members: list[Resident], mood: str
 ) -> list[tuple[Resident, Support, str]]:

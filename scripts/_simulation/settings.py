@@ -16,13 +16,18 @@ ZONE = 1
 # A fortnight trains the forecast; a year of readings is what the profiles hold.
 SHORTEST_HISTORY, LONGEST_HISTORY = 14, 364
 LONGEST_RUN = 364
+# Admission, holding time, and an ordinary vote: 24 days.
+POLICY_HISTORY = 28
 # A week in which the zone's solar roofs push the voltage over its limit every day.
 DEFAULT_START = date(2016, 6, 6)
 
 
 @dataclass(frozen=True)
 class Settings:
-    """One run. `start` is the first traded day, UTC; history ends where it begins."""
+    """One run. `start` is the first traded day, UTC; history ends where it begins.
+
+    policy: whether the members agreed on a standing policy in the weeks before.
+    """
 
     zone_code: str = "1-LV-rural3--2-sw"
     seed: int = 1
@@ -31,6 +36,7 @@ class Settings:
     history_days: int = 56
     proposals: bool = True
     voters: str = "accept"
+    policy: bool = False
     tariffs: Tariffs = field(default_factory=Tariffs)
     port: int | None = None
 
@@ -41,6 +47,11 @@ class Settings:
             raise BadUse(
                 f"--history-days {self.history_days}: expected "
                 f"{SHORTEST_HISTORY}..{LONGEST_HISTORY}"
+            )
+        if self.policy and self.history_days < POLICY_HISTORY:
+            raise BadUse(
+                f"--history-days {self.history_days}: a standing policy is voted in the weeks "
+                f"before, which takes {POLICY_HISTORY} days or more"
             )
         if self.history_days % 7:
             raise BadUse(f"--history-days {self.history_days}: expected whole weeks")

@@ -9,9 +9,10 @@ from dao.governance import State
 from dao.market.orders import ASK
 from dao.market.session import read_session, unpack_entries
 from dao.market.solver import NULL_PRICE
+from scripts._simulation.founding import PROPOSER_BOND
 from scripts._simulation.loop import Loop
 from scripts._simulation.settings import ZONE
-from scripts._simulation.world import BOND, DEPOSIT
+from scripts._simulation.world import BOND, DEPOSIT, REWARDS
 
 
 def conservation_faults(loop: Loop) -> list[str]:
@@ -38,9 +39,15 @@ def conservation_faults(loop: Loop) -> list[str]:
         faults.append(f"the market holds {held}, owes {accounts + escrow + fees}")
     if held != DEPOSIT * len(world.residents):
         faults.append(f"the market holds {held}, {DEPOSIT * len(world.residents)} were paid in")
-    minted = DEPOSIT * len(world.residents) + BOND
+    minted = DEPOSIT * len(world.residents) + BOND + REWARDS
+    minted += PROPOSER_BOND if world.settings.policy else 0
     if int(token.call("totalSupply")) != minted:
         faults.append(f"{token.call('totalSupply')} tokens exist, {minted} were minted")
+    registry = world.deployment["ForecastRegistry"]
+    pledged = int(registry.call("bond_of", world.offices.forecaster.address)[0])
+    pledged += int(registry.call("reward_pool"))
+    if pledged != BOND + REWARDS:
+        faults.append(f"bond and rewards are {pledged}, {BOND + REWARDS} were paid in")
     for event in market.events("OrdersSettled"):
         orders = loop.sessions[event.args["first_slot"]].orders
         entries = list(zip(orders, unpack_entries(event.args["entries"]), strict=True))
@@ -100,9 +107,12 @@ def summarise(loop: Loop, wall_s: float, timings: dict[str, Any]) -> dict[str, A
         "penalties_micro_eur": money.penalties,
         "proposals": sum(d.proposal is not None for d in decisions),
         "executed": sum(d.state == State.EXECUTED for d in decisions),
+        "proposals_refused": loop.refusals,
+        "standing_policy": settings.policy,
         "ballots": loop.ballots,
         "forecasts_scored": sum(d.loss is not None for d in decisions),
         "skill": int(permille) / 1000 if scored_days else None,
+        "forecaster_earned_micro_eur": loop.forecaster_earned(),
         "slots_over_limit": sum(d.measured.slots_over_limit for d in loop.days),
         "slots_over_limit_without_battery": sum(d.resting.slots_over_limit for d in loop.days),
         "voltage_max_pu": round(max(float(d.measured.voltage_max.max()) for d in loop.days), 5),
@@ -140,7 +150,8 @@ def in_words(summary: dict[str, Any]) -> str:
         (
             "Forecasts",
             f"{summary['forecasts_scored']} scored"
-            + (f", skill {skill:+.3f} against the naive" if skill is not None else ""),
+            + (f", skill {skill:+.3f} against the naive" if skill is not None else "")
+            + f", {euro('forecaster_earned_micro_eur')} earned",
         ),
         (
             "Over the limit",

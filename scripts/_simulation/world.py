@@ -35,12 +35,15 @@ from meters.leaves import DerivedSecrets
 from meters.profiles import ZoneProfiles, zone_profiles
 from meters.readings import Readings
 from meters.signing import reading_separator
+from scripts._simulation.founding import PROPOSER_BOND, Founding
 from scripts._simulation.people import Resident, owner_account, residents
 from scripts._simulation.settings import ZONE, Settings
 
 # Covers a business's escrow for the four sessions that can be open at once, several times over.
 DEPOSIT = 1_000_000_000
 BOND = 200_000_000
+# What good forecasts are rewarded from; later a budget of the treasury fills it up.
+REWARDS = 50_000_000
 DEPOSIT_BATCH = 100
 # Collectors commit half an hour after the last slot: stragglers have arrived by then.
 COMMIT_DELAY = 1_800
@@ -166,8 +169,12 @@ def build(settings: Settings, chain: Chain, progress: Progress) -> Iterator[Worl
     if numbers != expected:
         raise CheckFailed(f"the registry counts from {numbers[0]}, not from 1: not a fresh chain")
 
+    founding = Founding(deployment, people, offices.relay, settings, battery_spec.max_power_w)
+
     progress("Paying in the deposits", 2, 4)
     _fund(deployment, offices, [p.meter for p in people])
+    if settings.policy:
+        _bond(deployment, people[0].account)
     _grant(deployment, offices, people, settings)
     progress("Handing everything over to the timelock", 3, 4)
     deploying.hand_over(deployment)
@@ -203,7 +210,7 @@ def build(settings: Settings, chain: Chain, progress: Progress) -> Iterator[Worl
             collector=collector,
         )
         world.history_began = time.perf_counter()
-        _history(world, progress)
+        _history(world, founding, progress)
         yield world
 
 
@@ -234,12 +241,14 @@ def sign(
 
 
 def _fund(deployment: Deployment, offices: Offices, meters: list[int]) -> None:
-    """Mint play money, pay every account's deposit, and put up the forecaster's bond."""
+    """Mint play money, pay every account's deposit, put up the forecaster's bond, and what good
+    forecasts are rewarded from."""
     chain = deployment.chain
     token, market = deployment["TestEuro"], deployment["EnergyMarket"]
     relay = offices.relay
     token.transact("mint", relay.address, DEPOSIT * len(meters), sender=chain.deployer)
     token.transact("mint", offices.forecaster.address, BOND, sender=chain.deployer)
+    token.transact("mint", relay.address, REWARDS, sender=chain.deployer)
     token.transact("approve", market.address, DEPOSIT * len(meters), sender=relay)
     for start in range(0, len(meters), DEPOSIT_BATCH):
         part = meters[start : start + DEPOSIT_BATCH]
@@ -247,6 +256,17 @@ def _fund(deployment: Deployment, offices: Offices, meters: list[int]) -> None:
     forecasts = deployment["ForecastRegistry"]
     token.transact("approve", forecasts.address, BOND, sender=offices.forecaster)
     forecasts.transact("deposit_bond", BOND, sender=offices.forecaster)
+    token.transact("approve", forecasts.address, REWARDS, sender=relay)
+    forecasts.transact("fund_rewards", REWARDS, sender=relay)
+
+
+def _bond(deployment: Deployment, proposer: LocalAccount) -> None:
+    """What a member puts up to propose, and the gas for it."""
+    chain, token, governor = deployment.chain, deployment["TestEuro"], deployment["GridGovernor"]
+    chain.fund(proposer.address)
+    token.transact("mint", proposer.address, PROPOSER_BOND, sender=chain.deployer)
+    token.transact("approve", governor.address, PROPOSER_BOND, sender=proposer)
+    governor.transact("depositBond", PROPOSER_BOND, sender=proposer)
 
 
 def _grant(
@@ -263,7 +283,7 @@ def _grant(
             grant_signed(market, person.meter, number, terms, signature, offices.relay)
 
 
-def _history(world: World, progress: Progress) -> None:
+def _history(world: World, founding: Founding, progress: Progress) -> None:
     """Sign, validate and commit the weeks before the first day, a day a batch.
 
     The last day of them is left to the loop, which commits it session by session as it happens.
@@ -275,7 +295,9 @@ def _history(world: World, progress: Progress) -> None:
         first_slot = settings.history_slot + day * SLOTS_PER_DAY
         progress(f"History: {day_of(first_slot)} signed, checked, committed", day, days)
         readings = sign(world, first_slot, SLOTS_PER_DAY, (zeros, zeros))
-        world.chain.set_time((first_slot + SLOTS_PER_DAY) * SLOT_SECONDS + COMMIT_DELAY)
+        commit_at = (first_slot + SLOTS_PER_DAY) * SLOT_SECONDS + COMMIT_DELAY
+        founding.until(commit_at)
+        world.chain.set_time(commit_at)
         batch, report = world.collector.close_history(readings, first_slot, SLOTS_PER_DAY)
         if report.rejected:
             raise CheckFailed(
@@ -284,4 +306,6 @@ def _history(world: World, progress: Progress) -> None:
             )
         world.commit(batch)
         world.readings += len(readings)
+    if not founding.is_over:
+        raise CheckFailed("the weeks before the first day were too short for what members decide")
     progress("History is in place", days, days)

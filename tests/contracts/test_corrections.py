@@ -112,7 +112,11 @@ def deployed() -> Office:
     ledger = deploy("ReadingLedger", parameters.address)
     ledger.set_collector(ZONE, collector)
     token = deploy("TestEuro")
-    registry = deploy("ForecastRegistry", ledger.address, parameters.address, token.address, BOND)
+    # Nobody disputes anything here, so no members are asked for.
+    nobody = boa.env.generate_address("no membership")
+    registry = deploy(
+        "ForecastRegistry", ledger.address, parameters.address, nobody, token.address, BOND
+    )
     registry.set_forecaster(forecaster, True)
     token.mint(forecaster, BOND)
     token.approve(registry.address, BOND, sender=forecaster)

@@ -3,196 +3,54 @@
 
 from __future__ import annotations
 
-import random
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from fractions import Fraction
 from typing import Any
 
 import boa
 import pytest
-from eth_abi import encode
 from eth_utils import keccak
 
-from tests.contracts.governance_fixtures import (
-    DAY,
-    HOUR,
-    LOCAL_CHAIN,
-    START,
-    deploy,
-    events,
-    new_parameters,
-    reverts,
+from tests.contracts.forecast_bench import (
+    BOND,
+    COMMITTED,
+    EVIDENCE,
+    FINALITY,
+    FIRST_DAY,
+    FORECAST,
+    LEAD,
+    MAX_EXEMPT,
+    MINIMUM_BOND,
+    NONE,
+    REVEALED,
+    SALT,
+    SCORED,
+    SPREAD,
+    UNSCORED,
+    WITHDRAWAL_DELAY,
+    ZONE,
+    Bench,
+    commitment_of,
+    forecast,
+    losses_of,
+    new_bench,
+    outcome_of,
+    pack,
+    rolled_back,
+    skilled,
 )
-
-ZONE = 1
-LEAD, FINALITY = 6 * HOUR, 3 * DAY
-SPREAD = 500
-MAX_EXEMPT = 4
-BOND = 1_000_000
-EVIDENCE = keccak(text="evidence")
-SALT = keccak(text="salt")
-# The first day with a forecast; the ledger begins a week earlier.
-FIRST_DAY = START // DAY + 8
-NONE, COMMITTED, REVEALED, SCORED, UNSCORED = range(5)
-
-Quantiles = Sequence[tuple[int, int, int]]
-
-
-def pack(quantiles: Quantiles) -> list[int]:
-    """96 times (10 %, 50 %, 90 %) in Wh as 48 words: two slots a word, the first one low; of a
-    slot's 96 bits the 10 % quantile lowest; int32 in two's complement."""
-    words = []
-    for first, second in zip(quantiles[::2], quantiles[1::2], strict=True):
-        word = 0
-        for place, quantile in enumerate((*first, *second)):
-            word |= (quantile % 2**32) << (32 * place)
-        words.append(word)
-    return words
-
-
-def hash_of(words: Sequence[int]) -> bytes:
-    return bytes(keccak(b"".join(word.to_bytes(32, "big") for word in words)))
-
-
-def commitment_of(
-    words: Sequence[int], first_slot: int, forecaster: str, evidence: bytes = EVIDENCE
-) -> bytes:
-    types = ["uint256", "uint256", "address", "bytes32", "bytes32", "bytes32"]
-    values = (ZONE, first_slot, forecaster, hash_of(words), evidence, SALT)
-    return bytes(keccak(encode(types, values)))
-
-
-def losses_of(
-    quantiles: Quantiles, actual: Sequence[int], last_week: Sequence[int], skip: set[int]
-) -> tuple[int, int]:
-    """The textbook pinball loss, in fractions, of the forecast and of the naive one."""
-
-    def pinball(tau: Fraction, forecast: int, outcome: int) -> Fraction:
-        return max(tau * (outcome - forecast), (tau - 1) * (outcome - forecast))
-
-    taus = (Fraction(1, 10), Fraction(1, 2), Fraction(9, 10))
-    loss = naive_loss = Fraction(0)
-    for slot in range(96):
-        if slot in skip:
-            continue
-        naive = (last_week[slot] - SPREAD, last_week[slot], last_week[slot] + SPREAD)
-        for tau, ours, theirs in zip(taus, quantiles[slot], naive, strict=True):
-            loss += pinball(tau, ours, actual[slot])
-            naive_loss += pinball(tau, theirs, actual[slot])
-    assert (1_000 * loss).denominator == (1_000 * naive_loss).denominator == 1
-    return int(1_000 * loss), int(1_000 * naive_loss)
-
-
-@dataclass
-class Bench:
-    registry: Any
-    parameters: Any
-    ledger: Any
-    token: Any
-    forecaster: str
-    collector: str
-    net: dict[int, list[int]]
-
-    def at_day(self, day: int, offset: int = 0) -> None:
-        boa.env.timestamp = day * DAY + offset
-
-    def meter(self, day: int, net: Sequence[int] | None = None, homes: int = 20) -> None:
-        """Commit a day's totals; by default its metered net energy is random but fixed."""
-        net = self.net.setdefault(
-            day, list(net or random.Random(day).choices(range(-30_000, 30_000), k=96))
-        )
-        words = [0] * 24
-        for slot, value in enumerate(net):
-            # An export beside it proves that only the low half is read.
-            words[slot // 4] |= ((7 << 32) | value % 2**32) << (64 * (slot % 4))
-        with boa.env.prank(self.collector):
-            self.ledger.commit(ZONE, day * 96, 96, keccak(text="root"), homes, 96 * homes, words)
-
-    def commit(self, day: int, quantiles: Quantiles, who: str | None = None) -> None:
-        who = who or self.forecaster
-        with boa.env.prank(who):
-            self.registry.commit(ZONE, day * 96, commitment_of(pack(quantiles), day * 96, who))
-
-    def reveal(
-        self, day: int, quantiles: Quantiles, evidence: bytes = EVIDENCE, who: str | None = None
-    ) -> None:
-        with boa.env.prank(who or self.forecaster):
-            self.registry.reveal(ZONE, day * 96, pack(quantiles), evidence, SALT)
-
-    def score(self, day: int, quantiles: Quantiles) -> None:
-        self.registry.score(self.forecaster, ZONE, day * 96, pack(quantiles))
-
-    def status(self, day: int) -> int:
-        return int(self.registry.forecast_of(self.forecaster, ZONE, day * 96)[0])
-
-    def committed(self, day: int, quantiles: Quantiles) -> None:
-        """Turn the clock to half a day before the day, and commit."""
-        self.at_day(day, -DAY // 2)
-        self.commit(day, quantiles)
-
-    def revealed(self, day: int, quantiles: Quantiles) -> None:
-        self.committed(day, quantiles)
-        self.at_day(day, -LEAD)
-        self.reveal(day, quantiles)
-
-    def scored(self, day: int, quantiles: Quantiles) -> tuple[int, int]:
-        """Commit, reveal, score; the ledger is metered as far as the day."""
-        self.revealed(day, quantiles)
-        self.finish(day)
-        self.score(day, quantiles)
-        _, loss, naive_loss = self.registry.result_of(self.forecaster, ZONE, day * 96)
-        return loss, naive_loss
-
-    def finish(self, day: int) -> None:
-        """Meter all days up to this one and turn the clock to its finality."""
-        self.at_day(day + 1, FINALITY)
-        for each in range(self.ledger.committed_until(ZONE) // 96, day + 1):
-            self.meter(each)
-
-
-def forecast(seed: int = 1, spread: int = 3_000) -> Quantiles:
-    dice = random.Random(seed)
-    return [
-        (middle - spread, middle, middle + spread)
-        for middle in (dice.randrange(-25_000, 25_000) for _ in range(96))
-    ]
-
-
-FORECAST = forecast()
+from tests.contracts.governance_fixtures import DAY, events, reverts
 
 
 @pytest.fixture(scope="module")
 def deployed() -> Bench:
-    boa.env.timestamp = START
-    owner = str(boa.env.eoa)
-    forecaster, collector = (
-        str(boa.env.generate_address(name)) for name in ("forecaster", "collector")
-    )
-    parameters = new_parameters()
-    ledger = deploy("ReadingLedger", parameters.address)
-    ledger.set_collector(ZONE, collector)
-    token = deploy("TestEuro")
-    registry = deploy("ForecastRegistry", ledger.address, parameters.address, token.address, BOND)
-    bench = Bench(registry, parameters, ledger, token, forecaster, collector, {})
-    for who in (forecaster, collector):
-        registry.set_forecaster(who, True)
-        token.mint(who, 10 * BOND)
-        with boa.env.prank(who):
-            token.approve(registry.address, 10 * BOND)
-            registry.deposit_bond(BOND)
-    bench.at_day(FIRST_DAY - 1)
-    for day in range(FIRST_DAY - 7, FIRST_DAY - 1):
-        bench.meter(day)
-    assert token.balanceOf(owner) == 0
-    return bench
+    return new_bench()
 
 
 @pytest.fixture
-def bench(deployed: Bench) -> Any:
-    boa.env.evm.patch.chain_id = LOCAL_CHAIN
-    with boa.env.anchor():
-        yield Bench(**(vars(deployed) | {"net": dict(deployed.net)}))
+def bench(deployed: Bench) -> Iterator[Bench]:
+    with rolled_back(deployed) as bench:
+        yield bench
 
 
 @pytest.fixture
@@ -271,7 +129,7 @@ def test_a_bond_below_the_minimum_backs_no_forecast(bench: Bench) -> None:
 
 def test_a_leaving_bond_backs_no_forecast(bench: Bench) -> None:
     with boa.env.prank(bench.forecaster):
-        bench.registry.announce_withdrawal(1)
+        bench.registry.announce_withdrawal(BOND - MINIMUM_BOND + 1)
     bench.at_day(FIRST_DAY, -DAY // 2)
     with reverts("forecast: bond too small"):
         bench.commit(FIRST_DAY, FORECAST)
@@ -376,7 +234,7 @@ def test_the_score_is_the_textbooks(bench: Bench, seed: int) -> None:
 
 
 def test_a_perfect_forecast_loses_nothing(bench: Bench) -> None:
-    actual = random.Random(FIRST_DAY).choices(range(-30_000, 30_000), k=96)
+    actual = outcome_of(FIRST_DAY)
     loss, naive_loss = bench.scored(FIRST_DAY, [(value, value, value) for value in actual])
     assert bench.net[FIRST_DAY] == actual
     assert loss == 0
@@ -489,18 +347,6 @@ def test_whoever_never_forecast_has_no_skill(bench: Bench, mallory: str) -> None
     assert bench.registry.skill(mallory, ZONE) == (0, 0)
 
 
-def skilled(bench: Bench, day: int, share: Fraction) -> tuple[int, int]:
-    """Score a day whose forecast misses the outcome by a share of last week's miss."""
-    rng = random.Random(day)
-    actual = rng.choices(range(-30_000, 30_000), k=96)
-    last_week = bench.net[day - 7]
-    medians = [
-        outcome + int((before - outcome) * share)
-        for outcome, before in zip(actual, last_week, strict=True)
-    ]
-    return bench.scored(day, [(value, value, value) for value in medians])
-
-
 def test_skill_is_one_minus_the_ratio_of_sums(bench: Bench) -> None:
     results = [skilled(bench, FIRST_DAY + day, Fraction(day, 10)) for day in range(5)]
     loss = sum(loss for loss, _ in results)
@@ -565,10 +411,11 @@ def test_a_late_result_does_not_push_out_a_newer_one(bench: Bench) -> None:
     [
         ("set_forecaster", ("0x" + "11" * 20, True)),
         ("set_minimum_bond", (1,)),
+        ("set_governor", ("0x" + "11" * 20,)),
         ("transfer_ownership", ("0x" + "11" * 20,)),
     ],
 )
-def test_only_the_owner_decides_who_forecasts(
+def test_only_the_owner_decides_who_forecasts_and_proposes(
     bench: Bench, mallory: str, function: str, arguments: Any
 ) -> None:
     with boa.env.prank(mallory), reverts("ownable: caller is not the owner"):
@@ -593,12 +440,12 @@ def test_a_bond_that_is_not_paid_is_not_booked(bench: Bench) -> None:
         bench.registry.deposit_bond(10 * BOND)
 
 
-def test_a_bond_leaves_a_week_after_the_announcement(bench: Bench) -> None:
+def test_a_bond_leaves_seventeen_days_after_the_announcement(bench: Bench) -> None:
     with boa.env.prank(bench.forecaster):
         bench.registry.announce_withdrawal(400)
-        boa.env.timestamp += 7 * DAY
+        boa.env.timestamp += WITHDRAWAL_DELAY
         bench.registry.withdraw_bond()
-    assert bench.token.balanceOf(bench.forecaster) == 9 * BOND + 400
+    assert bench.token.balanceOf(bench.forecaster) == BOND + 400
     assert bench.registry.bond_of(bench.forecaster) == (BOND - 400, 0, 0)
     assert bench.registry.is_forecaster(bench.forecaster)
 
@@ -606,7 +453,7 @@ def test_a_bond_leaves_a_week_after_the_announcement(bench: Bench) -> None:
 def test_a_bond_does_not_leave_earlier(bench: Bench) -> None:
     with boa.env.prank(bench.forecaster):
         bench.registry.announce_withdrawal(400)
-        boa.env.timestamp += 7 * DAY - 1
+        boa.env.timestamp += WITHDRAWAL_DELAY - 1
         with reverts("forecast: bond is still locked"):
             bench.registry.withdraw_bond()
 
@@ -614,16 +461,16 @@ def test_a_bond_does_not_leave_earlier(bench: Bench) -> None:
 def test_a_bond_leaves_once(bench: Bench) -> None:
     with boa.env.prank(bench.forecaster):
         bench.registry.announce_withdrawal(400)
-        boa.env.timestamp += 7 * DAY
+        boa.env.timestamp += WITHDRAWAL_DELAY
         bench.registry.withdraw_bond()
         with reverts("forecast: nothing announced"):
             bench.registry.withdraw_bond()
 
 
-def test_a_new_announcement_starts_the_week_again(bench: Bench) -> None:
+def test_a_new_announcement_starts_the_wait_again(bench: Bench) -> None:
     with boa.env.prank(bench.forecaster):
         bench.registry.announce_withdrawal(1)
-        boa.env.timestamp += 7 * DAY
+        boa.env.timestamp += WITHDRAWAL_DELAY
         bench.registry.announce_withdrawal(BOND)
         with reverts("forecast: bond is still locked"):
             bench.registry.withdraw_bond()

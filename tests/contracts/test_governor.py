@@ -13,17 +13,20 @@ from eth_utils import keccak
 from tests.contracts.governance_fixtures import (
     ABSTAIN,
     AGAINST,
+    BALANCING,
     DAY,
+    EURO,
     FOR,
     HOUR,
     LOCAL_CHAIN,
+    ORDINARY,
+    POLICY,
     ZERO,
     Dao,
     event_signatures,
     events,
     new_dao,
     reverts,
-    selector,
 )
 
 GRID_FEE, QUORUM = 7, 15
@@ -67,7 +70,7 @@ def test_a_proposal_has_openzeppelins_id_and_event(dao: Dao) -> None:
 
 
 def test_outsiders_do_not_propose(dao: Dao) -> None:
-    with reverts("governor: proposer below threshold"):
+    with reverts("governor: proposer is not a member"):
         dao.propose(proposal_of(dao), dao.outsider)
 
 
@@ -97,53 +100,20 @@ def test_lists_of_unequal_length_are_refused(dao: Dao) -> None:
         dao.governor.propose([ZERO], [0], [], "")
 
 
-def test_a_forecaster_proposes_a_window(dao: Dao) -> None:
-    proposal = dao.propose(dao.window_of(), dao.forecaster)
-    assert dao.governor.proposalByForecaster(proposal.id)
-    assert dao.governor.proposalProposer(proposal.id) == dao.forecaster
+def test_members_who_joined_too_recently_do_not_propose(dao: Dao) -> None:
+    dao.deposit(dao.outsider, 100 * EURO)
+    dao.admit(dao.outsider)
+    dao.pass_time(2 * HOUR - 1)
+    with reverts("governor: proposer joined too recently"):
+        dao.propose(proposal_of(dao), dao.outsider)
+    dao.pass_time(1)
+    dao.propose(proposal_of(dao), dao.outsider)
 
 
-def test_a_forecaster_proposes_nothing_else(dao: Dao) -> None:
-    with reverts("governor: call outside the forecaster's list"):
-        dao.propose(proposal_of(dao), dao.forecaster)
-
-
-def test_a_forecaster_hides_no_other_call_behind_a_window(dao: Dao) -> None:
-    proposal = dao.window_of()
-    other = proposal_of(dao)
-    proposal.targets += other.targets
-    proposal.values += other.values
-    proposal.calldatas += other.calldatas
-    with reverts("governor: call outside the forecaster's list"):
-        dao.propose(proposal, dao.forecaster)
-
-
-def test_a_forecaster_calls_no_other_contract(dao: Dao) -> None:
-    proposal = dao.window_of()
-    proposal.targets = [dao.timelock.address]
-    with reverts("governor: call outside the forecaster's list"):
-        dao.propose(proposal, dao.forecaster)
-
-
-def test_a_forecaster_spends_nothing(dao: Dao) -> None:
-    proposal = dao.window_of()
-    proposal.values = [1]
-    with reverts("governor: call outside the forecaster's list"):
-        dao.propose(proposal, dao.forecaster)
-
-
-def test_a_forecasters_call_has_a_selector(dao: Dao) -> None:
-    proposal = dao.window_of()
-    proposal.calldatas = [b"\x01\x02\x03"]
-    with reverts("governor: call outside the forecaster's list"):
-        dao.propose(proposal, dao.forecaster)
-
-
-def test_a_dismissed_forecaster_proposes_nothing(dao: Dao) -> None:
-    with boa.env.prank(dao.timelock.address):
-        dao.governor.setForecaster(dao.forecaster, False)
-    with reverts("governor: proposer below threshold"):
-        dao.propose(dao.window_of(), dao.forecaster)
+def test_a_member_who_lent_its_vote_may_propose(dao: Dao) -> None:
+    dao.delegate(0, 1)
+    dao.pass_time(1)
+    dao.propose(proposal_of(dao), dao.member(0))
 
 
 # -- voting ------------------------------------------------------------------------------------
@@ -197,8 +167,8 @@ def test_nobody_votes_twice(dao: Dao) -> None:
 
 def test_a_vote_is_for_against_or_abstain(dao: Dao) -> None:
     proposal = dao.open_vote(proposal_of(dao))
-    with reverts("governor: support is not 0, 1 or 2"):
-        dao.vote(proposal, [0], 3)
+    with reverts("governor: support is not 0, 1, 2 or 3"):
+        dao.vote(proposal, [0], 4)
 
 
 def test_outsiders_do_not_vote(dao: Dao) -> None:
@@ -209,7 +179,7 @@ def test_outsiders_do_not_vote(dao: Dao) -> None:
 
 def test_whoever_joins_after_the_snapshot_does_not_vote(dao: Dao) -> None:
     proposal = dao.open_vote(proposal_of(dao))
-    dao.membership.admit(dao.outsider, 99)
+    dao.admit(dao.outsider)
     dao.pass_time(10)
     with boa.env.prank(dao.outsider), reverts("governor: no votes at the snapshot"):
         dao.governor.castVote(proposal.id, FOR)
@@ -217,8 +187,7 @@ def test_whoever_joins_after_the_snapshot_does_not_vote(dao: Dao) -> None:
 
 def test_a_vote_delegated_after_the_snapshot_stays_where_it_was(dao: Dao) -> None:
     proposal = dao.open_vote(proposal_of(dao))
-    with boa.env.prank(dao.member(1)):
-        dao.membership.delegate(dao.member(0))
+    dao.delegate(1, 0)
     dao.pass_time(10)
     dao.vote(proposal, [0, 1])
     assert dao.governor.proposalVotes(proposal.id) == (0, 2, 0)
@@ -226,8 +195,7 @@ def test_a_vote_delegated_after_the_snapshot_stays_where_it_was(dao: Dao) -> Non
 
 def test_a_delegate_votes_for_all_who_trust_it(dao: Dao) -> None:
     for index in (1, 2):
-        with boa.env.prank(dao.member(index)):
-            dao.membership.delegate(dao.member(0))
+        dao.delegate(index, 0)
     proposal = dao.open_vote(proposal_of(dao))
     dao.vote(proposal, [0])
     assert dao.governor.proposalVotes(proposal.id) == (0, 3, 0)
@@ -238,8 +206,8 @@ def test_a_delegate_votes_for_all_who_trust_it(dao: Dao) -> None:
 def test_readmission_gives_no_second_vote(dao: Dao) -> None:
     proposal = dao.open_vote(proposal_of(dao))
     dao.vote(proposal, [0])
-    dao.membership.remove(dao.member(0))
-    dao.membership.admit(dao.member(0), 1)
+    dao.remove(dao.member(0))
+    dao.admit(dao.member(0))
     dao.pass_time(10)
     with reverts("governor: already voted"):
         dao.vote(proposal, [0])
@@ -263,13 +231,19 @@ def test_votes_on_many_proposals_stay_apart(dao: Dao) -> None:
 # -- signed ballots ----------------------------------------------------------------------------
 
 
+def word(number: int) -> bytes:
+    return number.to_bytes(32, "big")
+
+
 def by_signature(dao: Dao, ballot: Any, proposal_id: int, reason: str = "") -> None:
     head, _, r, vs = ballot
     voter = "0x" + (head >> 96).to_bytes(20, "big").hex()
     deadline = (head >> 48) & (2**40 - 1)
     support = (head >> 88) & 255
     with boa.env.prank(dao.outsider):
-        dao.governor.castVoteBySig(proposal_id, support, voter, reason, deadline, r, vs)
+        dao.governor.castVoteBySig(
+            proposal_id, support, voter, reason, deadline, word(r) + word(vs)
+        )
 
 
 def test_anyone_carries_a_signed_ballot(dao: Dao) -> None:
@@ -351,7 +325,7 @@ def bad_ballot(dao: Dao, proposal_id: int, kind: str) -> tuple[Any, int]:
     """A ballot of member 5, or in its name, that must not count, and why not."""
     head, reason_hash, r, vs = good = dao.sign(proposal_id, 5)
     if kind == "unknown support":
-        return dao.sign(proposal_id, 5, support=3), BAD_SUPPORT
+        return dao.sign(proposal_id, 5, support=4), BAD_SUPPORT
     if kind == "expired":
         return dao.sign(proposal_id, 5, deadline=boa.env.timestamp - 1), EXPIRED
     if kind == "signed by another":
@@ -361,13 +335,12 @@ def bad_ballot(dao: Dao, proposal_id: int, kind: str) -> tuple[Any, int]:
     if kind == "another reason":
         return (head, keccak(text="another"), r, vs), BAD_SIGNATURE
     if kind == "mirrored":
-        number = int.from_bytes(vs, "big")
-        mirrored = (CURVE_ORDER - (number & (2**255 - 1))) | ((number >> 255 ^ 1) << 255)
-        return (head, reason_hash, r, mirrored.to_bytes(32, "big")), BAD_SIGNATURE
+        mirrored = (CURVE_ORDER - (vs & (2**255 - 1))) | ((vs >> 255 ^ 1) << 255)
+        return (head, reason_hash, r, mirrored), BAD_SIGNATURE
     if kind == "no signature":
-        return (head, reason_hash, bytes(32), bytes(32)), BAD_SIGNATURE
+        return (head, reason_hash, 0, 0), BAD_SIGNATURE
     if kind == "of nobody":
-        return (head & (2**96 - 1), reason_hash, bytes(32), bytes(32)), BAD_SIGNATURE
+        return (head & (2**96 - 1), reason_hash, 0, 0), BAD_SIGNATURE
     if kind == "voted already":
         dao.governor.castBallots(proposal_id, [good])
         return good, ALREADY_VOTED
@@ -407,9 +380,9 @@ def test_a_ballot_twice_in_a_batch_counts_once(dao: Dao) -> None:
 
 
 def test_a_ballot_of_one_who_joined_late_is_left_out(dao: Dao) -> None:
-    dao.membership.remove(dao.member(5))
+    dao.remove(dao.member(5))
     proposal = dao.open_vote(proposal_of(dao))
-    dao.membership.admit(dao.member(5), 6)
+    dao.admit(dao.member(5))
     assert dao.governor.castBallots(proposal.id, [dao.sign(proposal.id, 5)]) == 0
     assert rejections(dao) == [(dao.member(5), NO_VOTES)]
 
@@ -441,8 +414,8 @@ def test_a_proposal_passes_through_its_states(dao: Dao) -> None:
     dao.governor.queue(*proposal.calls)
     assert [event.proposalId for event in events(dao.governor, "ProposalQueued")] == [proposal.id]
     assert dao.state(proposal) == "Queued"
-    assert dao.governor.proposalEta(proposal.id) == boa.env.timestamp + HOUR
-    dao.pass_time(HOUR)
+    assert dao.governor.proposalEta(proposal.id) == boa.env.timestamp + DAY
+    dao.pass_time(DAY)
     with boa.env.prank(dao.outsider):
         dao.governor.execute(*proposal.calls)
     assert len(events(dao.governor, "ProposalExecuted")) == 1
@@ -460,7 +433,7 @@ def test_the_quorum_is_a_quarter_of_the_members_here(dao: Dao) -> None:
 
 
 def test_the_quorum_is_rounded_up(dao: Dao) -> None:
-    dao.membership.admit(dao.outsider, 99)
+    dao.admit(dao.outsider)
     dao.pass_time(1)
     assert dao.governor.quorum(boa.env.timestamp - 1) == 6
 
@@ -498,9 +471,10 @@ def test_a_tie_fails(dao: Dao) -> None:
 
 
 def test_nothing_passes_without_members(dao: Dao) -> None:
+    meters = dao.announce_removal(*[dao.member(index) for index in range(20)])
+    dao.pass_time(HOUR)
     proposal = dao.propose(proposal_of(dao))
-    for index in range(20):
-        dao.membership.remove(dao.member(index))
+    dao.membership.complete(meters)
     dao.pass_time(HOUR + DAY + 1)
     assert dao.governor.quorum(dao.governor.proposalSnapshot(proposal.id)) == 0
     assert dao.state(proposal) == "Defeated"
@@ -509,8 +483,7 @@ def test_nothing_passes_without_members(dao: Dao) -> None:
 def test_a_quorum_changed_during_a_vote_does_not_touch_it(dao: Dao) -> None:
     proposal = dao.open_vote(proposal_of(dao))
     dao.vote(proposal, range(5))
-    with boa.env.prank(dao.timelock.address):
-        dao.parameters.set_value(QUORUM, 3_500)
+    dao.set_rule(QUORUM, 3_500)
     dao.pass_time(DAY)
     assert dao.state(proposal) == "Succeeded"
     assert dao.governor.quorum(boa.env.timestamp - 1) == 7
@@ -519,8 +492,9 @@ def test_a_quorum_changed_during_a_vote_does_not_touch_it(dao: Dao) -> None:
 def test_members_who_join_during_a_vote_do_not_raise_its_quorum(dao: Dao) -> None:
     proposal = dao.open_vote(proposal_of(dao))
     dao.vote(proposal, range(5))
-    newcomers = [str(boa.env.generate_address()) for _ in range(20)]
-    dao.membership.admit_batch(newcomers, list(range(50, 70)))
+    meters = [dao.announce(str(boa.env.generate_address())) for _ in range(20)]
+    dao.pass_time(HOUR)
+    dao.membership.complete(meters)
     dao.pass_time(DAY)
     assert dao.state(proposal) == "Succeeded"
 
@@ -557,14 +531,14 @@ def test_nothing_is_executed_unqueued(dao: Dao) -> None:
 
 def test_nothing_is_executed_early(dao: Dao) -> None:
     proposal = dao.enqueue(proposal_of(dao))
-    dao.pass_time(HOUR - 1)
+    dao.pass_time(DAY - 1)
     with reverts("timelock: not ready"):
         dao.governor.execute(*proposal.calls)
 
 
 def test_nothing_is_executed_twice(dao: Dao) -> None:
     proposal = dao.enqueue(proposal_of(dao))
-    dao.pass_time(HOUR)
+    dao.pass_time(DAY)
     dao.governor.execute(*proposal.calls)
     with reverts("governor: proposal is not queued"):
         dao.governor.execute(*proposal.calls)
@@ -572,7 +546,7 @@ def test_nothing_is_executed_twice(dao: Dao) -> None:
 
 def test_other_calls_are_not_executed_under_its_name(dao: Dao) -> None:
     proposal = dao.enqueue(proposal_of(dao))
-    dao.pass_time(HOUR)
+    dao.pass_time(DAY)
     proposal.calldatas = proposal_of(dao, fee=70).calldatas
     with reverts("governor: unknown proposal"):
         dao.governor.execute(*proposal.calls)
@@ -580,7 +554,7 @@ def test_other_calls_are_not_executed_under_its_name(dao: Dao) -> None:
 
 def test_nobody_executes_past_the_governor(dao: Dao) -> None:
     proposal = dao.enqueue(proposal_of(dao))
-    dao.pass_time(HOUR)
+    dao.pass_time(DAY)
     salt = int(dao.governor.address, 16) << 96 ^ int.from_bytes(proposal.description_hash, "big")
     with boa.env.prank(dao.outsider), reverts("access_control: account is missing role"):
         dao.timelock.executeBatch(*proposal.calls[:3], bytes(32), salt.to_bytes(32, "big"))
@@ -593,7 +567,7 @@ def test_one_failing_call_undoes_the_others(dao: Dao) -> None:
     proposal.values += other.values
     proposal.calldatas += other.calldatas
     dao.enqueue(proposal)
-    dao.pass_time(HOUR)
+    dao.pass_time(DAY)
     with reverts("parameters: value out of bounds"):
         dao.governor.execute(*proposal.calls)
     assert dao.parameters.value(GRID_FEE) == 50
@@ -610,7 +584,7 @@ def test_a_proposal_cannot_execute_another_within_itself(dao: Dao) -> None:
     dao.pass_time(DAY)
     for proposal in (inner, outer):
         dao.governor.queue(*proposal.calls)
-    dao.pass_time(HOUR)
+    dao.pass_time(DAY)
     with pytest.raises(boa.BoaError):
         dao.governor.execute(*outer.calls)
     assert dao.parameters.value(GRID_FEE) == 50
@@ -640,17 +614,27 @@ def test_what_nobody_queues_expires(dao: Dao) -> None:
 
 def test_a_longer_grace_period_revives_nothing(dao: Dao) -> None:
     proposal = dao.enqueue(proposal_of(dao))
-    dao.pass_time(3 * DAY)
-    with boa.env.prank(dao.timelock.address):
-        dao.governor.setGracePeriod(30 * DAY)
+    dao.pass_time(4 * DAY)
+    with dao.by_vote():
+        dao.governor.setLane(ORDINARY, HOUR, DAY, 30 * DAY, DAY)
     assert dao.state(proposal) == "Expired"
 
 
+def test_a_proposal_of_the_fast_lane_waits_as_long_as_that_lane_says(dao: Dao) -> None:
+    proposal = dao.enqueue(dao.window_of())
+    assert dao.governor.proposalEta(proposal.id) == boa.env.timestamp + 900
+
+
+def test_the_timelocks_own_delay_counts_where_it_is_longer(dao: Dao) -> None:
+    with dao.by_vote():
+        dao.timelock.updateDelay(3 * HOUR)
+    proposal = dao.enqueue(dao.window_of())
+    assert dao.governor.proposalEta(proposal.id) == boa.env.timestamp + 3 * HOUR
+
+
 def test_a_forecasters_window_reaches_the_parameters(dao: Dao) -> None:
-    proposal = dao.window_of()
-    slot = (boa.env.timestamp // DAY + 2) * 96 + 40
-    dao.enqueue(proposal, dao.forecaster)
-    dao.pass_time(HOUR)
+    slot = dao.noon()
+    proposal = dao.ready(dao.window_of(), dao.forecaster)
     dao.governor.execute(*proposal.calls)
     assert dao.parameters.window_at(1, 1_000, slot) == (True, -20_000)
 
@@ -681,31 +665,6 @@ def test_nobody_else_takes_a_proposal_back(dao: Dao) -> None:
         dao.governor.cancel(*proposal.calls)
 
 
-def test_the_guardian_leaves_members_proposals_alone(dao: Dao) -> None:
-    proposal = dao.propose(dao.window_of())
-    with boa.env.prank(dao.guardian), reverts("governor: caller may not cancel"):
-        dao.governor.cancel(*proposal.calls)
-
-
-def test_the_guardian_stops_a_forecasters_proposal_in_the_queue(dao: Dao) -> None:
-    proposal = dao.enqueue(dao.window_of(), dao.forecaster)
-    with boa.env.prank(dao.guardian):
-        dao.governor.cancel(*proposal.calls)
-    assert dao.state(proposal) == "Canceled"
-    assert not dao.timelock.isOperation(dao.governor.proposalOperation(proposal.id))
-    dao.pass_time(HOUR)
-    with reverts("governor: proposal is not queued"):
-        dao.governor.execute(*proposal.calls)
-
-
-def test_the_guardian_cannot_undo_what_was_executed(dao: Dao) -> None:
-    proposal = dao.enqueue(dao.window_of(), dao.forecaster)
-    dao.pass_time(HOUR)
-    dao.governor.execute(*proposal.calls)
-    with boa.env.prank(dao.guardian), reverts("governor: too late to cancel"):
-        dao.governor.cancel(*proposal.calls)
-
-
 def test_what_another_canceller_removes_from_the_timelock_is_cancelled(dao: Dao) -> None:
     proposal = dao.enqueue(proposal_of(dao))
     with boa.env.prank(dao.timelock.address):
@@ -717,7 +676,7 @@ def test_what_another_canceller_removes_from_the_timelock_is_cancelled(dao: Dao)
 
 def test_what_another_executor_executes_is_executed(dao: Dao) -> None:
     proposal = dao.enqueue(proposal_of(dao))
-    dao.pass_time(HOUR)
+    dao.pass_time(DAY)
     with boa.env.prank(dao.timelock.address):
         dao.timelock.grantRole(keccak(text="EXECUTOR_ROLE"), dao.outsider)
     salt = int(dao.governor.address, 16) << 96 ^ int.from_bytes(proposal.description_hash, "big")
@@ -734,11 +693,7 @@ def test_what_another_executor_executes_is_executed(dao: Dao) -> None:
 @pytest.mark.parametrize(
     ("setter", "arguments"),
     [
-        ("setVotingDelay", (HOUR,)),
-        ("setVotingPeriod", (DAY,)),
-        ("setGracePeriod", (DAY,)),
-        ("setForecaster", (ZERO, True)),
-        ("setForecasterCall", (ZERO, b"\x01\x02\x03\x04", True)),
+        ("setLane", (0, HOUR, DAY, DAY, DAY)),
         ("setGuardian", (ZERO,)),
         ("transfer_ownership", ("0x" + "11" * 20,)),
     ],
@@ -749,56 +704,81 @@ def test_only_the_timelock_changes_settings(dao: Dao, setter: str, arguments: An
             getattr(dao.governor, setter)(*arguments)
 
 
+DELAY, PERIOD, GRACE, WAIT = range(4)
+LONGEST = {
+    ORDINARY: (7 * DAY, 30 * DAY, 30 * DAY, 30 * DAY),
+    BALANCING: (DAY, DAY, DAY, DAY),
+}
+SHORTEST = {ORDINARY: (HOUR, DAY, DAY, DAY), BALANCING: (1, HOUR, HOUR, 900)}
+
+
+@pytest.mark.parametrize("lane", [ORDINARY, BALANCING])
+@pytest.mark.parametrize("terms", [SHORTEST, LONGEST], ids=["shortest", "longest"])
+def test_a_lane_takes_terms_up_to_its_bounds(dao: Dao, lane: int, terms: Any) -> None:
+    other = dao.governor.laneTerms(1 - lane)
+    with dao.by_vote():
+        dao.governor.setLane(lane, *terms[lane])
+    assert tuple(dao.governor.laneTerms(lane)) == terms[lane]
+    assert dao.governor.laneTerms(1 - lane) == other
+    assert dao.governor.proposalCount() == 0
+
+
+@pytest.mark.parametrize("lane", [ORDINARY, BALANCING])
 @pytest.mark.parametrize(
-    ("setter", "value", "reason"),
+    ("field", "reason"),
     [
-        ("setVotingDelay", 0, "voting delay out of range"),
-        ("setVotingDelay", 7 * DAY + 1, "voting delay out of range"),
-        ("setVotingPeriod", HOUR - 1, "voting period out of range"),
-        ("setVotingPeriod", 30 * DAY + 1, "voting period out of range"),
-        ("setGracePeriod", HOUR - 60, "grace period out of range"),
-        ("setGracePeriod", 30 * DAY + 60, "grace period out of range"),
-        ("setGracePeriod", HOUR + 1, "grace period is not in whole minutes"),
+        (DELAY, "voting delay out of range"),
+        (PERIOD, "period out of range"),
+        (GRACE, "period out of range"),
+        (WAIT, "timelock delay out of range"),
     ],
 )
-def test_settings_have_bounds(dao: Dao, setter: str, value: int, reason: str) -> None:
-    with boa.env.prank(dao.timelock.address), reverts(f"governor: {reason}"):
-        getattr(dao.governor, setter)(value)
+@pytest.mark.parametrize("beyond", ["short", "long"])
+def test_no_lane_takes_terms_beyond_its_bounds(
+    dao: Dao, lane: int, field: int, reason: str, beyond: str
+) -> None:
+    terms = list(SHORTEST[lane] if beyond == "short" else LONGEST[lane])
+    terms[field] += -1 if beyond == "short" else 1
+    with dao.by_vote(), reverts(f"governor: {reason}"):
+        dao.governor.setLane(lane, *terms)
 
 
-def test_a_setting_changes_nothing_but_itself(dao: Dao) -> None:
-    with boa.env.prank(dao.timelock.address):
-        dao.governor.setVotingDelay(7 * DAY)
-        dao.governor.setVotingPeriod(30 * DAY)
-        dao.governor.setGracePeriod(30 * DAY)
-    settings = (
-        dao.governor.votingDelay(),
-        dao.governor.votingPeriod(),
-        dao.governor.gracePeriod(),
-    )
-    assert settings == (7 * DAY, 30 * DAY, 30 * DAY)
-    assert dao.governor.proposalCount() == 0
+@pytest.mark.parametrize("field", [PERIOD, GRACE])
+def test_periods_are_whole_hours(dao: Dao, field: int) -> None:
+    terms = list(SHORTEST[BALANCING])
+    terms[field] += 60
+    with dao.by_vote(), reverts("governor: period is not in whole hours"):
+        dao.governor.setLane(BALANCING, *terms)
+
+
+def test_policies_have_no_terms_of_their_own(dao: Dao) -> None:
+    with dao.by_vote(), reverts("governor: lane has no terms of its own"):
+        dao.governor.setLane(POLICY, *SHORTEST[BALANCING])
+    with reverts("governor: lane has no terms of its own"):
+        dao.governor.laneTerms(POLICY)
+
+
+def test_indexers_read_the_ordinary_lanes_terms(dao: Dao) -> None:
+    with dao.by_vote():
+        dao.governor.setLane(ORDINARY, 2 * HOUR, 2 * DAY, DAY, DAY)
+    (delay,) = events(dao.governor, "VotingDelaySet")
+    (period,) = events(dao.governor, "VotingPeriodSet")
+    assert (delay.oldVotingDelay, delay.newVotingDelay) == (HOUR, 2 * HOUR)
+    assert (period.oldVotingPeriod, period.newVotingPeriod) == (DAY, 2 * DAY)
+    assert (dao.governor.votingDelay(), dao.governor.votingPeriod()) == (2 * HOUR, 2 * DAY)
 
 
 def test_a_shorter_period_does_not_end_a_vote(dao: Dao) -> None:
     proposal = dao.open_vote(proposal_of(dao))
     deadline = dao.governor.proposalDeadline(proposal.id)
-    with boa.env.prank(dao.timelock.address):
-        dao.governor.setVotingPeriod(HOUR)
+    with dao.by_vote():
+        dao.governor.setLane(ORDINARY, *SHORTEST[ORDINARY])
     assert dao.governor.proposalDeadline(proposal.id) == deadline
-
-
-def test_the_list_of_calls_can_grow(dao: Dao) -> None:
-    with boa.env.prank(dao.timelock.address):
-        dao.governor.setForecasterCall(
-            dao.parameters.address, selector("set_value(uint256,uint256)"), True
-        )
-    dao.propose(proposal_of(dao), dao.forecaster)
 
 
 def test_the_deployer_keeps_no_power(dao: Dao) -> None:
     assert not dao.timelock.hasRole(bytes(32), dao.deployer)
-    for contract in (dao.parameters, dao.membership, dao.governor):
+    for contract in (dao.parameters, dao.membership, dao.policies, dao.governor):
         assert contract.owner() == dao.timelock.address
 
 
@@ -820,8 +800,14 @@ def test_indexers_find_what_they_know(dao: Dao) -> None:
     assert governor.CLOCK_MODE() == "mode=timestamp"
     assert governor.clock() == boa.env.timestamp
     assert (governor.name(), governor.version()) == ("GridGovernor", "1")
-    assert governor.proposalThreshold() == 1
+    assert governor.proposalThreshold() == 0
     assert governor.proposalNeedsQueuing(0)
     assert governor.token() == dao.membership.address
+    assert governor.bond_token() == dao.token.address
     assert governor.timelock() == dao.timelock.address
     assert governor.getVotes(dao.member(0), boa.env.timestamp - 1) == 1
+
+
+def test_the_code_on_chain_fits_its_limit(dao: Dao) -> None:
+    for contract in (dao.governor, dao.policies):
+        assert len(boa.env.get_code(contract.address)) <= 24_576

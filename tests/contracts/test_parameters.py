@@ -114,11 +114,19 @@ def test_a_rule_is_refused_that_would_not_fit_where_it_is_packed(key: int, large
         assert parameters.bounds_of(key).maximum == largest
 
 
-def test_a_quorum_is_at_most_everybody() -> None:
+@pytest.mark.parametrize("key", [QUORUM, 20, 21, 24])
+def test_a_share_of_voters_is_at_most_everybody(key: int) -> None:
     with boa.env.anchor():
         parameters = deploy("GridParameters")
         with reverts("parameters: maximum out of range"):
-            parameters.define(QUORUM, "QUORUM", 400, 0, 10_001, 100, 0)
+            parameters.define(key, "SHARE", 400, 0, 10_001, 100, 0)
+
+
+def test_a_proposals_bond_fits_where_the_governor_keeps_it() -> None:
+    with boa.env.anchor():
+        parameters = deploy("GridParameters")
+        with reverts("parameters: maximum out of range"):
+            parameters.define(22, "PROPOSAL_BOND", 20, 0, 4_096, 100, 0)
 
 
 @pytest.mark.parametrize(
@@ -273,6 +281,14 @@ def test_windows_may_touch(parameters: Any) -> None:
 def test_other_zones_and_keys_have_windows_of_their_own(parameters: Any) -> None:
     for zone, key in ((ZONE, BATTERY), (ZONE, GRID_FEE), (2, BATTERY)):
         parameters.open_window(zone, key, TOMORROW, 4, 45)
+
+
+def test_a_window_begins_within_a_fortnight(parameters: Any) -> None:
+    """Else one vote could put a value in force for good, past cooldown and largest step."""
+    last = (boa.env.timestamp + 14 * DAY) // 900
+    with reverts("parameters: window is too far ahead"):
+        parameters.open_window(ZONE, GRID_FEE, last + 1, 1, 60)
+    parameters.open_window(ZONE, GRID_FEE, last, 1, 60)
 
 
 def test_a_window_lies_in_the_future(parameters: Any) -> None:

@@ -178,14 +178,16 @@ def test_an_account_that_ape_does_not_know_is_bad_use(
         Chain.connect("ethereum:local:foundry", "nobody")
 
 
-def test_a_simple_transaction_takes_milliseconds(euro: Contract) -> None:
+def test_a_simple_transaction_is_not_polled_for(euro: Contract) -> None:
     euro.transact("mint", ALICE.address, 1)
     times = []
     for _ in range(20):
         begin = time.perf_counter()
         euro.transact("mint", ALICE.address, 1)
         times.append(time.perf_counter() - begin)
-    assert sorted(times)[5] < 0.03  # the quarter fastest: the machine may be busy
+    # Waiting for a receipt by polling would take a second. The quarter fastest: the machine may
+    # be busy.
+    assert sorted(times)[5] < 0.5
 
 
 def test_every_contract_fits_on_a_chain(chain: Chain) -> None:

@@ -210,6 +210,14 @@ class TestVote:
         assert not view.quorum_reached
         assert vote_view(proposal(FIRST_SLOT, votes_for=15, quorum=19), 0).quorum_reached
 
+    def test_under_a_policy_the_objections_decide(self) -> None:
+        one = proposal(FIRST_SLOT, votes_for=0, votes_against=4, quorum=12, under_policy=True)
+        view = vote_view(one, 0)
+        assert view.turnout == pytest.approx(1 / 3)
+        assert view.decided_by == "4 of the 12 objections that stop it"
+        stopped = proposal(FIRST_SLOT, "defeated", votes_against=12, quorum=12, under_policy=True)
+        assert vote_view(stopped, 0).status == "Stopped by objections"
+
     @pytest.mark.parametrize(
         ("state", "status", "tone"),
         [

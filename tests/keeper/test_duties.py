@@ -372,7 +372,7 @@ def test_fees_go_to_the_treasury_once_they_are_worth_the_gas(on: Street) -> None
         turn(keeper(on, receipts, collect_above=fees))
     assert market(on).call("fees_due") == fees
     assert ("fees", None) in done(turn(keeper(on, receipts, collect_above=fees - 1)))
-    treasury = on.deployment["GridTimelock"].address
+    treasury = on.deployment["Treasury"].address
     assert on.deployment["TestEuro"].call("balanceOf", treasury) == fees
 
 

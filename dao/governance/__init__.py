@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The DAO's decisions: proposals, ballots, what a call means in words, and what it would do.
+
+`proposals` and `ballots` carry a decision through the governor, `describe` reads its calls,
+`simulate` runs them on a fork of the chain. The last two are imported by who needs them.
+"""
+
+from dao.governance.ballots import (
+    MAX_BALLOTS,
+    Ballot,
+    Support,
+    cast_ballots,
+    cast_vote,
+    governor_separator,
+    sign_ballot,
+)
+from dao.governance.proposals import (
+    Call,
+    Lane,
+    Proposal,
+    State,
+    Terms,
+    Votes,
+    battery_call,
+    cancel,
+    execute,
+    find_proposal,
+    hex_id,
+    lane_of,
+    list_proposals,
+    propose,
+    queue,
+    read_proposal,
+    rule_call,
+    state,
+    terms_of,
+    votes_of,
+    zone_of,
+)
+
+__all__ = [
+    "MAX_BALLOTS",
+    "Ballot",
+    "Call",
+    "Lane",
+    "Proposal",
+    "State",
+    "Support",
+    "Terms",
+    "Votes",
+    "battery_call",
+    "cancel",
+    "cast_ballots",
+    "cast_vote",
+    "execute",
+    "find_proposal",
+    "governor_separator",
+    "hex_id",
+    "lane_of",
+    "list_proposals",
+    "propose",
+    "queue",
+    "read_proposal",
+    "rule_call",
+    "sign_ballot",
+    "state",
+    "terms_of",
+    "votes_of",
+    "zone_of",
+]
