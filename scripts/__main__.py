@@ -13,6 +13,7 @@ import sys
 import click
 
 COMMANDS = {
+    "dao": "Propose, vote, and see what a decision would do.",
     "demo": "Run the whole loop on a local chain, in front of your eyes.",
     "deploy": "Deploy the contracts and hand every role to the timelock.",
     "forecast": "Quantile forecast of any interval series.",
