@@ -254,7 +254,7 @@ def combine(
     """
     places = origin if origin is not None else [0] * len(points)
     meters: dict[str | None, int] = {}
-    groups: dict[tuple[object, ...], list[Point]] = {}
+    groups: dict[tuple[int, datetime | None, datetime | None, tuple[int, int]], list[Point]] = {}
     tariffs: dict[tuple[object, ...], set[str]] = {}
     for point, place in zip(points, places, strict=True):
         rank = meters.setdefault(point.meter, len(meters))

@@ -166,7 +166,7 @@ def _block(block: _Element, kind: _Element, meter: str | None, source: Source) -
             raise BadUse("an IntervalReading lasts 0 s, so it is no energy of an interval")
         wh = watt_hours(scaled, unit, "uom", None if register else seconds)
         codes = [c for q in children(one, "ReadingQuality") if (c := child_text(q, "quality"))]
-        quality = worst([source.quality(_QUALITY, code) for code in codes or [None]])
+        quality = worst(source.quality(_QUALITY, code) for code in codes or (None,))
         for side, value in _sides(direction, wh, register, source):
             yield Point(
                 meter,

@@ -73,7 +73,8 @@ def _points(body: dict[str, Any], order: int, source: Source) -> Iterator[Point]
     clock = body.get("actSensorTime") or body.get("actGatewayTime")
     for one in entries:
         code = one.get("objName")
-        meaning = obis(code) if isinstance(code, str) else None
+        code = code if isinstance(code, str) else ""
+        meaning = obis(code)
         if meaning is None or "value" not in one:
             continue
         when = one.get("valTime", clock)

@@ -8,7 +8,7 @@ implemented". The table below says which points are energy; Modbus itself is the
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -37,6 +37,8 @@ _MODELS = {
     **dict.fromkeys((201, 202, 203, 204, 211, 212, 213, 214), _METER),
     701: _DER,
 }
+# Points worth decoding: those above, their scale factors, and the serial number.
+_NEEDED = {"SN", "WH_SF", "TotWh_SF"} | {name for one in _MODELS.values() for _, name in one.points}
 
 
 def read(data: bytes, source: Source) -> Iterator[Point]:
@@ -146,14 +148,18 @@ def _decode(data: bytes) -> list[dict[str, Any]]:
                 size = int(point.get("size", info.len)) * 2
                 piece = body[offset : offset + size]
                 offset += size
-                if len(piece) == size and point["name"] != "ID":
-                    model[point["name"]] = _plain(info.data_to(piece))
+                if len(piece) == size and point["name"] in _NEEDED:
+                    model[point["name"]] = _plain(info.data_to, piece, point["name"])
         models.append(model)
         at += 4 + length * 2
 
 
-def _plain(value: Any) -> Any:
-    """A float in its shortest decimal, for exact sums; NaN is "not implemented"."""
+def _plain(decode: Callable[[bytes], Any], piece: bytes, name: str) -> Any:
+    """A point's value, a float in its shortest decimal; NaN is "not implemented"."""
+    try:
+        value = decode(piece)
+    except ValueError:
+        raise BadUse(f"point {name} holds {piece!r}, which is no text") from None
     if isinstance(value, float):
         return None if value != value else Decimal(repr(value))
     return value

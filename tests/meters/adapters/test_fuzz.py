@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Damaged records: whatever happens to the bytes, an adapter answers with readings or one error."""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from contextlib import suppress
+from datetime import UTC
+from pathlib import Path
+
+import pytest
+
+from dao.errors import GridCommonsError
+from meters.adapters.engine import BUILT_IN, Parsed, as_dict, load_adapter, parse
+from meters.readings import Quality
+from tests.meters.adapters.records import RECORDS
+
+SHARED = Path(__file__).resolve().parents[4] / "shared" / "data" / "meters"
+FEW, MANY = 60, 1000
+SLOWEST_S = 5.0
+
+# Folder of the shared records, and the adapter that reads it.
+SHARED_FOLDERS = {
+    "eddie/at-adapter": "aiida",
+    "eddie/at-eda": "eda",
+    "eddie/be-fluvius": "fluvius",
+    "eddie/cim": "cim",
+    "eddie/dk-energinet": "energinet",
+    "eddie/es-datadis": "datadis",
+    "eddie/fr-enedis": "enedis",
+    "eddie/fr-linky": "linky",
+    "eddie/nl-mijn-aansluiting": "mijn-aansluiting",
+    "eddie/us-green-button": "greenbutton",
+    "greenbutton": "greenbutton",
+    "ocmf": "ocmf",
+    "sunspec": "sunspec",
+}
+
+_SPLICES = (
+    *(b"", b"0", b"-1", b"-", b"1e999999", b"99999999999999999999999999999999999999", b"NaN"),
+    *(b"null", b"true", b"[]", b"{}", b'""', b"\xff", b"\x00", b"<", b"&a;", b'"', b"\r\n", b"!"),
+    *("é".encode(), b"P999999Y", b"PT0S", b"9999-12-31T23:59:59Z", b"0001-01-01", b"\\ud800"),
+)
+
+
+def mutated(data: bytes, rng: random.Random) -> bytes:
+    """A copy with one to four of the damages that files and wires do."""
+    copy = bytearray(data)
+    for _ in range(rng.randint(1, 4)):
+        at = rng.randrange(len(copy) + 1)
+        end = min(len(copy), at + rng.choice((1, 1, 2, 5, 20, 200)))
+        kind = rng.randrange(8)
+        if kind == 0 and at < len(copy):
+            copy[at] ^= 1 << rng.randrange(8)
+        elif kind == 1:
+            del copy[at:end]
+        elif kind == 2:
+            copy[at:at] = copy[at:end]
+        elif kind == 3:
+            copy[at:at] = rng.randbytes(rng.randint(1, 4))
+        elif kind == 4:
+            del copy[at:]
+        elif kind == 5:
+            copy[at:end] = rng.choice(_SPLICES)
+        elif kind == 6:
+            # A value replaced whole: what a wrong exporter writes.
+            marks = [i for i, byte in enumerate(copy) if chr(byte) in '0123456789"']
+            if marks:
+                start = rng.choice(marks)
+                stop = start + 1
+                while stop < len(copy) and chr(copy[stop]) in "0123456789.":
+                    stop += 1
+                copy[start:stop] = rng.choice(_SPLICES)
+        elif len(copy) > 1:
+            other = rng.randrange(len(copy))
+            copy[at:end], copy[other : other + 1] = copy[other : other + 1], copy[at:end]
+    return bytes(copy)
+
+
+def check_form(parsed: Parsed) -> None:
+    """What holds for every reading, however strange its source."""
+    json.dumps([as_dict(reading) for reading in parsed.readings], allow_nan=False)
+    for reading in parsed.readings:
+        assert reading.register == (reading.start is None)
+        for when in (reading.start, reading.end):
+            assert when is None or when.utcoffset() == UTC.utcoffset(None)
+        values = (reading.import_wh, reading.export_wh)
+        assert all(value is None or (type(value) is int and value >= 0) for value in values)
+        if reading.start is not None:
+            assert reading.end is not None
+            assert reading.start < reading.end
+        if values == (None, None):
+            assert reading.quality in (Quality.MISSING, Quality.INVALID)
+
+
+def survive(name: str, data: bytes, count: int, seed: int) -> int:
+    """Parse damaged copies; how many of them still gave readings."""
+    adapter, rng, good = load_adapter(name), random.Random(seed), 0
+    for _ in range(count):
+        damaged = mutated(data, rng)
+        began = time.perf_counter()
+        with suppress(GridCommonsError):
+            check_form(parse(adapter, [("damaged", damaged)]))
+            good += 1
+        assert time.perf_counter() - began < SLOWEST_S, damaged
+    return good
+
+
+CASES = [(name, i) for name, records in RECORDS.items() for i in range(len(records))]
+
+
+def test_every_adapter_has_a_record_here() -> None:
+    assert RECORDS.keys() == BUILT_IN.keys()
+
+
+@pytest.mark.parametrize(("name", "which"), CASES)
+def test_a_whole_record_gives_readings(name: str, which: int) -> None:
+    parsed = parse(load_adapter(name), [("whole", RECORDS[name][which])])
+    assert parsed.readings
+    check_form(parsed)
+
+
+@pytest.mark.parametrize(("name", "which"), CASES)
+def test_damaged_records_end_in_readings_or_one_error(name: str, which: int) -> None:
+    survive(name, RECORDS[name][which], FEW, seed=which)
+
+
+@pytest.mark.deep
+@pytest.mark.parametrize(("name", "which"), CASES)
+def test_a_thousand_damaged_records_end_in_readings_or_one_error(name: str, which: int) -> None:
+    survive(name, RECORDS[name][which], MANY, seed=100 + which)
+
+
+@pytest.mark.deep
+@pytest.mark.skipif(not SHARED.is_dir(), reason="the folder of shared device records is not here")
+@pytest.mark.parametrize("folder", SHARED_FOLDERS)
+def test_a_thousand_damaged_copies_of_real_records_end_in_readings_or_one_error(
+    folder: str,
+) -> None:
+    for seed, path in enumerate(sorted((SHARED / folder).iterdir())):
+        survive(SHARED_FOLDERS[folder], path.read_bytes(), MANY, seed)
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_the_record_of_another_format_is_refused(name: str) -> None:
+    for other, records in RECORDS.items():
+        if {name, other} <= {"aiida", "linky"} or {name, other} <= {"cim", "energinet"}:
+            continue  # two of one form
+        for record in records:
+            if name != other:
+                with pytest.raises(GridCommonsError):
+                    parse(load_adapter(name), [("other", record)])
