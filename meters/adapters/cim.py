@@ -46,7 +46,8 @@ _QUALITY = {
 _FLOW: dict[str, Direction] = {"A01": "export", "A02": "import"}
 _BUSINESS: dict[str, Direction] = {"A01": "export", "A04": "import", "A64": "import"}
 _VARIABLE_BLOCKS = "A03"
-_MAX_POINTS = 500_000
+# A year of five-minute values. A period far longer than its points has a wrong end or resolution.
+_MAX_POINTS, _SPARSE = 110_000, 20
 
 
 @dataclass(frozen=True)
@@ -184,6 +185,8 @@ def _period(
     count = _count(step, begin, finish, zone, max(points, default=0) - base + 1)
     if min(points, default=base) < base or max(points, default=base) - base >= count:
         raise BadUse(f"a position lies outside its period of {count} steps")
+    if count > _SPARSE * (len(points) + 5):
+        raise BadUse(f"a period of {count} steps holds only {len(points)} points")
     meter = _value(series, dialect.meter)
     unit = _value(series, dialect.unit) or _value(period, dialect.unit)
     repeats = _value(series, ("curveType",)) == _VARIABLE_BLOCKS

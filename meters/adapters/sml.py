@@ -52,9 +52,23 @@ def _raw(data: bytes) -> bytes:
     return data
 
 
+def _scale(entry: Any) -> None:
+    """A value times ten to its scaler, exact.
+
+    Takes the place of the library's own scaling, which divides floats and which a scaler beyond
+    SML's Integer8 keeps busy for minutes.
+    """
+    value, scaler = entry.get("value"), entry.get("scaler")
+    if isinstance(value, int) and scaler is not None:
+        if not -128 <= scaler <= 127:
+            raise ValueError(f"scaler {scaler}, expected -128 to 127")
+        entry["value"] = Decimal(value).scaleb(scaler)
+
+
 def _frames(data: bytes) -> Iterator[list[Any]]:
     import sml
 
+    sml.SmlListEntry.scale_value = _scale
     while data:
         try:
             end, frame = sml.SmlBase.find_frame(data)
@@ -80,9 +94,7 @@ def _points(body: dict[str, Any], order: int, source: Source) -> Iterator[Point]
         when = one.get("valTime", clock)
         # Seconds since the meter started, which most meters give, are no clock time.
         end = bounded(when, "time of the SML list") if isinstance(when, datetime) else None
-        value = one["value"]
-        # The library scales by dividing floats; the shortest decimal that reads back is the value.
-        exact = number(Decimal(repr(value)) if isinstance(value, float) else value, code)
+        exact = number(one["value"], code)
         if "unit" not in one:
             source.note(f"{code} has no unit and was left out")
             continue

@@ -99,8 +99,10 @@ def sml_field(value: Any) -> bytes:
     return bytes([0x50 | 9]) + int(value).to_bytes(8, "big", signed=True)
 
 
-def sml_message(tag: int, body: list[Any]) -> bytes:
-    choice = b"\x72" + b"\x65" + tag.to_bytes(4, "big") + sml_field(body)
+def sml_message(tag: int, body: list[Any] | bytes) -> bytes:
+    """A message with its CRC around a body, given as a list or encoded already."""
+    encoded = body if isinstance(body, bytes) else sml_field(body)
+    choice = b"\x72" + b"\x65" + tag.to_bytes(4, "big") + encoded
     head = b"\x76" + sml_field(b"\x01\x02") + b"\x62\x00" + b"\x62\x00" + choice
     return head + b"\x63" + crc16_x25(head) + b"\x00"
 
@@ -111,24 +113,30 @@ def sml_entry(obis: str, value: Any, unit: int | None = 30, scaler: int = -1) ->
     return [name, None, None, *scale, value, None]
 
 
-def sml_file(entries: Sequence[list[Any]], time: list[Any] | None = None) -> bytes:
-    """A whole SML file of one list response."""
-    server = bytes.fromhex("0a01454d480000a1b2c3")
-    body = b"".join(
+SERVER = bytes.fromhex("0a01454d480000a1b2c3")
+
+
+def sml_list(entries: Sequence[list[Any]], time: list[Any] | None = None) -> list[Any]:
+    """The body of a list response."""
+    return [None, SERVER, None, time, list(entries), None, None]
+
+
+def sml_frame(body: list[Any] | bytes) -> bytes:
+    """A whole SML file around the body of a list response."""
+    messages = b"".join(
         (
-            sml_message(0x0101, [None, None, b"\x01", server, None, None]),
-            sml_message(0x0701, [None, server, None, time, list(entries), None, None]),
+            sml_message(0x0101, [None, None, b"\x01", SERVER, None, None]),
+            sml_message(0x0701, body),
             sml_message(0x0201, [None]),
         )
     )
-    padding = -len(body) % 4
-    frame = b"\x1b\x1b\x1b\x1b\x01\x01\x01\x01" + body.replace(b"\x1b" * 4, b"\x1b" * 8)
+    padding = -len(messages) % 4
+    frame = b"\x1b\x1b\x1b\x1b\x01\x01\x01\x01" + messages.replace(b"\x1b" * 4, b"\x1b" * 8)
     frame += b"\x00" * padding + b"\x1b\x1b\x1b\x1b\x1a" + bytes([padding])
     return frame + crc16_x25(frame)
 
 
-SERVER = bytes.fromhex("0a01454d480000a1b2c3")
-SML_SECONDS = sml_file(
+SML_LIST = sml_list(
     [
         sml_entry("1.0.96.1.0", SERVER, unit=None),
         sml_entry("1.0.1.8.0", 123456789),
@@ -137,9 +145,12 @@ SML_SECONDS = sml_file(
     ],
     time=[Unsigned(1), Unsigned(4711)],
 )
-SML_CLOCK = sml_file(
-    [sml_entry("1.0.1.8.1", 1000, scaler=0), sml_entry("1.0.1.8.2", 234, scaler=0)],
-    time=[Unsigned(2), Unsigned(1711965600)],
+SML_SECONDS = sml_frame(SML_LIST)
+SML_CLOCK = sml_frame(
+    sml_list(
+        [sml_entry("1.0.1.8.1", 1000, scaler=0), sml_entry("1.0.1.8.2", 234, scaler=0)],
+        time=[Unsigned(2), Unsigned(1711965600)],
+    )
 )
 
 
