@@ -7,6 +7,7 @@ lines that carry energy; reading a serial port or socket is the gateway's busine
 
 from __future__ import annotations
 
+import functools
 import logging
 import re
 from collections.abc import Iterator
@@ -77,10 +78,9 @@ def _parsed(text: str) -> dict[str, Any]:
     """The lines of the table that a telegram has: registers as value and unit, others as text."""
     from dsmr_parser.exceptions import InvalidChecksumError, ParseError
     from dsmr_parser.objects import CosemObject
-    from dsmr_parser.parsers import TelegramParser
 
     body, _, crc = text.partition("!")
-    text = f"{body}!{crc.strip()}\r\n"
+    text = f"{body}!{crc.strip().upper()}\r\n"
     # The CRC runs over CR LF, as on the wire; an editor or a version control may have taken the CR.
     if "\r" not in body:
         text = text.replace("\n", "\r\n").replace("\r\r\n", "\r\n")
@@ -90,7 +90,7 @@ def _parsed(text: str) -> dict[str, Any]:
     logger = logging.getLogger("dsmr_parser")
     quiet, logger.disabled = logger.disabled, True
     try:
-        telegram = TelegramParser(_specification(with_crc)).parse(text, throw_ex=True)
+        telegram = _parser(with_crc).parse(text, throw_ex=True)
     except InvalidChecksumError as error:
         raise CheckFailed(f"CRC of the telegram does not hold: {error}") from None
     except ParseError as error:
@@ -108,11 +108,12 @@ def _parsed(text: str) -> dict[str, Any]:
     return found
 
 
-def _specification(with_crc: bool) -> dict[str, Any]:
-    """The table in the form that the library takes."""
+@functools.cache
+def _parser(with_crc: bool) -> Any:
+    """The library's parser for the table."""
     from decimal import Decimal
 
-    from dsmr_parser.parsers import CosemParser, ValueParser
+    from dsmr_parser.parsers import CosemParser, TelegramParser, ValueParser
     from dsmr_parser.value_types import timestamp
 
     def line(name: str, code: str, kind: Any) -> dict[str, Any]:
@@ -125,7 +126,7 @@ def _specification(with_crc: bool) -> dict[str, Any]:
     lines = [line(name, rf"\d-\d:{code}", Decimal) for name, code, _, _ in _REGISTERS]
     lines += [line(name, code, str) for name, code in _TEXTS]
     lines.append(line("TIME", r"0-0:1\.0\.0", _checked(timestamp)))
-    return {"checksum_support": with_crc, "objects": lines}
+    return TelegramParser({"checksum_support": with_crc, "objects": lines})
 
 
 def _checked(timestamp: Any) -> Any:

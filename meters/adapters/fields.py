@@ -373,6 +373,9 @@ def load_xml(data: bytes) -> _Element:
         raise BadUse(f"not XML: {shown(error)}") from None
     if root is None:
         raise BadUse("not XML: the document is empty")
+    if root.getroottree().docinfo.internalDTD is not None:
+        # None of these formats has one; entities are how XML does harm.
+        raise BadUse("an XML document with a DOCTYPE is not taken")
     return root
 
 

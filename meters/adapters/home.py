@@ -342,10 +342,12 @@ SHELLY = Adapter(
 
 # Tasmota: ENERGY of its own meters, and whatever names a smart-meter script gives.
 _TASMOTA_IMPORT = re.compile(
-    r"(?:e|energy|total|zaehler)?_?(?:in|import|bezug|verbrauch)|1[._]8[._]0|total", re.IGNORECASE
+    r"(?:e|energy|total|zaehler)?_?(?:in|import|bezug|verbrauch)(?:_?kwh)?|1[._]?8[._]?0|total",
+    re.IGNORECASE,
 )
 _TASMOTA_EXPORT = re.compile(
-    r"(?:e|energy|total|zaehler)?_?(?:out|export|einspeisung|lieferung)|2[._]8[._]0", re.IGNORECASE
+    r"(?:e|energy|total|zaehler)?_?(?:out|export|einspeisung|lieferung)(?:_?kwh)?|2[._]?8[._]?0",
+    re.IGNORECASE,
 )
 _TASMOTA_SERIAL = re.compile(r"(?:meter_?)?(?:id|number|nr|serial|server_?id)", re.IGNORECASE)
 

@@ -75,6 +75,8 @@ def read(data: bytes, source: Source) -> Iterator[Point]:
         if not isinstance(signature, dict) or not isinstance(payload, dict):
             raise BadUse("an OCMF record holds two JSON objects, payload and signature")
         page = name_of(payload.get("PG")) or "without a number"
+        if source.options.key is None and record.key is not None:
+            source.note("verified with the key in the file: compare it with the one on the meter")
         if not _is_genuine(record, signature, source.options.key):
             raise CheckFailed(f"the signature of OCMF page {page} does not hold under this key")
         meter = name_of(payload.get("MS")) or name_of(payload.get("GS"))
