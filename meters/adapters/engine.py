@@ -13,7 +13,7 @@ import importlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from decimal import ROUND_HALF_EVEN, Decimal
 from importlib.metadata import EntryPoint, entry_points
 from itertools import pairwise
@@ -57,7 +57,6 @@ TOTAL = ""
 
 # Above any register of a home or a street, and exact in every format that carries it as a double.
 MAX_REGISTER_WH = Decimal(2**53)
-SHOWN_EXAMPLES = 1
 
 
 @dataclass(frozen=True)
@@ -416,11 +415,6 @@ def as_dict(reading: MeterReading) -> dict[str, object]:
         "quality": reading.quality.name.lower(),
         "source_quality": reading.source_quality,
     }
-
-
-def after(start: datetime, seconds: int) -> datetime:
-    """The instant that many seconds later."""
-    return start + timedelta(seconds=seconds)
 
 
 def _times(count: int, what: str) -> str:

@@ -141,6 +141,14 @@ def bounded(when: datetime, what: str) -> datetime:
     return utc
 
 
+def after(start: datetime, seconds: int) -> datetime:
+    """The instant that many seconds after a UTC time."""
+    try:
+        return bounded(start + timedelta(seconds=seconds), "a time")
+    except OverflowError:
+        raise BadUse(f"an interval of {seconds} s is longer than any calendar") from None
+
+
 @dataclass(frozen=True)
 class Step:
     """A resolution: calendar months and days of local time, and seconds of real time."""

@@ -13,8 +13,9 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from dao.errors import BadUse
-from meters.adapters.engine import Adapter, Conventions, Direction, Point, Source, after, worst
+from meters.adapters.engine import Adapter, Conventions, Direction, Point, Source, worst
 from meters.adapters.fields import (
+    after,
     child_text,
     children,
     descendants,
