@@ -35,11 +35,12 @@ _TEXTS = (
     ("VERSION", r"1-3:0\.2\.8"),
     ("VERSION_BELGIUM", r"0-0:96\.1\.4"),
     ("METER", r"0-0:96\.1\.1"),
-    ("METER_BELGIUM_EAN", r"0-0:96\.1\.2"),
     ("METER_LUXEMBOURG", r"0-0:42\.0\.0"),
     ("METER_OTHER", r"0-0:96\.1\.0"),
+    ("METER_EASYMETER", r"0-0:96\.1\.255"),
+    ("METER_SWITZERLAND", r"[01]-0:0\.0\.0"),
 )
-_METER_LINES = ("METER", "METER_LUXEMBOURG", "METER_OTHER", "METER_BELGIUM_EAN")
+_METER_LINES = tuple(name for name, _ in _TEXTS if name.startswith("METER"))
 
 _TELEGRAM = re.compile(r"/[^/!]*![^\r\n]*(?:\r?\n)?")
 _ENCRYPTED = 0xDB
@@ -118,7 +119,7 @@ def _parser(with_crc: bool) -> Any:
 
     def line(name: str, code: str, kind: Any) -> dict[str, Any]:
         return {
-            "obis_reference": rf"^{code}\(.*?\r\n",
+            "obis_reference": rf"^{code}(?:\*255)?\(.*?\r\n",
             "value_parser": CosemParser(ValueParser(kind)),
             "value_name": name,
         }

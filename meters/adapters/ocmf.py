@@ -13,6 +13,7 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from dao.errors import BadUse, CheckFailed
@@ -148,14 +149,11 @@ def _direction(identifier: str) -> Direction | None:
 
 
 def _check_pages(pages: list[tuple[str, str, int]], source: Source) -> None:
-    """Pages of one meter and kind count up by one."""
-    last: dict[tuple[str, str], int] = {}
-    for meter, kind, page in pages:
-        before = last.get((meter, kind))
-        if before is not None and page != before + 1:
-            what = "comes again" if page == before else f"does not follow {kind}{before}"
+    """Pages of one meter and kind count up by one, in whatever order a file lists them."""
+    for before, (meter, kind, page) in pairwise(sorted(pages)):
+        if before[:2] == (meter, kind) and page != before[2] + 1:
+            what = "comes again" if page == before[2] else f"does not follow {kind}{before[2]}"
             source.note(f"meter {meter}: page {kind}{page} {what}")
-        last[(meter, kind)] = page
 
 
 def _records(data: bytes) -> list[_Record]:

@@ -88,6 +88,23 @@ def test_an_unknown_unit_is_refused() -> None:
         parsed("dsmr", telegram(TIME, "1-0:1.8.1(1*GJ)"))
 
 
+def test_codes_may_carry_their_billing_period() -> None:
+    old = telegram(
+        "1-0:0.0.0*255(0272031312565)",
+        "1-0:1.8.0*255(00052185.7825309*kWh)",
+        "0-0:96.1.255*255(1ESY1313002565)",
+        crc=False,
+    )
+    row = only("dsmr", old)
+    assert (row["meter"], row["import_wh"]) == ("1ESY1313002565", 52185783)
+
+
+def test_a_swiss_telegram_names_its_meter_elsewhere() -> None:
+    lines = ("0-0:0.0.0(353738303337)", "0-0:96.1.2(2020)", "0-0:96.1.4(50220)")
+    row = only("dsmr", telegram(TIME, *lines, "1-1:1.8.1(25.6*kWh)", "1-1:1.8.2(20.655*kWh)"))
+    assert (row["meter"], row["import_wh"]) == ("578037", 46255)
+
+
 def test_a_telegram_without_energy_is_refused() -> None:
     with pytest.raises(BadUse, match="no energy register"):
         parsed("dsmr", telegram(TIME, "1-0:1.7.0(00.1*kW)"))

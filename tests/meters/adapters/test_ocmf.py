@@ -227,6 +227,8 @@ def test_an_unknown_unit_is_refused() -> None:
 def test_pages_must_follow_each_other() -> None:
     records = signed(ocmf_reading(), page="T1") + b"\n" + signed(ocmf_reading(RV=13), page="T3")
     assert "page T3 does not follow T1" in parsed("ocmf", records, key=KEY).notes[0]
+    backwards = signed(ocmf_reading(RV=13), page="T2") + signed(ocmf_reading(), page="T1")
+    assert not any("page" in note for note in parsed("ocmf", backwards, key=KEY).notes)
     twice = signed(ocmf_reading(), page="T1") * 2
     assert "page T1 comes again" in parsed("ocmf", twice, key=KEY).notes[0]
 
