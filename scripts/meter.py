@@ -28,21 +28,24 @@ def cli() -> None:
 
 
 @cli.command()
+@click.argument("names", metavar="[ADAPTER]...", nargs=-1)
 @json_option
 @handles_errors
-def adapters(as_json: bool) -> None:
-    """List the adapters and their conventions."""
+def adapters(names: tuple[str, ...], as_json: bool) -> None:
+    """List the adapters, or the conventions of some."""
     from dataclasses import asdict
 
     from meters.adapters.engine import adapter_names, load_adapter
 
-    listed = [load_adapter(name) for name in adapter_names()]
+    listed = [load_adapter(name) for name in names or adapter_names()]
     if as_json:
         rows = [{"name": a.name, "title": a.title, **asdict(a.conventions)} for a in listed]
         click.echo(json.dumps(rows))
         return
     for adapter in listed:
         click.echo(f"{adapter.name:<18}{adapter.title}")
+        for what, says in asdict(adapter.conventions).items() if names else ():
+            click.echo(f"  {what:<10}{says}")
 
 
 @cli.command()

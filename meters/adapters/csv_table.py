@@ -99,6 +99,8 @@ def read(data: bytes, source: Source) -> Iterator[Point]:
 
 def _table(text: str) -> tuple[list[str], list[list[str]], str]:
     """Header, rows of its length, and the delimiter, the one that the header has most of."""
+    # Spreadsheets may name the delimiter in a line of its own.
+    text = re.sub(r"\A\s*\"?sep=(.)\"?\s*?\n", "", text, flags=re.IGNORECASE)
     first = next((line for line in text.splitlines() if line.strip()), "")
     delimiter = max(",;\t|", key=first.count)
     try:

@@ -119,12 +119,11 @@ class Source:
     """One file while it is read: the caller's options, and what to tell the caller afterwards."""
 
     options: Options = field(default_factory=Options)
-    notes: list[str] = field(default_factory=list)
+    notes: dict[str, None] = field(default_factory=dict)
 
     def note(self, text: str) -> None:
         """Something the caller should know; said once however often it happens."""
-        if text not in self.notes:
-            self.notes.append(text)
+        self.notes[text] = None
 
     def quality(self, codes: Mapping[str, Quality], code: str | None) -> Quality:
         """Our quality for a source's code. None is measured; an unknown code only an estimate."""

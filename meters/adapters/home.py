@@ -223,8 +223,11 @@ def _fronius_meter(
     body: dict[str, Any], device: str | None, end: datetime | None, order: int, source: Source
 ) -> Iterator[Point]:
     # The meter's own stamp is when it measured; the head's is when it was asked.
-    if body.get("TimeStamp") is not None:
-        end = from_unix(body["TimeStamp"], "TimeStamp")
+    measured = body.get("TimeStamp")
+    if isinstance(measured, str):
+        end = _time(measured, "TimeStamp", source)
+    elif measured is not None:
+        end = from_unix(measured, "TimeStamp")
     location = body.get("Meter_Location_Current")
     meter = name_of(member(body, "Details/Serial")) or device
     if location not in _AT_THE_GRID:

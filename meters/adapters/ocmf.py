@@ -132,7 +132,9 @@ def _points(
     quality = _STATUS.get(status or "", Quality.INVALID)
     if errors:  # E: the energy is wrong, t: the time is
         quality = Quality.INVALID
-    code = f"ST={status or '-'}" + (f" EF={errors}" if errors else "") + f" TM={match[4]}"
+    doubts = [f"EF={errors}"] if errors else []
+    doubts += ["TM=U"] if match[4] == "U" else []
+    code = " ".join([status or "-", *doubts])
     wh = watt_hours(value, entry.get("RU"), "RU")
     if quality in (Quality.INVALID, Quality.MISSING):
         wh = None
@@ -339,7 +341,7 @@ OCMF = Adapter(
     conventions=Conventions(
         sign="1.8, B0-B3 (to the vehicle) is import, 2.8, C0-C3 (from it) export",
         interval="none: registers only, at the events of TX",
-        time="TM with offset; its letter (U, I, S, R) is kept in source_quality",
+        time="TM with offset; a clock that was never set (U) is told",
         units="RU: Wh or kWh",
         register="ST other than G, S or N, or EF: invalid; N: missing",
     ),

@@ -18,6 +18,9 @@ from meters.adapters.engine import Adapter, Conventions, Point, Source
 from meters.adapters.fields import bounded, number, obis, shown, watt_hours
 
 _START = bytes.fromhex("1b1b1b1b01010101")
+_END = bytes.fromhex("1b1b1b1b1a")
+# Longer than any file of a meter; the library looks at one window at a time.
+_WINDOW = 65_536
 # Where a meter names itself, best first.
 _IDENTITY = ("1-0:96.1.0*255", "1-0:0.0.9*255")
 
@@ -69,15 +72,18 @@ def _frames(data: bytes) -> Iterator[list[Any]]:
     import sml
 
     sml.SmlListEntry.scale_value = _scale
-    while data:
+    at = data.find(_START)
+    while at >= 0:
+        window = data[at : at + _WINDOW]
         try:
-            end, frame = sml.SmlBase.find_frame(data)
+            end, frame = sml.SmlBase.find_frame(window)
         except Exception as error:  # a frame may hold a good CRC over what the library cannot read
-            raise BadUse(f"SML cannot be read: {shown(error) or type(error).__name__}") from None
-        if frame is None:
-            return
-        yield frame
-        data = data[end:]
+            raise BadUse(f"SML cannot be read: {shown(error)}") from None
+        if frame is not None:
+            yield frame
+        elif _END not in window and len(window) == _WINDOW:
+            end = _WINDOW - len(_START)
+        at = data.find(_START, at + max(end, len(_START)))
 
 
 def _points(body: dict[str, Any], order: int, source: Source) -> Iterator[Point]:

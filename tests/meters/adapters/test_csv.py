@@ -116,6 +116,10 @@ def test_no_value_is_null(mark: str) -> None:
     assert (row["import_wh"], row["quality"]) == (None, "missing")
 
 
+def test_a_line_that_names_the_delimiter_is_skipped() -> None:
+    assert energies(rows("csv", b"sep=,\r\n" + CSV)) == energies(rows("csv", CSV))
+
+
 def test_thousands_marks_are_understood() -> None:
     data = table("timestamp,import_wh", '1711965600,"1,234.5"', '1711966500,"2,000.0"')
     assert energies(rows("csv", data)) == [(1234, None), (2000, None)]

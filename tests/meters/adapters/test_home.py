@@ -74,6 +74,11 @@ def test_the_power_flow_gives_the_total_of_its_inverters() -> None:
     assert energies(rows("fronius", fronius({"Site": {"E_Total": 9}}))) == [(None, 9)]
 
 
+def test_a_fronius_meter_may_write_its_time_in_words() -> None:
+    data = fronius({"EnergyReal_WAC_Plus_Absolute": 1, "TimeStamp": "2024-04-01T11:59:00+02:00"})
+    assert only("fronius", data)["end"] == "2024-04-01T09:59:00Z"
+
+
 def test_an_error_of_the_device_is_no_reading() -> None:
     with pytest.raises(BadUse, match=r"error 8 \(x\)"):
         parsed("fronius", fronius({}, code=8))

@@ -146,6 +146,15 @@ def test_every_adapter_is_listed_with_its_conventions() -> None:
     assert {line.split()[0] for line in run("adapters").stdout.splitlines()} == set(BUILT_IN)
 
 
+def test_the_conventions_of_one_adapter_are_shown() -> None:
+    lines = run("adapters", "dsmr").stdout.splitlines()
+    assert lines[0].startswith("dsmr")
+    assert [line.split()[0] for line in lines[1:]] == [
+        *("sign", "interval", "time", "units", "register")
+    ]
+    assert run("adapters", "nonsense").exit_code == 2
+
+
 def test_help_needs_no_library_of_any_adapter() -> None:
     heavy = ["lxml", "dsmr_parser", "sml", "sunspec2", "cryptography", "numpy", "meters"]
     program = (

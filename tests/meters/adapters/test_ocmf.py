@@ -42,9 +42,9 @@ def test_a_transaction_gives_import_and_export_at_its_begin_and_end() -> None:
         "export_wh": 1000,
         "register": True,
         "quality": "measured",
-        "source_quality": "ST=G TM=S",
+        "source_quality": "G",
     }
-    assert (end["import_wh"], end["export_wh"], end["source_quality"]) == (14750, 1001, "ST=G TM=R")
+    assert (end["import_wh"], end["export_wh"], end["source_quality"]) == (14750, 1001, "G")
 
 
 def test_a_changed_digit_breaks_the_signature() -> None:
@@ -185,6 +185,7 @@ def test_xml_may_hold_the_record_in_base64() -> None:
 def test_states_and_error_flags_of_the_meter_count(changes: dict[str, str], quality: str) -> None:
     row = only("ocmf", signed(ocmf_reading(**changes)), key=KEY)
     assert row["quality"] == quality
+    assert row["source_quality"] == changes.get("ST", f"G EF={changes.get('EF')}")
     assert (row["import_wh"] is None) == (quality != "substituted")
 
 
@@ -236,7 +237,7 @@ def test_pages_must_follow_each_other() -> None:
 def test_a_clock_that_was_never_set_is_told() -> None:
     record = signed(ocmf_reading(TM="1970-01-01T01:21:45,000+0100 U"))
     found = parsed("ocmf", record, key=KEY)
-    assert found.readings[0].source_quality == "ST=G TM=U"
+    assert found.readings[0].source_quality == "G TM=U"
     assert "not to be trusted" in found.notes[0]
 
 
