@@ -88,7 +88,8 @@ def _parsed(text: str) -> dict[str, Any]:
     # Up to version 3 a telegram has no CRC and no line with a version.
     modern = re.search(r"^(1-3:0\.2\.8|0-0:96\.1\.4|0-0:1\.0\.0)", text, re.MULTILINE)
     with_crc = bool(crc.strip()) or modern is not None
-    logger = logging.getLogger("dsmr_parser")
+    # The library logs what it raises, with a traceback.
+    logger = logging.getLogger("dsmr_parser.parsers")
     quiet, logger.disabled = logger.disabled, True
     try:
         telegram = _parser(with_crc).parse(text, throw_ex=True)

@@ -24,6 +24,7 @@ from tests.meters.adapters.records import (
     ocmf_record,
     public_der,
 )
+from tests.meters.adapters.records import telegram as telegram_of
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -129,6 +130,18 @@ def test_bad_input_ends_with_one_line_and_its_code(
     (line,) = result.stderr.splitlines()
     assert line.startswith("Error: ")
     assert words in line
+
+
+@pytest.mark.parametrize("line", ["1-0:1.8.1(00x*kWh)", "1-0:1.8.1(1é*kWh)", "0-0:1.0.0(99)"])
+def test_no_library_prints_beside_the_one_line(line: str) -> None:
+    # In a process of its own: within pytest, log records do not reach stderr.
+    command = [sys.executable, "-m", "scripts", "meter", "parse", "dsmr", "-"]
+    ended = subprocess.run(
+        command, input=telegram_of("1-0:1.8.2(1*kWh)", line), cwd=ROOT, capture_output=True
+    )
+    assert ended.returncode == 2
+    (said,) = ended.stderr.decode().splitlines()
+    assert said.startswith("Error: standard input: telegram cannot be read")
 
 
 def test_a_name_from_a_file_cannot_command_the_terminal() -> None:
