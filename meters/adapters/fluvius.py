@@ -19,6 +19,7 @@ from meters.adapters.fields import (
     number,
     objects,
     seconds_between,
+    shown,
     watt_hours,
 )
 from meters.readings import Quality
@@ -64,7 +65,10 @@ def _meter(node: dict[str, Any], meter: str | None, source: Source) -> Iterator[
             seconds_between(start, end, "an interval")
             for measurement in objects(interval.get("measurements") or [], "measurements"):
                 for side, direction in _SIDES:
-                    for part, value in (member(measurement, side) or {}).items():
+                    values = measurement.get(side) or {}
+                    if not isinstance(values, dict):
+                        raise BadUse(f"{side} is {shown(values)}, expected an object")
+                    for part, value in values.items():
                         if part in _PARTS and isinstance(value, dict):
                             state = name_of(value.get("validationState"))
                             wh = watt_hours(
