@@ -32,7 +32,7 @@ from meters.readings import Quality
 if TYPE_CHECKING:
     from lxml.etree import _Element
 
-# QualityTypeList. A05 is incomplete: less than what flowed, so no value of the interval.
+# QualityTypeList. A05 is incomplete: less than what flowed, so not the energy of the interval.
 _QUALITY = {
     "A01": Quality.SUBSTITUTED,
     "A02": Quality.MISSING,
@@ -199,8 +199,6 @@ def _period(
         quality = source.quality(_QUALITY, code)
         raw = number(_value(one, dialect.quantity) if one else None, "quantity")
         wh = watt_hours(raw, unit, "unit", int((end - start).total_seconds()))
-        if quality in (Quality.MISSING, Quality.INVALID):
-            wh = None
         yield Point(meter, end, direction, wh, start=start, quality=quality, source_quality=code)
 
 

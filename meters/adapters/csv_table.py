@@ -218,8 +218,6 @@ def _series(
             start, end = (None, instants[i]) if column.register else spans[i]
             seconds = None if start is None else seconds_between(start, end, "an interval")
             wh = watt_hours(value, column.unit, column.name, seconds)
-            if quality in (Quality.MISSING, Quality.INVALID):
-                wh = None
             yield Point(
                 meter,
                 end,

@@ -303,7 +303,8 @@ def _one_direction(
     for point in points:
         parts.setdefault(point.part, []).append(point)
     total = parts.pop(TOTAL, None)
-    if total is not None and (total[0].wh is not None or not parts):
+    known = total is not None and total[0].wh is not None and total[0].quality != Quality.MISSING
+    if total is not None and (known or not parts):
         used, complete = [total], True
     else:
         used, complete = list(parts.values()), tariffs <= parts.keys()
@@ -315,7 +316,8 @@ def _one_direction(
         return None, Quality.INVALID, code
     if any(len(same) > 1 for same in used):
         notes[f"{what}: the same value twice, counted once"] += 1
-    values = [same[0].wh for same in used]
+    # What a source calls missing may still carry a number, a zero as a rule: it is none.
+    values = [None if same[0].quality == Quality.MISSING else same[0].wh for same in used]
     quality = worst([same[0].quality for same in used])
     if not complete:
         notes[f"{what}: a tariff is missing, so the sum is not known"] += 1

@@ -62,7 +62,7 @@ def _registers(
                 meter,
                 end,
                 field.direction,
-                None if quality == Quality.INVALID else wh,
+                wh,
                 quality=quality,
                 part=field.part,
                 order=0 if end else order,
@@ -315,7 +315,7 @@ def _shelly(payload: dict[str, Any], order: int) -> Iterator[Point]:
         quality = Quality.MEASURED if one.get("is_valid", True) is True else Quality.INVALID
         minutes = number(one.get("total"), "total")
         if "total" in one:
-            wh = None if minutes is None or quality == Quality.INVALID else minutes / Decimal(60)
+            wh = None if minutes is None else minutes / Decimal(60)
             meter = named(f"relay:{index}")
             yield Point(meter, end, "import", wh, quality=quality, order=0 if end else order)
     for key, one in status.items():

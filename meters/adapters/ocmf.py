@@ -136,8 +136,6 @@ def _points(
     doubts += ["TM=U"] if match[4] == "U" else []
     code = " ".join([status or "-", *doubts])
     wh = watt_hours(value, entry.get("RU"), "RU")
-    if quality in (Quality.INVALID, Quality.MISSING):
-        wh = None
     yield Point(meter, end, direction, wh, quality=quality, source_quality=code, order=order)
 
 

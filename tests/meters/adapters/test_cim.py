@@ -71,7 +71,7 @@ def test_in_variable_blocks_a_position_left_out_repeats_the_one_before() -> None
         ("A02", "missing", None),
         ("A03", "estimated", 1000),
         ("A04", "measured", 1000),
-        ("A05", "invalid", None),
+        ("A05", "invalid", 1000),
         ("A06", "estimated", 1000),
     ],
 )

@@ -176,10 +176,13 @@ def test_an_unknown_quality_word_is_only_an_estimate() -> None:
     assert only("csv", data)["quality"] == "estimated"
 
 
-def test_a_value_marked_invalid_is_not_shown() -> None:
-    data = table("start,end,import_wh,quality", "2024-04-01T00:00Z,2024-04-01T00:15Z,1,invalid")
+@pytest.mark.parametrize(("word", "wh"), [("invalid", 1), ("missing", None)])
+def test_an_invalid_value_is_kept_and_marked_a_missing_one_is_none(
+    word: str, wh: int | None
+) -> None:
+    data = table("start,end,import_wh,quality", f"2024-04-01T00:00Z,2024-04-01T00:15Z,1,{word}")
     row = only("csv", data)
-    assert (row["import_wh"], row["quality"]) == (None, "invalid")
+    assert (row["import_wh"], row["quality"]) == (wh, word)
 
 
 def test_an_empty_table_has_no_reading() -> None:

@@ -88,7 +88,7 @@ def test_shelly_channels_are_meters_and_each_generation_has_its_units() -> None:
     assert [(r["meter"], r["import_wh"], r["export_wh"]) for r in rows("shelly", SHELLY)] == [
         ("shellypro3em-1/emdata:0", 1235, 7),
         ("AABB/emeter:0", 10, 2),
-        ("AABB/emeter:1", None, None),
+        ("AABB/emeter:1", 5, 0),
         ("AABB/relay:0", 100, None),  # 6,000 watt-minutes
     ]
 

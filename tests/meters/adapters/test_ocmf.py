@@ -186,13 +186,13 @@ def test_states_and_error_flags_of_the_meter_count(changes: dict[str, str], qual
     row = only("ocmf", signed(ocmf_reading(**changes)), key=KEY)
     assert row["quality"] == quality
     assert row["source_quality"] == changes.get("ST", f"G EF={changes.get('EF')}")
-    assert (row["import_wh"] is None) == (quality != "substituted")
+    assert row["import_wh"] == (None if quality == "missing" else 12500)
 
 
 def test_a_reading_inherits_what_it_leaves_out() -> None:
     record = signed(ocmf_reading(ST="M"), {"RV": 1, "RI": "1-b:2.8.0"})
     (row,) = rows("ocmf", record, key=KEY)
-    assert (row["import_wh"], row["export_wh"], row["quality"]) == (None, None, "invalid")
+    assert (row["import_wh"], row["export_wh"], row["quality"]) == (12500, 1000, "invalid")
 
 
 def test_two_readings_of_one_second_stay_two() -> None:
