@@ -172,8 +172,10 @@ def _decrypted(data: bytes, source: Source) -> str:
     public = bytes.fromhex(MSN["authentication_key"])
     telegrams = []
     while data:
-        # Tag, length and title of the system, two bytes of length after their mark: 13 bytes.
-        length = 13 + int.from_bytes(data[11:13], "big")
+        # Tag, length and title of the system are ten bytes; then comes the length of the rest, one
+        # byte, or more if the first says how many (BER).
+        size = data[10] & 0x7F if len(data) > 10 and data[10] & 0x80 else 0
+        length = 11 + size + int.from_bytes(data[11 : 11 + size] if size else data[10:11], "big")
         frame, data = data[:length], data[length:].lstrip(b"\r\n")
         try:
             plain = XDlmsApduFactory.apdu_from_bytes(frame).to_plain_apdu(key, public)

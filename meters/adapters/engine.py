@@ -247,8 +247,8 @@ def combine(
 
     The directions of one meter and time make one reading. Where a direction comes as tariffs, it is
     their sum, and unknown as soon as one tariff that the meter has is missing. A repeated point
-    counts once; of two that contradict each other neither is taken. Wh are rounded half to even,
-    after summing. `origin` numbers each point's file.
+    counts once; of two that contradict each other the one of better quality is taken, else neither.
+    Wh are rounded half to even, after summing. `origin` numbers each point's file.
     """
     places = origin if origin is not None else [0] * len(points)
     meters: dict[str | None, int] = {}
@@ -303,22 +303,26 @@ def _one_direction(
     for point in points:
         parts.setdefault(point.part, []).append(point)
     total = parts.pop(TOTAL, None)
-    known = total is not None and total[0].wh is not None and total[0].quality != Quality.MISSING
+    known = any(p.wh is not None and p.quality != Quality.MISSING for p in total or ())
     if total is not None and (known or not parts):
         used, complete = [total], True
     else:
         used, complete = list(parts.values()), tariffs <= parts.keys()
 
-    codes = list(dict.fromkeys(p.source_quality for same in used for p in same if p.source_quality))
+    agreed = [_agreed(same) for same in used]
+    chosen = [point for point in agreed if point is not None]
+    codes = list(dict.fromkeys(p.source_quality for p in chosen if p.source_quality))
     code = "/".join(codes) or None
-    if any(len({(p.wh, p.quality) for p in same}) > 1 for same in used):
+    if len(chosen) < len(agreed):
         notes[f"{what}: two different values for one time, neither is taken"] += 1
         return None, Quality.INVALID, code
-    if any(len(same) > 1 for same in used):
+    if any(len({(p.wh, p.quality) for p in same}) > 1 for same in used):
+        notes[f"{what}: two different values for one time, the better one is taken"] += 1
+    elif any(len(same) > 1 for same in used):
         notes[f"{what}: the same value twice, counted once"] += 1
     # What a source calls missing may still carry a number, a zero as a rule: it is none.
-    values = [None if same[0].quality == Quality.MISSING else same[0].wh for same in used]
-    quality = worst([same[0].quality for same in used])
+    values = [None if point.quality == Quality.MISSING else point.wh for point in chosen]
+    quality = worst(point.quality for point in chosen)
     if not complete:
         notes[f"{what}: a tariff is missing, so the sum is not known"] += 1
         return None, Quality.MISSING, code
@@ -332,6 +336,19 @@ def _one_direction(
         notes[f"{what}: a value beyond any meter is not taken"] += 1
         return None, Quality.INVALID, code
     return int(wh.to_integral_value(ROUND_HALF_EVEN)), quality, code
+
+
+def _agreed(points: list[Point]) -> Point | None:
+    """The one point that several for the same time and tariff come down to; None if they differ.
+
+    A value stands before none, a measured one before an estimate: so a portal corrects itself.
+    """
+    known = [p for p in points if p.wh is not None and p.quality != Quality.MISSING]
+    if not known:
+        return points[0]
+    best = min(_SEVERITY.index(point.quality) for point in known)
+    leading = [point for point in known if _SEVERITY.index(point.quality) == best]
+    return leading[0] if len({point.wh for point in leading}) == 1 else None
 
 
 def worst(qualities: Iterable[Quality]) -> Quality:

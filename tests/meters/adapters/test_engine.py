@@ -102,6 +102,19 @@ def test_of_two_values_that_contradict_each_other_neither_is_taken() -> None:
     assert "neither is taken" in notes[0]
 
 
+@pytest.mark.parametrize(
+    "other",
+    [interval("8", quality=Quality.ESTIMATED, source_quality="E"), interval(None)],
+    ids=["estimate", "null"],
+)
+def test_a_measured_value_takes_the_place_of_an_estimate_or_of_none(other: Point) -> None:
+    for points in ([other, interval("7")], [interval("7"), other]):
+        (reading,), notes = combine(points)
+        assert (reading.import_wh, reading.quality) == (7, Quality.MEASURED)
+        assert reading.source_quality is None
+        assert "the better one is taken" in notes[0]
+
+
 def test_energy_below_zero_is_invalid() -> None:
     (reading,), notes = combine([interval("-1")])
     assert (reading.import_wh, reading.quality) == (None, Quality.INVALID)
