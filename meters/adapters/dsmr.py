@@ -48,7 +48,7 @@ _ENCRYPTED = 0xDB
 
 
 def read(data: bytes, source: Source) -> Iterator[Point]:
-    """Registers of every telegram in the bytes; CheckFailed where a CRC does not hold."""
+    """Registers of every telegram whose CRC holds; CheckFailed if none does."""
     plain = _decrypted(data, source) if _is_encrypted(data) else data.decode("latin-1")
     telegrams = list(_TELEGRAM.finditer(plain))
     if not telegrams:
@@ -56,11 +56,12 @@ def read(data: bytes, source: Source) -> Iterator[Point]:
     rest = _TELEGRAM.sub("", plain).strip()
     if rest:
         source.note(f"{len(rest)} characters outside a whole telegram were left out")
-    for order, telegram in enumerate(telegrams, start=1):
-        yield from _points(telegram.group(), order)
+    numbered = [(order, match.group()) for order, match in enumerate(telegrams, start=1)]
+    yield from source.whole(numbered, _points)
 
 
-def _points(text: str, order: int) -> Iterator[Point]:
+def _points(telegram: tuple[int, str]) -> Iterator[Point]:
+    order, text = telegram
     parsed = _parsed(text)
     meter = next((_readable(parsed[name]) for name in _METER_LINES if parsed.get(name)), None)
     end = parsed.get("TIME")

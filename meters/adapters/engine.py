@@ -11,13 +11,13 @@ from __future__ import annotations
 import difflib
 import importlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from decimal import ROUND_HALF_EVEN, Decimal
 from importlib.metadata import EntryPoint, entry_points
 from itertools import pairwise
-from typing import Literal
+from typing import Literal, TypeVar
 from zoneinfo import ZoneInfo
 
 from dao.errors import BadUse, CheckFailed, GridCommonsError
@@ -51,6 +51,8 @@ BUILT_IN: Mapping[str, str] = {
 serves a checkout that is not installed."""
 
 Direction = Literal["import", "export"]
+
+T = TypeVar("T")
 
 TOTAL = ""
 """The `part` of a point that is the whole energy of its direction, not one tariff of it."""
@@ -133,6 +135,24 @@ class Source:
             self.note(f"unknown quality code {code!r}: its values count as estimated")
             return Quality.ESTIMATED
         return codes[code]
+
+    def whole(self, pieces: Sequence[T], read: Callable[[T], Iterable[Point]]) -> Iterator[Point]:
+        """Points of the pieces whose checksum holds; CheckFailed if it holds for none.
+
+        A line or a radio damages one telegram in a while; the others are as good as before.
+        """
+        damaged: list[CheckFailed] = []
+        for piece in pieces:
+            try:
+                points = list(read(piece))
+            except CheckFailed as error:
+                damaged.append(error)
+            else:
+                yield from points
+        if damaged and len(damaged) == len(pieces):
+            raise damaged[0]
+        if damaged:
+            self.note(f"{len(damaged)} of {len(pieces)} were left out as damaged: {damaged[0]}")
 
     @property
     def unsaid_direction(self) -> Direction:

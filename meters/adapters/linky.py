@@ -45,15 +45,15 @@ def read(data: bytes, source: Source) -> Iterator[Point]:
         return
     frames = [match.group(1) for match in _FRAME.finditer(data)]
     # A capture without STX and ETX, as a terminal program saves it, counts as one frame.
-    for order, frame in enumerate(
-        frames or [b"\n" + data.strip(b"\x02\x03\r\n ") + b"\r"], start=1
-    ):
-        yield from _frame(frame.replace(b"\r\r\n", b"\r\n"), order, source)
+    frames = frames or [b"\n" + data.strip(b"\x02\x03\r\n ") + b"\r"]
+    numbered = list(enumerate(frames, start=1))
+    yield from source.whole(numbered, lambda one: _frame(one[1], one[0], source))
 
 
 def _frame(frame: bytes, order: int, source: Source) -> Iterator[Point]:
     values: dict[str, str] = {}
     end: datetime | None = None
+    frame = frame.replace(b"\r\r\n", b"\r\n")
     if b"\r" not in frame.strip(b"\r\n"):
         frame = b"".join(b"\n" + line + b"\r" for line in frame.split(b"\n") if line.strip())
     for match in _GROUP.finditer(frame):

@@ -51,6 +51,12 @@ def test_a_flipped_digit_fails_the_crc() -> None:
         parsed("dsmr", DUTCH.replace(b"000671.578", b"000671.579"))
 
 
+def test_a_damaged_telegram_among_good_ones_is_left_out_and_told() -> None:
+    found = parsed("dsmr", DUTCH.replace(b"671", b"672") + BELGIAN)
+    assert [reading.meter for reading in found.readings] == ["1SAG3100000231"]
+    assert "1 of 2 were left out as damaged: CRC" in found.notes[0]
+
+
 def test_a_modern_telegram_without_crc_is_refused() -> None:
     with pytest.raises(BadUse, match="CRC"):
         parsed("dsmr", telegram("1-3:0.2.8(50)", TIME, "1-0:1.8.1(1*kWh)", crc=False))

@@ -48,6 +48,12 @@ def test_a_wrong_checksum_fails_the_check() -> None:
         parsed("linky", LINKY_STANDARD.replace(b"008400123", b"008400124"))
 
 
+def test_a_damaged_frame_among_good_ones_is_left_out_and_told() -> None:
+    found = parsed("linky", LINKY_STANDARD.replace(b"8400123", b"8400124") + LINKY_HISTORICAL)
+    assert [reading.import_wh for reading in found.readings] == [2587174]
+    assert "1 of 2 were left out as damaged" in found.notes[0]
+
+
 def test_summer_and_winter_are_told_by_the_season_letter() -> None:
     ends = [
         only("linky", standard(("DATE", f"{season}231029023000", ""), ("EAST", "1")))["end"]
