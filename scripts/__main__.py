@@ -19,6 +19,7 @@ COMMANDS = {
     "forecast": "Quantile forecast of any interval series.",
     "keeper": "Clear, settle, execute and score what is due on the chain.",
     "market": "Clear an order book.",
+    "meter": "Read what meters, inverters and portals say.",
     "relay": "Take signed orders over HTTP, post them in batches, pay the gas.",
 }
 """Subcommand, which is also the module in scripts/, and its line in the help."""
