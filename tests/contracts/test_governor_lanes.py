@@ -439,6 +439,7 @@ def test_only_the_last_eighth_is_late(dao: Dao, before: int, extended: bool) -> 
     deadline = dao.governor.proposalDeadline(proposal.id)
     late(dao, proposal, before)
     dao.vote(proposal, range(5))
+    assert len(events(dao.governor, "ProposalExtended")) == extended
     assert (dao.governor.proposalDeadline(proposal.id) > deadline) == extended
 
 
