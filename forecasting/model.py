@@ -206,7 +206,15 @@ def forecast(
         mean, quantiles, train_rows, regressors, windows = made
         reason = f"enough history ({days_known:.0f} days); averaged over {windows}"
     train_from = begin + max(0, size - train_rows) * series.step
-    night = sky[first:] <= 0.0 if solar and sky is not None else None
+    night = None
+    if solar and sky is not None:
+        # A clock that is off is not off by a whole number of intervals all year.
+        twilight = per_day // 24 if examined.sun_shift else 0
+        light = np.flatnonzero(sky > 0.0)
+        night = np.ones(sky.size, dtype=bool)
+        for side in range(-twilight, twilight + 1):
+            night[np.clip(light + side, 0, sky.size - 1)] = False
+        night = night[first:]
     mean, quantiles = _bounded(mean, quantiles, values[known], solar, night)
     return QuantileForecast(
         start=begin + first * series.step,
@@ -223,6 +231,55 @@ def forecast(
         regressors=regressors,
         settings=chosen.as_dict(),
         findings=tuple(findings),
+    )
+
+
+def borrowed(
+    series: IntervalSeries,
+    neighbours: FloatArray,
+    horizon: int,
+    settings: Settings,
+    *,
+    gap: int = 0,
+) -> QuantileForecast | None:
+    """The forecast of a young home: what its neighbours will do, at its own height.
+
+    neighbours: mean of comparable homes over intervals of the same length that end with the
+    series. Height: energy of the home over that of the neighbours while both are known. Quantiles
+    from how the home differed from its neighbours, per local hour. None where the home has less
+    than a day, or the two do not compare.
+    """
+    size = min(series.values.size, neighbours.size)
+    own = series.values[-size:]
+    theirs = neighbours[-size:]
+    both = np.flatnonzero(~(np.isnan(own) | np.isnan(theirs)))
+    if both.size < series.per_day or theirs[both].sum() <= 0.0 or own[both].sum() <= 0.0:
+        return None
+    height = float(own[both].sum() / theirs[both].sum())
+    begin = series.end - neighbours.size * series.step
+    made = forecast(IntervalSeries(begin, series.step, neighbours), horizon, settings, gap=gap)
+    clock = _clock(series.end - size * series.step, series.step, size + gap + horizon, settings)
+    mean, quantiles = _hourly_quantiles(
+        height * made.mean,
+        clock.hour[size + gap :],
+        own[both] - height * theirs[both],
+        clock.hour[both],
+    )
+    sky = _sky(made.start, series.step, horizon, settings) if settings.kind == "solar" else None
+    night = None if sky is None else sky <= 0.0
+    mean, quantiles = _bounded(mean, quantiles, own[both], settings.kind == "solar", night)
+    days = both.size / series.per_day
+    return replace(
+        made,
+        q10=quantiles[0],
+        q50=quantiles[1],
+        q90=quantiles[2],
+        mean=mean,
+        model="neighbours",
+        reason=f"neighbours at {height:.2f} of their height: only {days:.1f} days of values, the "
+        f"model needs {LEAST_DAYS}",
+        train_from=series.end - int(both.size) * series.step,
+        rows=int(both.size),
     )
 
 
