@@ -52,6 +52,7 @@ _MAX_HORIZON_DAYS = 31
 _NAIVE_RESIDUAL_DAYS = 56
 _CLEAR_DAYS = 28
 _LOW_SUN = 5.0  # W/m2
+_WEATHER_PRIOR = 10.0  # times as wide as that of the other regressors
 
 
 @dataclass(frozen=True)
@@ -72,9 +73,9 @@ class Settings:
     location: Location | None = None
     short_days: int = 56
     long_days: int = 182
-    residual_days: int = 28
+    residual_days: int = 42
     fourier_order: int = 6
-    prior_weight: float = 0.1
+    prior_weight: float = 0.3
 
     def as_dict(self) -> dict[str, object]:
         return asdict(self)
@@ -653,7 +654,10 @@ def prophet_of(
             prior_scale=2.0 * prior,
         )
     for name in regressors:
-        model.add_regressor(name, prior_scale=prior, standardize=True)
+        # Lags tell much the same, and the prior shares the weight out among them. What the weather
+        # tells, nothing else does: it is hardly held back.
+        told = _WEATHER_PRIOR * prior if name.startswith("weather_") else prior
+        model.add_regressor(name, prior_scale=told, standardize=True)
     return model
 
 
