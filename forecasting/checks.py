@@ -20,6 +20,7 @@ _DEAD_SECONDS = 2 * DAY_SECONDS  # a home without a fridge, or two days without 
 _IMPOSSIBLE_TIMES = 20.0
 # A reading below zero now and then, in a series that never is: a fault, not an export.
 _RARE = 0.002
+_USUAL_ZEROS = 0.05
 _LEAST_GAIN = 0.1
 _LEAST_LIGHT_DAYS = 7
 _DARK_SHARE = 0.01
@@ -47,12 +48,18 @@ class Examined:
 
 
 def examine(
-    values: FloatArray, step: int, *, signed: bool, sky: FloatArray | None = None
+    values: FloatArray,
+    step: int,
+    *,
+    signed: bool,
+    solar: bool = False,
+    sky: FloatArray | None = None,
 ) -> Examined:
     """Check a series of one meter or zone.
 
     values: (n,), NaN where missing; step: seconds; signed: whether values below zero are possible
-    (net energy); sky: (n,) clear-sky output where the values are what the sun made.
+    (net energy); solar: whether the values are what the sun made, which is zero every night; sky:
+    (n,) its clear-sky output where the place is known.
     """
     clean = np.array(values, dtype=np.float64)
     found: list[Finding] = []
@@ -73,8 +80,12 @@ def examine(
                 f"one value repeated for a day or longer ({_count(int(still.sum()), clean.size)})"
             )
             found.append(Finding("frozen", what, "left out"))
-        dead = _runs(clean, _DEAD_SECONDS // step) & (clean == 0.0)
-        if dead.any():
+        zero = clean == 0.0
+        dead = _runs(clean, _DEAD_SECONDS // step) & zero
+        alive = ~(dead | np.isnan(clean))
+        # A heat pump in summer or a charger stands still for days, and often for hours too.
+        usual = not solar and zero[alive].mean() > _USUAL_ZEROS if alive.any() else True
+        if dead.any() and not usual:
             clean[dead] = np.nan
             what = f"zero for two days or longer ({_count(int(dead.sum()), clean.size)})"
             found.append(Finding("dead", what, "left out"))

@@ -160,6 +160,7 @@ def forecast(
         values,
         series.step,
         signed=chosen.kind == "net",
+        solar=solar,
         sky=sky[:size] if solar and sky is not None else None,
     )
     findings = list(examined.findings)
@@ -168,7 +169,7 @@ def forecast(
     if examined.sun_shift and sky is not None:
         sky = np.roll(sky, examined.sun_shift)
     if generation is not None:
-        generation = examine(generation[cut:], series.step, signed=False).values
+        generation = examine(generation[cut:], series.step, signed=False, solar=True).values
     outside: dict[str, FloatArray] = {}
     for name, column in (weather or {}).items():
         part = np.asarray(column, dtype=np.float64)[cut : cut + first + horizon]

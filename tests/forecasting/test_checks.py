@@ -69,9 +69,26 @@ def test_night_is_no_dead_meter_and_a_coarse_one_is_not_frozen() -> None:
     utc = start + 3600 * np.arange(30 * 24)
     sky = clear_sky(utc, 3600, Location(62.0, 10.0))  # short days
     assert (sky == 0.0).mean() > 0.7
-    assert examine(sky, 3600, signed=False, sky=sky).findings == ()
+    assert examine(sky, 3600, signed=False, solar=True, sky=sky).findings == ()
     coarse = np.where(np.random.default_rng(0).random(720) < 0.4, 1.0, 0.0)
     assert examine(coarse, 3600, signed=False).findings == ()
+
+
+def test_what_stands_still_often_is_not_dead_when_it_stands_still_for_days() -> None:
+    pump = np.where(np.random.default_rng(0).random(40 * 24) < 0.5, 800.0, 0.0)
+    pump += np.where(pump > 0.0, np.random.default_rng(1).uniform(0, 50, pump.size), 0.0)
+    pump[-20 * 24 :] = 0.0
+    assert examine(pump, 3600, signed=False).findings == ()
+    made = forecast(IntervalSeries(0, 3600, pump), 24, Settings())
+    assert made.q50.max() < 40.0
+
+
+def test_a_roof_without_output_for_days_is_dead() -> None:
+    series, settings = roof(0)
+    values = series.values.copy()
+    values[30 * 24 : 34 * 24] = 0.0
+    found = forecast(replace(series, values=values), 24, settings).findings
+    assert [finding.name for finding in found] == ["dead"]
 
 
 def test_a_meter_that_is_dead_at_the_end_falls_back_and_says_so(made_up: Maker) -> None:

@@ -35,11 +35,13 @@ def test_homes_are_forecast_better_than_by_yesterday_and_none_is_left_behind() -
 def test_the_defects_that_the_source_names_are_found() -> None:
     _, roofs, _ = forecast_data.fontana()
     h07 = next(home for home in roofs if home.name == "h07")
-    found = examine(h07.series.values, 3600, signed=False).findings
+    found = examine(h07.series.values, 3600, signed=False, solar=True).findings
     assert "dead" in [finding.name for finding in found]
     others = [home for home in roofs if home.name not in ("h07", "h15")]
     for home in others:
-        names = [one.name for one in examine(home.series.values, 3600, signed=False).findings]
+        names = [
+            one.name for one in examine(home.series.values, 3600, signed=False, solar=True).findings
+        ]
         assert set(names) <= {"missing"}, home.name
 
 
