@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads `timestamp,value` files into an `IntervalSeries`, and writes forecasts the same way.
+"""Reads `timestamp,value` files into `IntervalSeries`, and writes forecasts the same way.
+
+A file may hold several meters, in a column `meter` or in value columns that the caller names, and
+weather that is known in advance, in columns with the names of `WEATHER`.
 
 Everything that could make a forecast quietly wrong is an error with its row; only missing rows and
 empty values pass, as missing values. Row numbers count the header as row 1, as editors do.
@@ -13,10 +16,14 @@ decides; where the order does not show it, that is an error too.
 from __future__ import annotations
 
 import csv
+import fnmatch
+import gzip
 import io
 import math
 import re
-from dataclasses import dataclass
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from zoneinfo import ZoneInfo
 
@@ -26,6 +33,19 @@ from dao.errors import BadUse
 from forecasting.series import DAY_SECONDS, STEPS, IntervalSeries
 
 COLUMNS = ("timestamp", "value")
+METER = "meter"
+WEATHER: Mapping[str, str] = {
+    "temperature": "temperature",
+    "temp": "temperature",
+    "radiation": "radiation",
+    "ghi": "radiation",
+    "cloud_cover": "cloud_cover",
+    "clouds": "cloud_cover",
+    "wind_speed": "wind_speed",
+    "windspeed": "wind_speed",
+    "humidity": "humidity",
+}
+"""Column of a file, in small letters, to the weather it holds. Any unit: the model scales it."""
 _MISSING = {"", "nan", "na", "null", "none"}
 _HORIZON = re.compile(r"([+-]?\d+)\s*(min|h|d)?")
 _UNITS = {"min": 60, "h": 3600, "d": DAY_SECONDS}
@@ -57,10 +77,49 @@ class StampStyle:
 
 @dataclass(frozen=True)
 class ReadFile:
+    """One meter of a file.
+
+    missing: values that are not there, between the first and the last; weather: columns of the
+    file, one value per interval of the series and `ahead` more that lie after its last value.
+    """
+
     series: IntervalSeries
     style: StampStyle
     timezone: str
     missing: int
+    name: str = ""
+    zone_missing: bool = False
+    weather: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader of the result has to know of the file."""
+        if not self.zone_missing:
+            return ()
+        return ("time zone missing: timestamps without an offset were taken as UTC",)
+
+
+@dataclass(frozen=True)
+class _Table:
+    """A file's cells, checked one by one: row numbers, time, meter and numbers per column."""
+
+    stamps: list[datetime]
+    texts: list[str]
+    rows: list[int]
+    meters: list[str]
+    values: dict[str, list[float]]
+    weather: dict[str, list[float]]
+
+    def of(self, meter: str) -> _Table:
+        at = [index for index, name in enumerate(self.meters) if name == meter]
+        return _Table(
+            [self.stamps[index] for index in at],
+            [self.texts[index] for index in at],
+            [self.rows[index] for index in at],
+            [meter] * len(at),
+            {name: [column[index] for index in at] for name, column in self.values.items()},
+            {name: [column[index] for index in at] for name, column in self.weather.items()},
+        )
 
 
 def zone_of(name: str) -> ZoneInfo:
@@ -76,75 +135,185 @@ def zone_of(name: str) -> ZoneInfo:
 def read_series(data: bytes, path: str, timezone_name: str | None = None) -> ReadFile:
     """Read and check a file's bytes; `path` is its name for messages.
 
-    Raises BadUse, with the row, for anything it cannot take at its word.
+    Raises BadUse, with the row, for anything it cannot take at its word, and for several meters.
 
     timezone_name: whose wall clock stamps without an offset are, and whose calendar (evenings,
     working days) the values follow; without it UTC, or the file's own fixed offset.
     """
+    meters = read_meters(data, path, timezone_name)
+    if len(meters) > 1:
+        raise BadUse(f"{path}: {len(meters)} meters; expected one, without a column {METER}")
+    return meters[0]
+
+
+def read_meters(
+    data: bytes,
+    path: str,
+    timezone_name: str | None = None,
+    *,
+    time_column: str | None = None,
+    value_columns: Sequence[str] = (),
+) -> list[ReadFile]:
+    """Every meter of a file, in the order in which they come. Raises BadUse as `read_series` does.
+
+    time_column, value_columns: what they are called where it is not timestamp and value; several
+    value columns (or patterns like h*_load) are several meters.
+    """
     zone = zone_of(timezone_name) if timezone_name else None
-    stamps, values, texts, rows = _rows(data, path)
+    table = _cells(data, path, time_column, value_columns)
+    parts = [table.of(meter) for meter in dict.fromkeys(table.meters)]
+    found = [
+        _meter(part, path, zone, timezone_name, column, len(parts) > 1)
+        for part in parts
+        for column in part.values
+    ]
+    names = [one.name for one in found]
+    if len(set(names)) < len(names):
+        raise BadUse(f"{path}: two meters of one name; name each once")
+    return found
+
+
+def _meter(
+    table: _Table,
+    path: str,
+    zone: ZoneInfo | None,
+    timezone_name: str | None,
+    column: str,
+    several: bool,
+) -> ReadFile:
+    stamps, rows = table.stamps, table.rows
+    name = table.meters[0] if several or column == COLUMNS[1] else column
+    where = f"{path}: {name}" if name else path
     aware = [stamp.tzinfo is not None for stamp in stamps]
+    if len(stamps) < 2:
+        raise BadUse(f"{where}: too short: {len(stamps)} rows; expected at least one day")
     if any(aware) and not all(aware):
         odd = aware.index(not aware[0])
         raise BadUse(
-            f"{path}: row {rows[odd]}: some timestamps have an offset and some do not; "
+            f"{where}: row {rows[odd]}: some timestamps have an offset and some do not; "
             "write all of them one way"
         )
     if aware[0]:
         moments = [_seconds(stamp, path, row) for stamp, row in zip(stamps, rows, strict=True)]
     else:
         moments = _from_wall(stamps, zone, path, rows)
-    _ordered(moments, stamps, path, rows, named=zone is not None or aware[0])
-    start, step, series = _regular(moments, values, path, rows)
-    style, calendar_zone = _style(stamps, texts, zone, aware[0], timezone_name)
+    _ordered(moments, stamps, where, rows, named=zone is not None or aware[0])
+    start, step, places, size = _regular(moments, where, rows)
+
+    def spread(numbers: list[float], length: int) -> np.ndarray:
+        result = np.full(size, np.nan)
+        result[places] = numbers
+        return result[:length]
+
+    series = spread(table.values[column], size)
+    style, calendar_zone = _style(stamps, table.texts, zone, aware[0], timezone_name)
+    known = np.flatnonzero(~np.isnan(series))
+    if not known.size:
+        raise BadUse(f"{where}: every value is missing")
+    weather = {key: spread(numbers, size) for key, numbers in table.weather.items()}
+    weather = {key: numbers for key, numbers in weather.items() if not np.isnan(numbers).all()}
+    if weather:
+        # Rows with weather and without a value are what is to be forecast.
+        series = series[: known[-1] + 1]
     missing = int(np.isnan(series).sum())
-    if missing == series.size:
-        raise BadUse(f"{path}: every value is missing")
     if series.size < DAY_SECONDS // step:
         raise BadUse(
-            f"{path}: too short: {series.size} intervals of {step // 60} minutes; expected at "
+            f"{where}: too short: {series.size} intervals of {step // 60} minutes; expected at "
             "least one day, and two weeks for the full model"
         )
-    return ReadFile(IntervalSeries(start, step, series), style, calendar_zone, missing)
+    if not series[~np.isnan(series)].any():
+        raise BadUse(f"{where}: every value is zero; expected readings of a meter that runs")
+    return ReadFile(
+        IntervalSeries(start, step, series),
+        style,
+        calendar_zone,
+        missing,
+        name,
+        zone_missing=zone is None and not aware[0],
+        weather=weather,
+    )
 
 
-def _rows(data: bytes, path: str) -> tuple[list[datetime], list[float], list[str], list[int]]:
+def _text(data: bytes, path: str) -> str:
+    if data[:2] == b"\x1f\x8b":
+        try:
+            data = gzip.decompress(data)
+        except (OSError, EOFError, zlib.error) as error:
+            raise BadUse(f"{path}: a damaged gzip file") from error
     try:
-        text = data.decode("utf-8-sig")
+        return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise BadUse(f"{path}: not a text file in UTF-8") from error
-    reader = csv.reader(io.StringIO(text, newline=""))
-    expected = "expected a header line timestamp,value"
-    stamps: list[datetime] = []
-    values: list[float] = []
-    texts: list[str] = []
-    rows: list[int] = []
+
+
+def _cells(data: bytes, path: str, time_column: str | None, value_columns: Sequence[str]) -> _Table:
+    reader = csv.reader(io.StringIO(_text(data, path), newline=""))
+    table = _Table([], [], [], [], {}, {})
     try:
         header = next(reader, None)
         if header is None:
-            raise BadUse(f"{path}: the file is empty; {expected}")
+            raise BadUse(f"{path}: the file is empty; expected a header line timestamp,value")
         names = [name.strip().lower() for name in header]
-        if sorted(names) != sorted(COLUMNS):
-            raise BadUse(f"{path}: columns {','.join(header)[:80]!r}; {expected}")
-        at_stamp, at_value = (names.index(name) for name in COLUMNS)
+        at_stamp, at_meter, values, weather = _layout(names, path, time_column, value_columns)
+        table.values.update({name: [] for name in values})
+        table.weather.update({name: [] for name in weather})
         for cells in reader:
             row = reader.line_num
             if not any(cell.strip() for cell in cells):
                 continue
-            if len(cells) != len(COLUMNS):
-                raise BadUse(f"{path}: row {row}: {len(cells)} fields; expected timestamp,value")
-            if len(stamps) >= _MOST_ROWS:
+            if len(cells) != len(names):
+                raise BadUse(
+                    f"{path}: row {row}: {len(cells)} fields; expected {','.join(names)[:80]}"
+                )
+            if len(table.rows) >= _MOST_ROWS:
                 raise BadUse(f"{path}: more than {_MOST_ROWS} rows")
             stamp_text = cells[at_stamp].strip()
-            stamps.append(_stamp(stamp_text, path, row))
-            values.append(_value(cells[at_value].strip(), path, row))
-            texts.append(stamp_text)
-            rows.append(row)
+            table.stamps.append(_stamp(stamp_text, path, row))
+            for columns, places in ((table.values, values), (table.weather, weather)):
+                for name, at in places.items():
+                    columns[name].append(_value(cells[at].strip(), path, row))
+            table.meters.append("" if at_meter is None else cells[at_meter].strip())
+            table.texts.append(stamp_text)
+            table.rows.append(row)
     except csv.Error as error:
         raise BadUse(f"{path}: not a CSV file: {error}") from error
-    if len(stamps) < 2:
-        raise BadUse(f"{path}: too short: {len(stamps)} rows; expected at least one day")
-    return stamps, values, texts, rows
+    if len(table.rows) < 2:
+        raise BadUse(f"{path}: too short: {len(table.rows)} rows; expected at least one day")
+    return table
+
+
+def _layout(
+    names: list[str], path: str, time_column: str | None, value_columns: Sequence[str]
+) -> tuple[int, int | None, dict[str, int], dict[str, int]]:
+    """Where time and meter stand, and the value and weather columns by name."""
+    expected = "expected a header line timestamp,value"
+    shown = repr(",".join(names)[:80])
+    if len(set(names)) < len(names):
+        raise BadUse(f"{path}: columns {shown}: two have one name; {expected}")
+    time = (time_column or COLUMNS[0]).lower()
+    if time not in names:
+        raise BadUse(f"{path}: columns {shown}: no {time}; {expected}, or name it with --time")
+    wanted: list[str] = []
+    for pattern in value_columns or (COLUMNS[1],):
+        found = [name for name in fnmatch.filter(names, pattern.lower()) if name != time]
+        if not found:
+            raise BadUse(
+                f"{path}: columns {shown}: no {pattern}; {expected}, or name it with --value"
+            )
+        wanted += [name for name in found if name not in wanted]
+    weather: dict[str, int] = {}
+    for at, name in enumerate(names):
+        if name not in wanted and name in WEATHER and WEATHER[name] not in weather:
+            weather[WEATHER[name]] = at
+    at_meter = names.index(METER) if METER in names and METER not in wanted else None
+    if not value_columns:
+        odd = [name for name in names if name not in (time, METER, *wanted) and name not in WEATHER]
+        if odd:
+            raise BadUse(
+                f"{path}: columns {shown}: what is {odd[0]}? {expected}; more may be {METER}, "
+                f"{', '.join(dict.fromkeys(WEATHER.values()))}, or name the values with --value"
+            )
+    return names.index(time), at_meter, {name: names.index(name) for name in wanted}, weather
 
 
 def _stamp(text: str, path: str, row: int) -> datetime:
@@ -228,9 +397,8 @@ def _ordered(
             )
 
 
-def _regular(
-    moments: list[int], values: list[float], path: str, rows: list[int]
-) -> tuple[int, int, np.ndarray]:
+def _regular(moments: list[int], path: str, rows: list[int]) -> tuple[int, int, np.ndarray, int]:
+    """Start, step, the place of each row among the intervals, and how many intervals there are."""
     at = np.array(moments, dtype=np.int64)
     gaps = np.diff(at)
     sizes, counts = np.unique(gaps, return_counts=True)
@@ -252,9 +420,7 @@ def _regular(
     size = int((at[-1] - at[0]) // step) + 1
     if size > _MOST_ROWS:
         raise BadUse(f"{path}: the rows span more than {_MOST_ROWS} intervals")
-    series = np.full(size, np.nan)
-    series[(at - at[0]) // step] = values
-    return moments[0], step, series
+    return moments[0], step, (at - at[0]) // step, size
 
 
 def _style(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The autoregressive and solar regressors, each computed from what was known at its origin.
+"""The autoregressive, solar and weather regressors, each from what was known at its origin.
 
 A row is a target interval with a *lead*: how many intervals it lies after the first unknown one.
 Its origin is `row - lead`, and no value at or after the origin is ever read. Training rows get the
@@ -8,6 +8,8 @@ exactly the information it will have.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -173,3 +175,19 @@ def solar_features(
         "sun_clear_week": sky[rows] * clearness(7),
         "sun_envelope": np.where(np.isfinite(envelope), envelope, 0.0),
     }
+
+
+def weather_features(weather: Mapping[str, FloatArray], rows: IntArray) -> dict[str, FloatArray]:
+    """The weather of each row, known in advance; of a temperature how cold and how hot it is too.
+
+    weather: columns over history and horizon, without gaps. Heating begins below a series' own
+    lower third and cooling above its upper third: no country's thresholds.
+    """
+    columns: dict[str, FloatArray] = {}
+    for name, column in weather.items():
+        columns[f"weather_{name}"] = column[rows]
+        if name == "temperature":
+            cool, warm = np.quantile(column, (1 / 3, 2 / 3))
+            columns["weather_cold"] = np.maximum(0.0, cool - column[rows])
+            columns["weather_hot"] = np.maximum(0.0, column[rows] - warm)
+    return columns

@@ -6,21 +6,25 @@ which model made it and why. Reading files lives in `csv_input`, the zone's rule
 
 Method: flat growth, no changepoints, daily seasonality conditional on working day or not, the
 regressors of `features`, fitted in closed form; a short window averaged with a long one; quantiles
-from the residuals of recent days under fits that left those days out, per local hour.
+from the residuals of recent days under fits that left those days out, per local hour. A series
+that never falls below zero is forecast on the scale of its square root too, and the quantiles of
+the two are averaged.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from dao.errors import BadUse
-from forecasting.features import History, load_features, solar_features
+from forecasting.checks import Finding, examine
+from forecasting.features import History, load_features, solar_features, weather_features
 from forecasting.series import (
     DAY_SECONDS,
     Calendar,
@@ -41,11 +45,14 @@ Kind = Literal["load", "net", "solar"]
 QUANTILES = (0.1, 0.5, 0.9)
 
 # Two weeks give every regressor a value and each weekday a second look; less is noise.
-_LEAST_DAYS = 14
+LEAST_DAYS = 14
 # A long window only helps once it holds clearly more than the short one.
 _LONG_FROM_DAYS = 84
 _MAX_HORIZON_DAYS = 31
 _NAIVE_RESIDUAL_DAYS = 56
+_CLEAR_DAYS = 28
+_LOW_SUN = 5.0  # W/m2
+_WEATHER_PRIOR = 10.0  # times as wide as that of the other regressors
 
 
 @dataclass(frozen=True)
@@ -55,6 +62,8 @@ class Settings:
     kind: "load" (no sun), "net" (load minus generation: both signs) or "solar" (never negative,
     zero at night). location: needed for solar regressors; without it they are left out. country
     and region: whose public holidays count as days off (None: weekends only). Windows in days.
+    prior_weight: how much the prior of every coefficient (none but the level is expected) weighs
+    beside the window's rows.
     """
 
     kind: Kind = "load"
@@ -64,9 +73,9 @@ class Settings:
     location: Location | None = None
     short_days: int = 56
     long_days: int = 182
-    residual_days: int = 28
+    residual_days: int = 42
     fourier_order: int = 6
-    prior_scale: float = 1.0
+    prior_weight: float = 0.3
 
     def as_dict(self) -> dict[str, object]:
         return asdict(self)
@@ -77,8 +86,9 @@ class QuantileForecast:
     """Quantiles and mean per interval, in the unit of the input.
 
     start: unix seconds of the first interval; step: seconds; arrays of shape (n,), q10 <= q50 <=
-    q90. model: "prophet", "seasonal-naive-week", "seasonal-naive-day" or "constant-mean"; reason:
-    why that one, in plain words. train_from, train_until: unix seconds of the data it learned from.
+    q90. model: "prophet", "neighbours", "seasonal-naive-week", "seasonal-naive-day" or
+    "constant-mean"; reason: why that one, in plain words. train_from, train_until: unix seconds of
+    the data it learned from. findings: what was wrong with the data, and what was done.
     """
 
     start: int
@@ -94,6 +104,7 @@ class QuantileForecast:
     rows: int
     regressors: tuple[str, ...] = ()
     settings: Mapping[str, object] = field(default_factory=dict)
+    findings: tuple[Finding, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -112,11 +123,13 @@ def forecast(
     *,
     gap: int = 0,
     generation: FloatArray | None = None,
+    weather: Mapping[str, FloatArray] | None = None,
 ) -> QuantileForecast:
     """Forecast `horizon` intervals, the first of them `gap` intervals after the series ends.
 
     generation: (n,) what the sun made, same intervals as the series, where it is known apart from
-    the series itself (a zone's export beside its net energy).
+    the series itself (a zone's export beside its net energy). weather: columns by name, known for
+    the n intervals and the gap + horizon after them.
     Raises BadUse for a horizon that is not positive or longer than 31 days, and for a series
     without any value.
     """
@@ -131,31 +144,48 @@ def forecast(
         raise BadUse(f"horizon too long: at most {_MAX_HORIZON_DAYS} days after the data's end")
     if generation is not None and generation.shape != values.shape:
         raise BadUse("generation must have one value per interval of the series")
-    known = ~np.isnan(values)
-    if not known.any():
+    if np.isnan(values).all():
         raise BadUse("the series holds no value at all")
 
     keep = max(chosen.long_days, chosen.short_days) * per_day + 28 * per_day
-    if values.size > keep:
-        values = values[-keep:]
-        known = known[-keep:]
-        generation = None if generation is None else generation[-keep:]
+    cut = max(0, values.size - keep)
+    values = values[cut:]
     size = values.size
     begin = series.end - size * series.step
-    clock = calendar(
-        begin,
-        series.step,
-        size + gap + horizon,
-        chosen.timezone,
-        chosen.country,
-        chosen.region,
-    )
     first = size + gap
+    clock = _clock(begin, series.step, first + horizon, chosen)
+    sky = _sky(begin, series.step, first + horizon, chosen)
+    solar = chosen.kind == "solar"
+    examined = examine(
+        values,
+        series.step,
+        signed=chosen.kind == "net",
+        solar=solar,
+        sky=sky[:size] if solar and sky is not None else None,
+    )
+    findings = list(examined.findings)
+    if not np.isnan(examined.values).all():
+        values = examined.values
+    if examined.sun_shift and sky is not None:
+        sky = np.roll(sky, examined.sun_shift)
+    if generation is not None:
+        generation = examine(generation[cut:], series.step, signed=False, solar=True).values
+    outside: dict[str, FloatArray] = {}
+    for name, column in (weather or {}).items():
+        part = np.asarray(column, dtype=np.float64)[cut : cut + first + horizon]
+        filled = _filled(part, first + horizon, per_day)
+        if filled is None:
+            what = f"the weather column {name} does not reach over history and forecast"
+            findings.append(Finding("missing", what, "left out"))
+        else:
+            outside[name] = filled
+
+    known = ~np.isnan(values)
     days_known = int(known.sum()) / per_day
     if not known[-7 * per_day :].any():
         lack = "no value in the last seven days"
-    elif days_known < _LEAST_DAYS:
-        lack = f"only {days_known:.1f} days of values, the model needs {_LEAST_DAYS}"
+    elif days_known < LEAST_DAYS:
+        lack = f"only {days_known:.1f} days of values, the model needs {LEAST_DAYS}"
     elif np.ptp(values[known][-chosen.short_days * per_day :]) == 0.0:
         lack = "all recent values are equal"
     else:
@@ -164,8 +194,9 @@ def forecast(
     if not lack:
         from forecasting.ridge_backend import NotRidge
 
+        source = _Source(values, generation, sky, outside, clock, series.step, chosen)
         try:
-            made = _prophet(values, generation, clock, series.step, first, horizon, chosen)
+            made = _prophet(source, first, horizon)
         except NotRidge as error:
             lack = f"the model could not be fitted ({error})"
     regressors: tuple[str, ...] = ()
@@ -177,7 +208,16 @@ def forecast(
         mean, quantiles, train_rows, regressors, windows = made
         reason = f"enough history ({days_known:.0f} days); averaged over {windows}"
     train_from = begin + max(0, size - train_rows) * series.step
-    mean, quantiles = _bounded(mean, quantiles, values[known], clock, series.step, first, chosen)
+    night = None
+    if solar and sky is not None:
+        # A clock that is off is not off by a whole number of intervals all year.
+        twilight = per_day // 24 if examined.sun_shift else 0
+        light = np.flatnonzero(sky > 0.0)
+        night = np.ones(sky.size, dtype=bool)
+        for side in range(-twilight, twilight + 1):
+            night[np.clip(light + side, 0, sky.size - 1)] = False
+        night = night[first:]
+    mean, quantiles = _bounded(mean, quantiles, values[known], solar, night)
     return QuantileForecast(
         start=begin + first * series.step,
         step=series.step,
@@ -192,27 +232,109 @@ def forecast(
         rows=train_rows,
         regressors=regressors,
         settings=chosen.as_dict(),
+        findings=tuple(findings),
     )
+
+
+def borrowed(
+    series: IntervalSeries,
+    neighbours: FloatArray,
+    horizon: int,
+    settings: Settings,
+    *,
+    gap: int = 0,
+) -> QuantileForecast | None:
+    """The forecast of a young home: what its neighbours will do, at its own height.
+
+    neighbours: mean of comparable homes over intervals of the same length that end with the
+    series. Height: energy of the home over that of the neighbours while both are known. Quantiles
+    from how the home differed from its neighbours, per local hour. None where the home has less
+    than a day, or the two do not compare.
+    """
+    size = min(series.values.size, neighbours.size)
+    own = series.values[-size:]
+    theirs = neighbours[-size:]
+    both = np.flatnonzero(~(np.isnan(own) | np.isnan(theirs)))
+    if both.size < series.per_day or theirs[both].sum() <= 0.0 or own[both].sum() <= 0.0:
+        return None
+    height = float(own[both].sum() / theirs[both].sum())
+    begin = series.end - neighbours.size * series.step
+    made = forecast(IntervalSeries(begin, series.step, neighbours), horizon, settings, gap=gap)
+    clock = _clock(series.end - size * series.step, series.step, size + gap + horizon, settings)
+    mean, quantiles = _hourly_quantiles(
+        height * made.mean,
+        clock.hour[size + gap :],
+        own[both] - height * theirs[both],
+        clock.hour[both],
+    )
+    sky = _sky(made.start, series.step, horizon, settings) if settings.kind == "solar" else None
+    night = None if sky is None else sky <= 0.0
+    mean, quantiles = _bounded(mean, quantiles, own[both], settings.kind == "solar", night)
+    days = both.size / series.per_day
+    return replace(
+        made,
+        q10=quantiles[0],
+        q50=quantiles[1],
+        q90=quantiles[2],
+        mean=mean,
+        model="neighbours",
+        reason=f"neighbours at {height:.2f} of their height: only {days:.1f} days of values, the "
+        f"model needs {LEAST_DAYS}",
+        train_from=series.end - int(both.size) * series.step,
+        rows=int(both.size),
+    )
+
+
+# The homes of a zone share clock and sun.
+@lru_cache(maxsize=4)
+def _calendar(
+    begin: int, step: int, count: int, timezone: str, country: str | None, region: str | None
+) -> Calendar:
+    return calendar(begin, step, count, timezone, country, region)
+
+
+def _clock(begin: int, step: int, count: int, settings: Settings) -> Calendar:
+    return _calendar(begin, step, count, settings.timezone, settings.country, settings.region)
+
+
+@lru_cache(maxsize=4)
+def _clear_sky(begin: int, step: int, count: int, place: Location) -> FloatArray:
+    sky = clear_sky(begin + step * np.arange(count, dtype=np.int64), step, place)
+    sky.flags.writeable = False
+    return sky
+
+
+def _sky(begin: int, step: int, count: int, settings: Settings) -> FloatArray | None:
+    """Clear-sky output of every interval where the sun matters and the place is known."""
+    if settings.kind == "load" or settings.location is None:
+        return None
+    return _clear_sky(begin, step, count, settings.location)
+
+
+def _filled(column: FloatArray, size: int, per_day: int) -> FloatArray | None:
+    """A weather column without gaps, or None where more is missing than half a day in a row."""
+    known = np.flatnonzero(~np.isnan(column))
+    edges = np.concatenate([[-1], known, [size]])
+    if column.size < size or np.diff(edges).max() > per_day // 2:
+        return None
+    return np.interp(np.arange(size), known, column[known])
 
 
 def _bounded(
     mean: FloatArray,
     quantiles: FloatArray,
     known: FloatArray,
-    clock: Calendar,
-    step: int,
-    first: int,
-    settings: Settings,
+    solar: bool,
+    night: npt.NDArray[np.bool_] | None,
 ) -> tuple[FloatArray, FloatArray]:
     """Put quantiles in order; nothing below zero where nothing ever was; no sun at night."""
     quantiles = np.sort(quantiles, axis=0)
-    if settings.kind == "solar" or known.min() >= 0.0:
+    if solar or known.min() >= 0.0:
         quantiles = np.maximum(quantiles, 0.0)
         mean = np.maximum(mean, 0.0)
-    if settings.kind == "solar" and settings.location is not None:
-        day = clear_sky(clock.utc[first:], step, settings.location) > 0.0
-        quantiles = np.where(day, quantiles, 0.0)
-        mean = np.where(day, mean, 0.0)
+    if night is not None:
+        quantiles = np.where(night, 0.0, quantiles)
+        mean = np.where(night, 0.0, mean)
     return mean, quantiles
 
 
@@ -295,90 +417,219 @@ def _periodic(values: FloatArray, rows: IntArray, period: int, size: int) -> Flo
     return point
 
 
-def _prophet(
-    values: FloatArray,
-    generation: FloatArray | None,
-    clock: Calendar,
-    step: int,
-    first: int,
-    horizon: int,
-    settings: Settings,
-) -> tuple[FloatArray, FloatArray, int, tuple[str, ...], str]:
-    per_day = DAY_SECONDS // step
-    size = values.size
-    history = History(values, step, clock)
-    solar: History | None = None
-    sky = np.zeros(clock.utc.size)
-    if settings.kind != "load" and settings.location is not None:
-        made = generation
-        if made is None:
-            made = values if settings.kind == "solar" else np.maximum(0.0, -values)
-        if np.nansum(made) > 0.0:
-            solar = History(made, step, clock)
-            sky = clear_sky(clock.utc, step, settings.location)
+@dataclass(frozen=True)
+class _Source:
+    """All that the model of one series reads. sky, weather: over history, gap and horizon."""
 
+    values: FloatArray
+    generation: FloatArray | None
+    sky: FloatArray | None
+    weather: Mapping[str, FloatArray]
+    clock: Calendar
+    step: int
+    settings: Settings
+
+    @property
+    def per_day(self) -> int:
+        return DAY_SECONDS // self.step
+
+    def columns(self, scale: _Scale, every: IntArray, leads: IntArray) -> dict[str, FloatArray]:
+        """The regressors of some rows, each from what is known `leads` intervals before it."""
+        solar = self.settings.kind == "solar"
+        columns: dict[str, FloatArray] = {}
+        if self.sky is not None:
+            made = self.generation
+            if made is None:
+                made = self.values if solar else np.maximum(0.0, -self.values)
+            if np.nansum(made) > 0.0:
+                sun = History(made, self.step, self.clock)
+                columns.update(solar_features(sun, self.sky, every, leads))
+        # A roof knows neither evenings nor weekdays.
+        if not (solar and columns):
+            known = History(scale.there(self.values), self.step, self.clock)
+            columns = load_features(known, every, leads) | columns
+        return columns | weather_features(self.weather, every)
+
+    def parts(self) -> list[tuple[float, _Source]]:
+        """The series as sums of what is forecast apart, with the share of each in the whole.
+
+        Net energy whose generation is known is forecast directly, and as load less generation.
+        """
+        if self.settings.kind != "net" or self.generation is None or self.sky is None:
+            return [(1.0, self)]
+        load = self.values + self.generation
+        recent = slice(-self.settings.short_days * self.per_day, None)
+        if not all(_varies(part[recent]) for part in (load, self.generation)):
+            return [(1.0, self)]
+        as_load, as_solar = (replace(self.settings, kind=kind) for kind in ("load", "solar"))
+        return [
+            (0.5, self),
+            (0.5, replace(self, values=load, generation=None, sky=None, settings=as_load)),
+            (-0.5, replace(self, values=self.generation, settings=as_solar)),
+        ]
+
+
+def _varies(values: FloatArray) -> bool:
+    known = values[~np.isnan(values)]
+    return bool(known.size and np.ptp(known) > 0.0)
+
+
+class _Scale:
+    """The scale on which a fit is made: that of the series, or its square root."""
+
+    def __init__(self, root: bool) -> None:
+        self.root = root
+
+    def there(self, values: FloatArray) -> FloatArray:
+        return np.sqrt(values) if self.root else values
+
+    def back(self, values: FloatArray) -> FloatArray:
+        return np.square(np.maximum(values, 0.0)) if self.root else values
+
+
+def _prophet(
+    source: _Source, first: int, horizon: int
+) -> tuple[FloatArray, FloatArray, int, tuple[str, ...], str]:
+    per_day, settings, values = source.per_day, source.settings, source.values
+    size = values.size
     days = size / per_day
     windows = [min(settings.short_days, int(days))]
     if days >= _LONG_FROM_DAYS and settings.long_days > settings.short_days:
         windows.append(min(settings.long_days, int(days)))
-    # Rows before this have no value of a week earlier, only stand-ins.
-    earliest = min(7 * per_day, max(0, size - 7 * per_day))
+    scales = [_Scale(root=False)]
+    # Under the root quiet hours count for more and peaks for less. That is the better guess at
+    # medians, and the plain scale at sums.
+    floor = settings.kind == "solar" or float(np.nanmin(values)) >= 0.0
+    if settings.kind == "load" and floor:
+        scales.append(_Scale(root=True))
+    parts = source.parts()
+    hours = source.clock.hour
     means: list[FloatArray] = []
     bands: list[FloatArray] = []
-    names: tuple[str, ...] = ()
+    names: dict[str, None] = {}
     for at in range(first, first + horizon, per_day):
         rows = np.arange(at, min(at + per_day, first + horizon))
-        # Each time of day has one lead in this forecast; training rows take over that lead.
-        whole = np.arange(at, at + per_day)
-        lead_of = np.empty(per_day, dtype=np.int64)
-        lead_of[whole % per_day] = whole - size
-        past = np.arange(max(earliest, size - windows[-1] * per_day), size)
-        past = past[~np.isnan(values[past])]
-        every = np.concatenate([past, rows])
-        leads = lead_of[every % per_day]
-        columns = load_features(history, every, leads)
-        if solar is not None:
-            columns.update(solar_features(solar, sky, every, leads))
-        names = tuple(columns)
-        points = [
-            _fit(
-                columns,
-                past.size,
-                past >= size - window * per_day,
-                values[past],
-                every,
-                clock,
-                settings,
-                size - settings.residual_days * per_day,
+        made: list[FloatArray] = []
+        for scale in scales:
+            points = [
+                (share, _averaged(part, scale, windows, at, rows, names)) for share, part in parts
+            ]
+            whole = _sum_of(points)
+            mean, quantiles = _hourly_quantiles(
+                whole.mean, hours[rows], whole.residuals, hours[whole.residual_rows]
             )
-            for window in windows
-        ]
-        mean = sum((point.mean for point in points), np.zeros(rows.size)) / len(points)
-        # Averaged forecasts have averaged residuals, on the rows that every window holds.
-        shared = points[0].residual_rows
-        for point in points[1:]:
-            shared = np.intersect1d(shared, point.residual_rows)
-        residuals = np.zeros(shared.size)
-        for point in points:
-            residuals += point.residuals[np.searchsorted(point.residual_rows, shared)]
-        residuals /= len(points)
-        mean, quantiles = _hourly_quantiles(mean, clock.hour[rows], residuals, clock.hour[shared])
-        means.append(mean)
-        bands.append(quantiles)
+            if not scale.root:
+                means.append(mean)
+            if floor:
+                quantiles = np.maximum(quantiles, 0.0)
+            made.append(scale.back(quantiles))
+        if settings.kind == "solar" and source.sky is not None:
+            made.append(_clearness_quantiles(source, made[0], rows))
+        bands.append(sum(made[1:], made[0]) / len(made))
     words = " and ".join(f"{window} days" for window in windows)
     return (
         np.concatenate(means),
         np.concatenate(bands, axis=1),
         min(size, windows[-1] * per_day),
-        names,
+        tuple(names),
         words,
     )
 
 
-def prophet_of(kind: type[P], regressors: Iterable[str], settings: Settings) -> P:
+def _averaged(
+    source: _Source,
+    scale: _Scale,
+    windows: list[int],
+    at: int,
+    rows: IntArray,
+    names: dict[str, None],
+) -> _Point:
+    """The mean of the fits over all windows, for one day of rows that begins at `at`.
+
+    Adds the names of the regressors to `names`.
+    """
+    per_day, settings, values = source.per_day, source.settings, source.values
+    size = values.size
+    # Rows before this have no value of a week earlier, only stand-ins.
+    earliest = min(7 * per_day, max(0, size - 7 * per_day))
+    past = np.arange(max(earliest, size - windows[-1] * per_day), size)
+    past = past[~np.isnan(values[past])]
+    # Each time of day has one lead in this forecast; training rows take over that lead.
+    whole = np.arange(at, at + per_day)
+    lead_of = np.empty(per_day, dtype=np.int64)
+    lead_of[whole % per_day] = whole - size
+    every = np.concatenate([past, rows])
+    columns = source.columns(scale, every, lead_of[every % per_day])
+    names.update(dict.fromkeys(columns))
+    target = scale.there(values[past])
+    points = [
+        (
+            1.0 / len(windows),
+            _fit(
+                columns,
+                past.size,
+                past >= size - window * per_day,
+                target,
+                every,
+                source.clock,
+                settings,
+                size - settings.residual_days * per_day,
+            ),
+        )
+        for window in windows
+    ]
+    return _sum_of(points)
+
+
+def _sum_of(points: list[tuple[float, _Point]]) -> _Point:
+    """Weighted sum of forecasts; its residuals are the sum's, on the rows that all of them have."""
+    if len(points) == 1 and points[0][0] == 1.0:
+        return points[0][1]
+    shared = points[0][1].residual_rows
+    for _, one in points[1:]:
+        shared = np.intersect1d(shared, one.residual_rows, assume_unique=True)
+    mean = np.zeros(points[0][1].mean.size)
+    residuals = np.zeros(shared.size)
+    for share, one in points:
+        mean += share * one.mean
+        residuals += share * one.residuals[np.searchsorted(one.residual_rows, shared)]
+    return _Point(mean=mean, residual_rows=shared, residuals=residuals)
+
+
+def _clearness_quantiles(source: _Source, made: FloatArray, rows: IntArray) -> FloatArray:
+    """(3, rows) quantiles of the clearness of the last four weeks, same hour, under the coming sky.
+
+    Tomorrow's clouds are hardly told by today's; how clear the sky was lately is a forecast of its
+    own, and the average of the two is better than either. The last two weeks count twice. `made`
+    stands where the sun is too low for a ratio.
+    """
+    assert source.sky is not None
+    per_day, size = source.per_day, source.values.size
+    hour = per_day // 24
+    days = min(_CLEAR_DAYS, size // per_day)
+    recent = np.arange(size - days * per_day, size)
+    sky = source.sky[recent]
+    high = sky > _LOW_SUN
+    clear = np.where(high, source.values[recent] / np.where(high, sky, 1.0), np.nan)
+    table = clear.reshape(days, 24, hour)
+    table = np.concatenate([table, table[-days // 2 :]]).transpose(1, 0, 2).reshape(24, -1)
+    result = made.copy()
+    for at in range(24):
+        sample = table[at][~np.isnan(table[at])]
+        # The days of the table begin at the origin's time of day; so does the place in a day.
+        here = ((rows - size) % per_day // hour == at) & (source.sky[rows] > _LOW_SUN)
+        if sample.size >= 10 and here.any():
+            result[:, here] = np.quantile(sample, QUANTILES)[:, None] * source.sky[rows][here]
+    return result
+
+
+def prophet_of(
+    kind: type[P], regressors: Iterable[str], settings: Settings, target: FloatArray
+) -> P:
     """Prophet, or a kind of it, set up as the method asks: flat, additive, no changepoints.
 
-    The frame it is fitted to has the conditions `workday` and `free_day` beside the regressors.
+    The frame it is fitted to has the conditions `workday` and `free_day` beside the regressors;
+    target: its y, of which the strength of the prior is measured.
     """
     model = kind(
         growth="flat",
@@ -388,12 +639,26 @@ def prophet_of(kind: type[P], regressors: Iterable[str], settings: Settings) -> 
         yearly_seasonality=False,
         uncertainty_samples=0,
     )
+    # Prophet divides y by its largest value. On that scale a prior this wide weighs as much as
+    # `prior_weight` times the rows beside a column of unit variance. Three digits, so that the
+    # last bits of a sum do not reach the forecast.
+    spread = float(np.std(target)) / max(float(np.abs(target).max()), 1e-300)
+    wide = spread / math.sqrt(settings.prior_weight * target.size)
+    prior = float(f"{max(wide, 1e-9):.3g}")
     for condition in ("workday", "free_day"):
         model.add_seasonality(
-            f"daily_{condition}", 1, settings.fourier_order, condition_name=condition
+            f"daily_{condition}",
+            1,
+            settings.fourier_order,
+            condition_name=condition,
+            # A wave has half the variance of a standardised column, on the days it speaks of.
+            prior_scale=2.0 * prior,
         )
     for name in regressors:
-        model.add_regressor(name, prior_scale=settings.prior_scale, standardize=True)
+        # Lags tell much the same, and the prior shares the weight out among them. What the weather
+        # tells, nothing else does: it is hardly held back.
+        told = _WEATHER_PRIOR * prior if name.startswith("weather_") else prior
+        model.add_regressor(name, prior_scale=told, standardize=True)
     return model
 
 
@@ -416,15 +681,26 @@ def _fit(
 
     from forecasting.ridge_backend import RidgeProphet, left_out_residuals
 
-    frame = pd.DataFrame({"ds": pd.to_datetime(clock.wall[every], unit="s"), **columns})
-    frame["workday"] = clock.workday[every]
-    frame["free_day"] = ~clock.workday[every]
-    train = frame.iloc[:past_count][inside].assign(y=target[inside])
+    stamps = (clock.wall * 1_000_000_000).view("datetime64[ns]")
     # A column that never changes says nothing, and Prophet would not scale it.
     telling = [n for n, column in columns.items() if np.ptp(column[:past_count][inside]) > 0.0]
-    model = prophet_of(RidgeProphet, telling, settings)
+
+    def frame(at: IntArray, chosen: npt.NDArray[np.bool_] | slice, part: slice) -> pd.DataFrame:
+        return pd.DataFrame(
+            {
+                "ds": stamps[at],
+                "workday": clock.workday[at],
+                "free_day": ~clock.workday[at],
+                **{name: columns[name][part][chosen] for name in telling},
+            }
+        )
+
+    before, after = slice(None, past_count), slice(past_count, None)
+    train = frame(every[before][inside], inside, before)
+    train["y"] = target[inside]
+    model = prophet_of(RidgeProphet, telling, settings, target[inside])
     model.fit(train)
-    predicted = model.predict(frame.iloc[past_count:])["yhat"].to_numpy()
+    predicted = model.point(frame(every[after], slice(None), after))
     rows = every[:past_count][inside]
     # Prophet sorts its history by wall clock; in the hour that occurs twice that is not our order.
     order = np.argsort(clock.wall[rows], kind="stable")

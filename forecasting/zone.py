@@ -24,7 +24,7 @@ from forecasting.series import IntervalSeries, Location
 IntArray = npt.NDArray[np.int64]
 
 EVIDENCE_FORMAT = "gridcommons-forecast-1"
-METHOD = "prophet-ridge-1"
+METHOD = "prophet-ridge-2"
 LIBRARIES = ("prophet", "numpy", "pandas", "pvlib", "holidays")
 
 # The coordinates that SimBench gives 1-LV-rural3--2-sw (middle of its buses, rounded): near

@@ -13,6 +13,7 @@ import sys
 import click
 
 COMMANDS = {
+    "backtest": "Accuracy of the forecasts on past days, against the naive ones.",
     "dao": "Propose, vote, and see what a decision would do.",
     "demo": "Run the whole loop on a local chain, in front of your eyes.",
     "deploy": "Deploy the contracts and hand every role to the timelock.",

@@ -4,12 +4,48 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from dao.errors import BadUse
 from scripts._common import handles_errors, json_option, read_input
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from forecasting.model import Kind
+    from forecasting.series import Location
+
+
+LEAST_BELOW = 0.002
+"""Share of values below zero that makes a series net energy; fewer are faults of a load meter."""
+
+timezone_option = click.option(
+    "--timezone",
+    "timezone_name",
+    metavar="ZONE",
+    help="IANA time zone the values follow, e.g. Europe/Berlin. Default: UTC or the file's offset.",
+)
+kind_option = click.option(
+    "--kind",
+    type=click.Choice(["auto", "load", "net", "solar"]),
+    default="auto",
+    show_default=True,
+    help="What is measured. auto: net where values fall below zero, else load.",
+)
+country_option = click.option(
+    "--country", metavar="CODE", help="Public holidays of this country, e.g. DE."
+)
+latitude_option = click.option(
+    "--latitude", type=float, help="For the sun's position (net and solar)."
+)
+longitude_option = click.option(
+    "--longitude", type=float, help="For the sun's position (net and solar)."
+)
 
 
 @click.command(name="forecast")
@@ -20,22 +56,11 @@ from scripts._common import handles_errors, json_option, read_input
     metavar="N",
     help="How far: a number of intervals, or a time like 24h, 2d, 90min (at most 31 days).",
 )
-@click.option(
-    "--timezone",
-    "timezone_name",
-    metavar="ZONE",
-    help="IANA time zone the values follow, e.g. Europe/Berlin. Default: UTC or the file's offset.",
-)
-@click.option(
-    "--kind",
-    type=click.Choice(["auto", "load", "net", "solar"]),
-    default="auto",
-    show_default=True,
-    help="What is measured. auto: net where values fall below zero, else load.",
-)
-@click.option("--country", metavar="CODE", help="Public holidays of this country, e.g. DE.")
-@click.option("--latitude", type=float, help="For the sun's position (net and solar).")
-@click.option("--longitude", type=float, help="For the sun's position (net and solar).")
+@timezone_option
+@kind_option
+@country_option
+@latitude_option
+@longitude_option
 @click.option(
     "-o",
     "--output",
@@ -62,35 +87,28 @@ def cli(
     standard input. An empty value or a missing row is a missing value. Timestamps without an offset
     are UTC, or the wall clock of --timezone. The answer has the columns
     timestamp,q10,q50,q90,mean, in the unit and with the kind of timestamps of the input; which
-    model made it, and why, is told on standard error. Two weeks of values are needed for the full
-    model; with less, last week, yesterday or the mean stands in.
+    model made it, and why, is told on standard error, and what was wrong with the values. Two weeks
+    of values are needed for the full model; with less, last week, yesterday or the mean stands in.
+    Columns temperature, radiation, cloud_cover, wind_speed or humidity are used where they reach
+    over the horizon: rows with weather and an empty value at the end are what is forecast.
     """
-    import numpy as np
-
     from forecasting.csv_input import parse_horizon, read_series
-    from forecasting.series import Location
 
-    if (latitude is None) != (longitude is None):
-        raise BadUse("a place needs both --latitude and --longitude")
-    place = None
-    if latitude is not None and longitude is not None:
-        place = Location(latitude, longitude)
+    place = place_of(latitude, longitude)
     name = "standard input" if readings == "-" else readings
     source = read_series(read_input(readings), name, timezone_name)
     count = parse_horizon(horizon, source.series.step)
 
     from forecasting.model import Settings, forecast
 
-    chosen = kind
-    if kind == "auto":
-        chosen = "net" if np.nanmin(source.series.values) < 0.0 else "load"
+    chosen = kind_of(kind, [source.series.values])
     settings = Settings(
-        kind=chosen,  # type: ignore[arg-type]
+        kind=chosen,
         timezone=source.timezone,
         country=country.upper() if country else None,
         location=place,
     )
-    result = forecast(source.series, count, settings)
+    result = forecast(source.series, count, settings, weather=source.weather)
     rows = [
         (source.style.write(result.start + at * result.step), *numbers)
         for at, numbers in enumerate(
@@ -114,6 +132,8 @@ def cli(
                 "horizon": count,
                 "rows_read": int(source.series.values.size),
                 "rows_missing": source.missing,
+                "notes": list(source.notes),
+                "findings": [asdict(finding) for finding in result.findings],
                 "train_from": source.style.write(result.train_from),
                 "train_until": source.style.write(result.train_until),
                 "forecast": [
@@ -130,8 +150,9 @@ def cli(
             for stamp, *numbers in rows
         ]
         text = "\n".join(lines)
-        missing = f"; {source.missing} values missing" if source.missing else ""
-        click.echo(f"Model: {result.model} ({result.reason}{missing})", err=True)
+        click.echo(f"Model: {result.model} ({result.reason})", err=True)
+        for note in (*source.notes, *result.findings):
+            click.echo(f"Note: {note}", err=True)
     if output is None:
         click.echo(text)
         return
@@ -139,6 +160,23 @@ def cli(
         output.write_text(text + "\n", encoding="utf-8")
     except OSError as error:
         raise BadUse(f"cannot write {output}: {error.strerror or error}") from error
+
+
+def place_of(latitude: float | None, longitude: float | None) -> Location | None:
+    """The place that two options name together. BadUse where one is missing."""
+    from forecasting.series import Location
+
+    if (latitude is None) != (longitude is None):
+        raise BadUse("a place needs both --latitude and --longitude")
+    return None if latitude is None or longitude is None else Location(latitude, longitude)
+
+
+def kind_of(kind: str, values: Sequence[np.ndarray]) -> Kind:
+    """What `--kind` means for these series: auto is net where any falls below zero now and then."""
+    if kind != "auto":
+        return kind  # type: ignore[return-value]
+    below = any((one < 0.0).mean() >= LEAST_BELOW for one in values)
+    return "net" if below else "load"
 
 
 if __name__ == "__main__":

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from benchmarks import __main__ as command
-from benchmarks import market
+from benchmarks import forecast_peers, market
 from benchmarks.results import race
+from dao.errors import CheckFailed
 from dao.market.solver import BID, clear
 from tests.dao.reference_market import most_welfare
 
@@ -71,3 +72,9 @@ def test_pymarket_trades_most_of_a_book_the_same_every_time() -> None:
     auction = market.pymarket_muda(*book)
     assert 0.9 < auction() / market.optimum(*book) <= 1
     assert auction() == auction()
+
+
+def test_without_lightgbm_the_forecasts_say_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "lightgbm", None)
+    with pytest.raises(CheckFailed, match="make setup-bench"):
+        forecast_peers.lightgbm()

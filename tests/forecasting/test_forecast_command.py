@@ -6,7 +6,6 @@ import gzip
 import io
 import json
 import math
-import os
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
@@ -17,10 +16,6 @@ import pytest
 from click.testing import CliRunner, Result
 
 from scripts.forecast import cli
-
-SHARED = Path(
-    os.environ.get("GRIDCOMMONS_SHARED_DATA", Path(__file__).parents[3] / "shared" / "data")
-)
 
 
 def lines(days: float, step: int = 60, style: str = "{:%Y-%m-%dT%H:%M:%S}Z") -> list[str]:
@@ -118,6 +113,73 @@ def test_local_time_is_understood_where_its_zone_is_named(tmp_path: Path) -> Non
     assert "--timezone" in without.stderr
 
 
+def test_timestamps_without_a_zone_are_taken_as_utc_and_told(tmp_path: Path) -> None:
+    source = write(tmp_path / "in.csv", lines(21, 60, "{:%Y-%m-%d %H:%M}"))
+    done = run(source, "--horizon", 24)
+    assert "Note: time zone missing: " in done.stderr
+    assert "time zone" not in run(source, "--horizon", 24, "--timezone", "Asia/Tokyo").stderr
+
+
+def test_what_was_wrong_with_the_values_is_told_with_what_was_done(tmp_path: Path) -> None:
+    rows = lines(30)
+    for at in range(300, 348):
+        rows[at] = f"{rows[at].split(',')[0]},1.2345"
+    source = write(tmp_path / "in.csv", rows)
+    done = run(source, "--horizon", 24)
+    assert done.exit_code == 0
+    assert "Note: frozen: one value repeated for a day or longer (48 of 720 values); left out" in (
+        done.stderr
+    )
+    made = json.loads(run(source, "--horizon", 24, "--json").stdout)
+    assert [finding["name"] for finding in made["findings"]] == ["frozen"]
+
+
+def test_rows_with_weather_and_no_value_are_what_is_forecast(tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    rows = lines(41)
+    cold = np.repeat(rng.uniform(-5, 15, 41), 24)
+    told = []
+    for at, row in enumerate(rows):
+        stamp, value = row.split(",")
+        told.append(f"{stamp},{float(value) + max(0.0, 12 - cold[at]):.4f},{cold[at]:.2f}")
+    actual = [float(row.split(",")[1]) for row in told[-24:]]
+    told[-24:] = [f"{row.split(',')[0]},,{row.split(',')[2]}" for row in told[-24:]]
+    header = "timestamp,value,temperature"
+    done = run(write(tmp_path / "in.csv", told, header), "--horizon", 24, "--json")
+    assert done.exit_code == 0, done.stderr
+    made = json.loads(done.stdout)
+    assert made["forecast"][0]["timestamp"] == rows[-24].split(",")[0]
+    assert made["rows_missing"] == 0
+    blind = [row.rsplit(",", 1)[0] for row in told[:-24]]
+    plain = run(write(tmp_path / "plain.csv", blind), "--horizon", 24, "--json")
+    errors = [
+        np.abs(np.subtract([row["q50"] for row in answer["forecast"]], actual)).mean()
+        for answer in (made, json.loads(plain.stdout))
+    ]
+    assert errors[0] < 0.4 * errors[1]
+    # Weather that ends with the values is of no use for the day after them, and that is told.
+    short = run(write(tmp_path / "in.csv", told[:-24], header), "--horizon", 24)
+    assert "weather column temperature does not reach" in short.stderr
+
+
+def test_a_compressed_file_is_read_and_a_damaged_one_refused(tmp_path: Path) -> None:
+    plain = write(tmp_path / "in.csv", lines(21))
+    packed = tmp_path / "in.csv.gz"
+    packed.write_bytes(gzip.compress(plain.read_bytes()))
+    assert run(packed, "--horizon", 24).stdout == run(plain, "--horizon", 24).stdout
+    packed.write_bytes(packed.read_bytes()[:500])
+    done = run(packed, "--horizon", 24)
+    assert done.exit_code == 2
+    assert "damaged gzip" in done.stderr
+
+
+def test_several_meters_are_not_forecast_as_one(tmp_path: Path) -> None:
+    rows = [f"{row},{meter}" for row in lines(15) for meter in "ab"]
+    done = run(write(tmp_path / "in.csv", rows, "timestamp,value,meter"), "--horizon", 24)
+    assert done.exit_code == 2
+    assert "2 meters; expected one" in done.stderr
+
+
 def broken(rows: list[str], at: int, row: str) -> list[str]:
     return [*rows[:at], row, *rows[at + 1 :]]
 
@@ -141,6 +203,8 @@ STAMP = GOOD[5].split(",")[0]
         ("timestamp,value", broken(GOOD, 5, "2024-03-01T05:00:00,1"), "some timestamps have an"),
         ("timestamp,value", lines(15, 20), "expected 15, 30 or 60 minutes"),
         ("timestamp,value", [row.split(",")[0] + "," for row in GOOD], "every value is missing"),
+        ("timestamp,value", [f"{row.split(',')[0]},0" for row in GOOD], "every value is zero"),
+        ("timestamp,value,value", GOOD, "two have one name"),
         ("timestamp,value", GOOD[:5], "too short"),
         ("timestamp,value", [], "too short"),
     ],
@@ -215,30 +279,3 @@ def test_help_needs_neither_prophet_nor_numpy() -> None:
         check=True,
         env={"PYTHONPATH": ":".join(path for path in sys.path if path)},
     )
-
-
-@pytest.mark.skipif(
-    not (SHARED / "forecast" / "fontana17_hourly.csv.gz").exists(),
-    reason="the Fontana data does not lie beside the checkout",
-)
-def test_the_homes_of_fontana_are_forecast_better_than_by_yesterday() -> None:
-    from forecasting.model import Settings, forecast
-    from forecasting.series import IntervalSeries
-
-    with gzip.open(SHARED / "forecast" / "fontana17_hourly.csv.gz", "rt") as file:
-        rows = list(csv.DictReader(file))
-    settings = Settings(timezone="America/Los_Angeles", country="US")
-    start = 1_469_948_400  # 2016-07-31T00:00 in Los Angeles
-    losses = np.zeros(2)
-    for home in ("h01", "h05", "h09"):
-        load = np.array([float(row[f"{home}_load_kwh"] or "nan") for row in rows])
-        for day in range(200, 260, 12):
-            past, actual = load[: day * 24], load[day * 24 : day * 24 + 24]
-            made = forecast(IntervalSeries(start, 3600, past), 24, settings)
-            errors = past[-56 * 24 :] - past[-57 * 24 : -24]
-            for level, ours in ((0.1, made.q10), (0.5, made.q50), (0.9, made.q90)):
-                naive = past[-24:] + np.nanquantile(errors, level)
-                for at, band in enumerate((ours, naive)):
-                    rest = actual - band
-                    losses[at] += np.nanmean(np.maximum(level * rest, (level - 1) * rest))
-    assert losses[0] < 0.95 * losses[1]

@@ -73,6 +73,36 @@ def test_the_closed_form_forecasts_what_stan_forecasts_and_faster() -> None:
     assert np.abs(ridge.predict(table)["yhat"] - exact).max() < 1e-5 * table["y"].abs().max()
 
 
+@pytest.mark.parametrize("shuffled", [False, True])
+def test_the_direct_preparation_lays_out_what_prophets_own_lays_out(shuffled: bool) -> None:
+    table = frame(days=20)
+    if shuffled:
+        table = table.sample(frac=1, random_state=1).reset_index(drop=True)
+    direct, own = model(RidgeProphet), model(Prophet)
+    for one in (direct, own):
+        for name in one.extra_regressors:
+            one.extra_regressors[name]["standardize"] = True
+    ours, theirs = direct.preprocess(table.copy()), own.preprocess(table.copy())
+    assert isinstance(ours.X, np.ndarray)  # Prophet's own way would make a table
+    np.testing.assert_allclose(ours.X, np.asarray(theirs.X), rtol=1e-12, atol=1e-12)
+    for name in ("y", "t", "sigmas", "s_a", "s_m", "cap", "t_change"):
+        np.testing.assert_allclose(getattr(ours, name), getattr(theirs, name), rtol=1e-12)
+    for name in ("T", "S", "K", "tau", "trend_indicator"):
+        assert getattr(ours, name) == getattr(theirs, name)
+    assert direct.y_scale == own.y_scale
+    assert direct.start == own.start
+
+
+def test_the_points_are_prophets_own_prediction() -> None:
+    table = frame(days=20)
+    made = model(RidgeProphet)
+    for regressor in made.extra_regressors.values():
+        regressor["standardize"] = True
+    made.fit(table.iloc[: 15 * 96])
+    later = table.iloc[15 * 96 :]
+    np.testing.assert_allclose(made.point(later), made.predict(later)["yhat"], rtol=1e-10)
+
+
 def test_a_strong_prior_is_weighed_against_the_noise_as_stan_weighs_it() -> None:
     # With few rows and tight priors the noise scale decides how much is shrunk.
     table = frame(days=3)
