@@ -2,13 +2,15 @@
 """The forecast of a zone's day, made from public inputs only, in integer Wh.
 
 Inputs are the ledger's published totals, the calendar and the sun's position: enough for anyone to
-recompute it. Commit, reveal and score live on chain; turning it into voltages is `balancing`'s.
+recompute it, which `evidence` does. Commit, reveal and score live on chain; turning it into
+voltages is `balancing`'s.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from typing import Any
@@ -23,7 +25,7 @@ from forecasting.series import IntervalSeries, Location
 
 IntArray = npt.NDArray[np.int64]
 
-EVIDENCE_FORMAT = "gridcommons-forecast-1"
+EVIDENCE_FORMAT = "gridcommons-forecast-2"
 METHOD = "prophet-ridge-2"
 LIBRARIES = ("prophet", "numpy", "pandas", "pvlib", "holidays")
 
@@ -101,11 +103,34 @@ class DayForecast:
         net, export = pairs[name]
         return net + export, export
 
-    def evidence(self, roots: list[str] | None = None) -> dict[str, Any]:
+    def evidence(
+        self,
+        published: ZoneTotals,
+        roots: Sequence[str] = (),
+        battery_wh: Sequence[Sequence[int]] = (),
+    ) -> dict[str, Any]:
         """Everything needed to recompute this forecast, as plain JSON values.
 
-        roots: hex of the ledger's batch roots the totals were committed under, in slot order.
+        published: totals as the ledger has them, the training window at least. roots: hex of the
+        Merkle roots of the batches behind that window, in slot order. battery_wh: [slot, import,
+        export] that was taken out of the totals. Only what lies in the window is written. Raises
+        BadUse where published totals less battery_wh are not what the forecast was made from.
         """
+        window = slice(
+            self.train_first_slot - published.first_slot, self.train_end_slot - published.first_slot
+        )
+        if window.start < 0 or self.train_end_slot > published.end_slot:
+            raise BadUse("the published totals do not cover the forecast's training window")
+        inside = ZoneTotals(
+            self.train_first_slot, published.net_wh[window], published.export_wh[window]
+        )
+        corrections = [
+            [int(value) for value in row]
+            for row in battery_wh
+            if self.train_first_slot <= row[0] < self.train_end_slot
+        ]
+        if totals_digest(without_battery(inside, corrections)) != self.totals_sha256:
+            raise BadUse("the forecast was not made from these totals")
         return {
             "format": EVIDENCE_FORMAT,
             "method": METHOD,
@@ -117,8 +142,10 @@ class DayForecast:
             "reason": self.reason,
             "train_first_slot": self.train_first_slot,
             "train_end_slot": self.train_end_slot,
+            "totals": {"net": inside.net_wh.tolist(), "export": inside.export_wh.tolist()},
+            "battery_wh": corrections,
             "totals_sha256": self.totals_sha256,
-            "roots": list(roots or []),
+            "roots": list(roots),
             "parameters": self.parameters,
             "libraries": {name: metadata.version(name) for name in LIBRARIES},
             "net": {
@@ -134,6 +161,19 @@ class DayForecast:
                 "mean": self.export_mean.tolist(),
             },
         }
+
+
+def without_battery(published: ZoneTotals, battery_wh: Sequence[Sequence[int]]) -> ZoneTotals:
+    """The totals as they would be had the community battery rested.
+
+    battery_wh: [slot, import, export] in Wh, each slot inside the totals. Else a day that the
+    battery mended would look like one that needs no mending.
+    """
+    net, export = published.net_wh.copy(), published.export_wh.copy()
+    for slot, taken, given in battery_wh:
+        net[slot - published.first_slot] -= taken - given
+        export[slot - published.first_slot] -= given
+    return ZoneTotals(published.first_slot, net, export)
 
 
 def canonical_json(evidence: dict[str, Any]) -> bytes:

@@ -17,6 +17,7 @@ COMMANDS = {
     "dao": "Propose, vote, and see what a decision would do.",
     "demo": "Run the whole loop on a local chain, in front of your eyes.",
     "deploy": "Deploy the contracts and hand every role to the timelock.",
+    "evidence": "Recompute a committed forecast from its evidence.",
     "forecast": "Quantile forecast of any interval series.",
     "keeper": "Clear, settle, execute and score what is due on the chain.",
     "market": "Clear an order book.",

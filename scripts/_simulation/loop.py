@@ -36,6 +36,7 @@ from dao.parameters import COMMUNITY_BATTERY, KEYS
 from dao.paths import ensure_parent, home
 from dao.slots import SLOT_SECONDS, SLOTS_PER_DAY, day_of
 from forecasting.balancing import Plan, follow, plan_day, scenarios_of, schedule_of
+from forecasting.evidence import newest_batches
 from forecasting.grid import GridResult
 from forecasting.home_agent import intent
 from forecasting.zone import (
@@ -44,6 +45,7 @@ from forecasting.zone import (
     canonical_json,
     evidence_hash,
     forecast_zone_day,
+    without_battery,
 )
 from meters.lake import Batch
 from scripts._simulation.founding import POLICY
@@ -449,15 +451,13 @@ class Loop:
         known = self.settings.history_slot + len(self._net)
         net, export = read_totals(ledger, ZONE, known, until)
         self._net, self._export = np.append(self._net, net), np.append(self._export, export)
-        totals, corrections = self._without_battery()
-        forecast = forecast_zone_day(totals, day_slot, zone=ZONE)
+        published = ZoneTotals(self.settings.history_slot, self._net, self._export)
+        battery_wh = self._battery_rows()
+        forecast = forecast_zone_day(without_battery(published, battery_wh), day_slot, zone=ZONE)
         words = forecasts.pack_quantiles(forecast.net_q10, forecast.net_q50, forecast.net_q90)
-        roots = [
-            "0x" + event.args["root"].hex()
-            for event in ledger.events("BatchCommitted")
-            if event.args["first_slot"] >= forecast.train_first_slot
-        ]
-        document = forecast.evidence(roots) | {"battery_wh": corrections}
+        window = (forecast.train_first_slot, forecast.train_end_slot)
+        roots = ["0x" + batch.root.hex() for batch in newest_batches(ledger, ZONE, *window)]
+        document = forecast.evidence(published, roots, battery_wh)
         evidence = evidence_hash(document)
         path = ensure_parent(home() / "evidence" / f"zone-{ZONE}-{day_of(day_slot)}.json")
         path.write_bytes(canonical_json(document))
@@ -472,25 +472,18 @@ class Loop:
         )
         self.decisions[day_slot] = Decision(day_slot, forecast, words, salt, evidence)
 
-    def _without_battery(self) -> tuple[ZoneTotals, list[list[int]]]:
-        """The totals as they would be had the battery rested, and what was taken out of them.
+    def _battery_rows(self) -> list[list[int]]:
+        """What the battery did, as [slot, import, export] in Wh where it did something.
 
-        Else a day that the battery mended would look like one that needs no mending. It is public
-        what to take out: the windows stand on chain, and obeying them is the battery's data sheet.
-        Returned as [slot, import, export] in Wh for the slots in which it did something.
+        It is taken out of the totals, and that is public: the windows stand on chain, and obeying
+        them is the battery's data sheet.
         """
-        net, export = self._net.copy(), self._export.copy()
-        corrections = []
-        for first_slot, (taken, given) in self._battery_wh.items():
-            at = first_slot - self.settings.history_slot
-            net[at : at + len(taken)] -= taken - given
-            export[at : at + len(given)] -= given
-            corrections += [
-                [first_slot + k, int(taken[k]), int(given[k])]
-                for k in range(len(taken))
-                if taken[k] or given[k]
-            ]
-        return ZoneTotals(self.settings.history_slot, net, export), corrections
+        return [
+            [first_slot + k, int(taken[k]), int(given[k])]
+            for first_slot, (taken, given) in self._battery_wh.items()
+            for k in range(len(taken))
+            if taken[k] or given[k]
+        ]
 
     def reveal(self, day_slot: int) -> None:
         """After the deadline for commitments the quantiles go on chain."""

@@ -88,8 +88,8 @@ def test_scenarios_fit_together(demo_zone: DemoZone) -> None:
 def test_equal_totals_give_equal_evidence_and_other_totals_another(demo_zone: DemoZone) -> None:
     day = first_slot_of_day(date(2016, 6, 8))
     totals = totals_before(demo_zone, day)
-    first = forecast_zone_day(totals, day).evidence(["0x01"])
-    second = forecast_zone_day(totals, day).evidence(["0x01"])
+    first = forecast_zone_day(totals, day).evidence(totals, ["0x01"])
+    second = forecast_zone_day(totals, day).evidence(totals, ["0x01"])
     assert canonical_json(first) == canonical_json(second)
     assert len(evidence_hash(first)) == 32
     assert json.loads(canonical_json(first))["net"]["q50"] == first["net"]["q50"]
@@ -97,15 +97,21 @@ def test_equal_totals_give_equal_evidence_and_other_totals_another(demo_zone: De
     assert first["libraries"]["prophet"]
     changed = totals.net_wh.copy()
     changed[-1] += 1
-    other = forecast_zone_day(ZoneTotals(totals.first_slot, changed, totals.export_wh), day)
-    assert evidence_hash(other.evidence(["0x01"])) != evidence_hash(first)
+    other = ZoneTotals(totals.first_slot, changed, totals.export_wh)
+    made = forecast_zone_day(other, day)
+    assert evidence_hash(made.evidence(other, ["0x01"])) != evidence_hash(first)
+    with pytest.raises(BadUse, match="not made from these totals"):
+        made.evidence(totals)
+    with pytest.raises(BadUse, match="do not cover"):
+        made.evidence(ZoneTotals(totals.first_slot, changed[:-1], totals.export_wh[:-1]))
 
 
 def test_a_young_zone_is_forecast_by_a_simpler_model_that_is_named(demo_zone: DemoZone) -> None:
     day = first_slot_of_day(date(2016, 6, 8))
-    made = forecast_zone_day(totals_before(demo_zone, day, days=8), day)
+    totals = totals_before(demo_zone, day, days=8)
+    made = forecast_zone_day(totals, day)
     assert made.model == "seasonal-naive-week"
-    assert "8.0 days" in made.evidence()["reason"]
+    assert "8.0 days" in made.evidence(totals)["reason"]
 
 
 def test_a_day_that_is_already_known_is_not_forecast() -> None:
