@@ -418,7 +418,7 @@ def check_ledger(evidence: Evidence, ledger: Contract, first_block: int = 0) -> 
                 total_fault = (
                     f"{name} of slot {_slot(begin + int(places[0]))}: the file says "
                     f"{there[places[0]]} Wh, the ledger {here[places[0]]} Wh; "
-                    f"{places.size} slots differ"
+                    f"{places.size} of {there.size} slots differ"
                 )
     since = f"; {corrected} corrected since" if corrected else ""
     return [
@@ -446,7 +446,8 @@ def check_battery(evidence: Evidence, parameters: Contract) -> Check:
             )
             break
     count = len(evidence.battery_wh)
-    return _check("battery", fault, f"{count} slots, each inside the windows that were in force")
+    within = f"{count} slots, each inside the windows that were in force"
+    return _check("battery", fault, within if count else "at rest in all of the window")
 
 
 def check_registry(evidence: Evidence, registry: Contract, first_block: int = 0) -> Check:

@@ -252,7 +252,21 @@ def assert_bad_use(done: Result) -> None:
     assert done.stdout == ""
 
 
-STRANGE = (None, True, -1, 2**63, 10**400, 0.5, "", "x" * 5_000, "\ud800", [], [[]], {}, {"a": 1})
+STRANGE: tuple[Any, ...] = (
+    None,
+    True,
+    -1,
+    2**63,
+    10**400,
+    0.5,
+    "",
+    "x" * 5_000,
+    "\ud800",
+    [],
+    [[]],
+    {},
+    {"a": 1},
+)
 
 
 def places(value: Any, path: tuple[str | int, ...] = ()) -> list[tuple[str | int, ...]]:

@@ -185,7 +185,9 @@ def test_totals_that_the_ledger_does_not_have_are_named(town: Town, tmp_path: Pa
     right = town.evidence["totals"]["net"][100]
     detail = checks(done)["totals"]["detail"]
     assert detail.startswith(f"net of slot {BEGIN + 100} (2016-06-01 01:00 UTC): ")
-    assert detail.endswith(f"the file says {right + 1} Wh, the ledger {right} Wh; 1 slots differ")
+    assert detail.endswith(
+        f"the file says {right + 1} Wh, the ledger {right} Wh; 1 of 744 slots differ"
+    )
 
 
 def test_a_root_that_is_wrong_or_missing_is_found(town: Town, tmp_path: Path) -> None:
