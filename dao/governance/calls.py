@@ -17,11 +17,11 @@ from dao.deployment import Deployment
 from dao.eip712 import checksum_address
 from dao.errors import BadUse
 from dao.governance.proposals import Call
+from dao.json_input import MAX_DEPTH, is_too_deep
 
 MAX_CALLS = 8
 """Calls in a proposal, as the governor takes them."""
 
-_MAX_DEPTH = 100
 _KEYS = {"target", "function", "arguments", "calldata", "value"}
 
 
@@ -42,13 +42,11 @@ def parse_calls(deployment: Deployment, text: bytes, name: str) -> list[Call]:
 
 def read_json(text: bytes, name: str) -> Any:
     """Somebody else's JSON. BadUse where it is none, or is nested to bring the parser down."""
-    depth = 0
-    for sign in re.findall(rb"[\[\]{}]", text):
-        depth += 1 if sign in b"[{" else -1
-        if depth > _MAX_DEPTH:
-            raise BadUse(f"{name} is not JSON that anybody needs: nested over {_MAX_DEPTH} deep")
     try:
-        return json.loads(text)
+        decoded = text.decode("utf-8-sig")
+        if is_too_deep(decoded):
+            raise BadUse(f"{name} is not JSON that anybody needs: nested over {MAX_DEPTH} deep")
+        return json.loads(decoded)
     except ValueError as error:
         raise BadUse(f"{name} is not JSON: {error}") from None
 

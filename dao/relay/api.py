@@ -24,6 +24,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from dao.errors import GridCommonsError
+from dao.json_input import is_too_deep
 from dao.relay import answers, checks, description, intake
 from dao.relay.answers import (
     AccountStatus,
@@ -313,11 +314,10 @@ async def _read_json(request: Request, most: int) -> Any:
     except ClientDisconnect:
         raise Refusal(400, Problem("body", "cut off", "a whole body")) from None
     try:
-        return json.loads(
-            body.decode("utf-8"), parse_constant=_no_constant, object_pairs_hook=_each_once
-        )
-    except RecursionError:
-        raise Refusal(400, Problem("body", "nested too deeply", "plain JSON")) from None
+        text = body.decode("utf-8")
+        if is_too_deep(text):
+            raise Refusal(400, Problem("body", "nested too deeply", "plain JSON"))
+        return json.loads(text, parse_constant=_no_constant, object_pairs_hook=_each_once)
     except ValueError as error:
         raise Refusal(400, Problem("body", checks.shown(str(error)), "JSON in UTF-8")) from None
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 from dao.errors import BadUse
+from dao.json_input import is_too_deep
 from meters.adapters.engine import TOTAL, Direction
 
 if TYPE_CHECKING:
@@ -311,9 +312,9 @@ def load_json(data: bytes | str) -> Any:
     """One JSON document, numbers exact."""
     try:
         text = data if isinstance(data, str) else data.decode("utf-8-sig")
+        if is_too_deep(text):
+            raise BadUse("the JSON is nested too deeply")
         return json.loads(text, parse_float=Decimal, parse_constant=_no_constant)
-    except RecursionError:
-        raise BadUse("the JSON is nested too deeply") from None
     except UnicodeDecodeError as error:
         raise BadUse(f"not JSON: byte {error.start} is not UTF-8") from None
     except json.JSONDecodeError as error:
