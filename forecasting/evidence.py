@@ -18,6 +18,7 @@ import numpy as np
 
 from dao.errors import BadUse
 from dao.forecasts import pack_quantiles
+from dao.json_input import is_too_deep
 from dao.ledger import unpack_totals
 from dao.parameters import COMMUNITY_BATTERY
 from dao.slots import SLOT_SECONDS, SLOTS_PER_DAY, day_of, slot_start
@@ -111,9 +112,12 @@ def read_evidence(data: bytes, name: str) -> Evidence:
     if len(data) > LARGEST_FILE:
         raise BadUse(f"{name} is larger than any evidence file ({LARGEST_FILE:,} bytes)")
     try:
-        document = json.loads(data.decode("ascii"))
+        text = data.decode("ascii")
+        if is_too_deep(text):
+            raise ValueError
+        document = json.loads(text)
         canonical = canonical_json(document) == data
-    except (ValueError, RecursionError):
+    except ValueError:
         raise BadUse(f"{name} is not an evidence file: expected one JSON object, ASCII") from None
     try:
         _expect(type(document) is dict, "expected one JSON object")
