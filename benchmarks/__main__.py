@@ -17,6 +17,7 @@ SUITES = {
     "market": "the solver against a plain sort and sweep and against pymarket",
     "meters": "digests, signatures, Merkle roots, and the lake",
     "forecast": "the closed form against Stan, accuracy against the naive",
+    "grid": "a year of power flow against pandapower's time series",
     "demo": "two days of the whole loop",
 }
 """Suite, which is also the module here, and its line in the help. Imported when it is run."""

@@ -5,6 +5,10 @@ The grid is read once from the installed `simbench` package, written as JSON int
 and from then on needs neither simbench nor pandapower. Whose power flows where is not decided
 here: callers pass net power per home and the bus each home stands on (pandapower bus index).
 
+The states come from the current iteration that `power-grid-model` calls iterative_current, over
+many slots at a time: a slot alone is too little work for its own call. power-grid-model itself is
+the reference, and takes over the slots that the iteration does not settle.
+
 Sign: positive is consumption, in W. Balanced three-phase, constant power.
 
 Reactive power is not metered. A drawing home draws `REACTIVE_PER_ACTIVE` of its active power as
@@ -30,6 +34,7 @@ import numpy.typing as npt
 from dao.errors import BadUse, CheckFailed
 
 FloatArray = npt.NDArray[np.float64]
+ComplexArray = npt.NDArray[np.complex128]
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
 
@@ -39,6 +44,13 @@ FORMAT = 1
 REACTIVE_PER_ACTIVE = 0.2294
 # Stiff enough that the medium-voltage busbar keeps its set voltage, as pandapower's ext_grid does.
 _STIFF_SOURCE_VA = 1e14
+_FREQUENCY = 50.0
+_BASE_VA = 1e6
+# A state is found when no voltage moves by more, in pu; one that exists takes about six rounds.
+_TOLERANCE = 1e-8
+_MAX_ROUNDS = 50
+# What is worked on at a time fits into the cache of a core, and calls still cost less than work.
+_CHUNK_SLOTS = 1024
 _LOW_VOLTAGE_CODE = re.compile(r"1-LV-(rural[123]|semiurb[45]|urban6)--[012]-(sw|no_sw)")
 
 
@@ -108,6 +120,192 @@ class GridResult:
         return int(self.over_limit.sum())
 
 
+@dataclass(frozen=True)
+class Flows:
+    """Voltages in pu, loading of transformer and of the fullest line in percent, per slot."""
+
+    voltages: FloatArray  # (slots, low-voltage buses)
+    transformer: FloatArray
+    line: FloatArray
+
+
+class _Network:
+    """The grid as admittances in pu, its elimination done once.
+
+    The busbar before the transformer holds its voltage, so it is no unknown. The transformer's
+    phase shift is left out: it turns all low-voltage phasors alike, and only sizes are read.
+    """
+
+    def __init__(self, document: dict[str, Any], buses: IntArray) -> None:
+        trafo = document["transformer"]
+        rows = {int(bus): at for at, bus in enumerate(buses)}
+        rated = {bus["index"]: bus["vn_v"] for bus in document["buses"]}
+        source: float = document["source_pu"]
+        y = np.zeros((len(rows), len(rows)), dtype=np.complex128)
+        lines = document["lines"]
+        self._from = np.array([rows[line["from_bus"]] for line in lines], dtype=np.int64)
+        self._to = np.array([rows[line["to_bus"]] for line in lines], dtype=np.int64)
+        base = np.array([rated[line["from_bus"]] for line in lines])
+        ohm = np.array([complex(line["r_ohm"], line["x_ohm"]) for line in lines])
+        farad = np.array([line["c_farad"] for line in lines])
+        # Half of a line's capacitance stands at either end.
+        self._series = (base**2 / _BASE_VA / ohm)[:, None]
+        self._shunt = (1j * math.pi * _FREQUENCY * farad * base**2 / _BASE_VA)[:, None]
+        rated_a = np.array([line["rated_a"] for line in lines])
+        self._per_rated = (_BASE_VA / (math.sqrt(3.0) * base * rated_a))[:, None]
+        for at, (one, other) in enumerate(zip(self._from, self._to, strict=True)):
+            y[one, one] += self._series[at, 0] + self._shunt[at, 0]
+            y[other, other] += self._series[at, 0] + self._shunt[at, 0]
+            y[one, other] -= self._series[at, 0]
+            y[other, one] -= self._series[at, 0]
+
+        # Impedances of the transformer are those of its low-voltage side.
+        tapped = (trafo["tap_pos"] - trafo["tap_nom"]) * trafo["tap_size_v"]
+        high, low = rated[trafo["hv_bus"]], rated[trafo["lv_bus"]]
+        ratio = (trafo["u1_v"] + tapped) / trafo["u2_v"] * low / high
+        size = (low / trafo["u2_v"]) ** 2 * trafo["sn_va"] / _BASE_VA
+        resistance = trafo["pk_w"] / trafo["sn_va"]
+        series = size / complex(resistance, math.sqrt(trafo["uk"] ** 2 - resistance**2))
+        loss = trafo["p0_w"] / trafo["sn_va"]
+        shunt = size * complex(loss, -math.sqrt(max(0.0, trafo["i0"] ** 2 - loss**2))) / 2.0
+        self._low = rows[trafo["lv_bus"]]
+        self._end = series + shunt
+        y[self._low, self._low] += self._end
+        # Currents that the busbar alone drives, into the low-voltage side and into the high one.
+        self._fed = series / ratio * source
+        self._high_alone = self._end / ratio**2 * source
+        self._high_per_low = series / ratio
+        # Rated at the nameplate voltages, as pandapower's trafo_loading="current" does.
+        self._high_rated = 100.0 * _BASE_VA / high * trafo["u1_v"] / trafo["sn_va"]
+        self._low_rated = 100.0 * _BASE_VA / low * trafo["u2_v"] / trafo["sn_va"]
+        self._steps = _eliminate(y)
+        still = np.zeros((len(rows), 1), dtype=np.complex128)
+        still[self._low] = self._fed
+        self._solve(still)
+        self._no_load = still
+
+    def _solve(self, currents: ComplexArray) -> None:
+        """Turn currents (buses, slots) into the voltages that they cause, in place."""
+        rows = list(currents)
+        part = np.empty_like(rows[0])
+        with np.errstate(all="ignore"):
+            for at, _, links in self._steps:
+                for other, factor in links:
+                    np.multiply(rows[at], factor, out=part)
+                    np.subtract(rows[other], part, out=rows[other])
+            for at, inverse, links in reversed(self._steps):
+                np.multiply(rows[at], inverse, out=rows[at])
+                for other, factor in links:
+                    np.multiply(rows[other], factor, out=part)
+                    np.subtract(rows[at], part, out=rows[at])
+
+    def flows(self, active: FloatArray, reactive: FloatArray) -> Flows | None:
+        """States of (slots, buses) W and var; None where the iteration does not settle."""
+        volts = self._settle(_drawn(active, reactive))
+        return None if volts is None else self._read(volts)
+
+    def sensitivity(self, active: FloatArray, reactive: FloatArray) -> FloatArray | None:
+        """Change of every voltage with active power at every bus, (buses, buses) pu per W.
+
+        The derivative at one state of (1, buses) W and var: the same equations, made linear. A
+        change of voltage changes the currents of constant powers, so real and imaginary parts
+        are unknowns of their own.
+        """
+        taken = _drawn(active, reactive)
+        volts = self._settle(taken)
+        if volts is None:
+            return None
+        size = volts.shape[0]
+        impedance = np.eye(size, dtype=np.complex128)
+        self._solve(impedance)
+        per_watt = impedance * (-1.0 / _BASE_VA / volts[:, 0].conj())
+        back = impedance * (taken[:, 0] / volts[:, 0].conj() ** 2)
+        each = np.eye(size)
+        moved = np.linalg.solve(
+            np.block([[each + back.real, back.imag], [back.imag, each - back.real]]),
+            np.concatenate([per_watt.real, per_watt.imag]),
+        )
+        along = volts / np.sqrt(_squares(volts))
+        change: FloatArray = along.real * moved[:size] + along.imag * moved[size:]
+        return change
+
+    def _settle(self, taken: ComplexArray) -> ComplexArray | None:
+        """Voltages (buses, slots) under constant powers, as `_drawn` gives them."""
+        volts = np.repeat(self._no_load, taken.shape[1], axis=1)
+        with np.errstate(all="ignore"):
+            for _ in range(_MAX_ROUNDS):
+                after = volts * taken
+                inverse = 1.0 / _squares(volts)
+                after.real *= inverse
+                after.imag *= inverse
+                after[self._low] += self._fed
+                self._solve(after)
+                volts -= after
+                moved = _squares(volts).max()
+                volts = after
+                if moved < _TOLERANCE**2:
+                    return volts
+                if not np.isfinite(moved):
+                    return None
+        return None
+
+    def _read(self, volts: ComplexArray) -> Flows:
+        start, end = volts[self._from], volts[self._to]
+        through = (start - end) * self._series
+        start *= self._shunt
+        start += through
+        end *= self._shunt
+        end -= through
+        fullest = np.maximum(_squares(start), _squares(end))
+        fullest *= self._per_rated**2
+        below = volts[self._low]
+        low = self._end * below - self._fed
+        high = self._high_alone - self._high_per_low * below
+        return Flows(
+            voltages=np.sqrt(_squares(volts)).T,
+            transformer=np.maximum(self._high_rated * np.abs(high), self._low_rated * np.abs(low)),
+            line=100.0 * np.sqrt(fullest.max(axis=0, initial=0.0)),
+        )
+
+
+def _drawn(active: FloatArray, reactive: FloatArray) -> ComplexArray:
+    """(slots, buses) W and var as (buses, slots): conjugate power into the grid, in pu."""
+    taken = np.empty(active.shape[::-1], dtype=np.complex128)
+    np.divide(active.T, -_BASE_VA, out=taken.real)
+    np.divide(reactive.T, _BASE_VA, out=taken.imag)
+    return taken
+
+
+def _squares(values: ComplexArray) -> FloatArray:
+    """Squared sizes, without the square root that abs() takes."""
+    squares = np.square(values.real)
+    squares += np.square(values.imag)
+    return squares
+
+
+def _eliminate(y: ComplexArray) -> list[tuple[int, complex, list[tuple[int, complex]]]]:
+    """Gauss on a symmetric matrix, the bus with the fewest links next: a tree gains none.
+
+    Per step its bus, one over the pivot, and each bus still linked to it with its factor. A bus
+    without any feed leaves a pivot of zero, and voltages that are not finite.
+    """
+    y = y.copy()
+    left = np.ones(y.shape[0], dtype=bool)
+    steps = []
+    for _ in range(y.shape[0]):
+        links = ((y != 0) & left).sum(axis=1)
+        at = int(np.where(left, links, y.shape[0] + 1).argmin())
+        left[at] = False
+        others = np.flatnonzero((y[at] != 0) & left)
+        with np.errstate(all="ignore"):
+            inverse = 1.0 / y[at, at]
+            factors = y[at, others] * inverse
+        y[np.ix_(others, others)] -= np.outer(factors, y[at, others])
+        factor_of = list(zip(others.tolist(), factors.tolist(), strict=True))
+        steps.append((at, complex(inverse), factor_of))
+    return steps
+
+
 class ZoneGrid:
     """The grid of one zone, ready to compute. `buses`: low-voltage bus indices, ascending."""
 
@@ -125,7 +323,7 @@ class ZoneGrid:
         self.buses = np.array(sorted(bus for bus in every if bus != self.high_bus), dtype=np.int64)
         self._column = {int(bus): at for at, bus in enumerate(self.buses)}
         self._model: Any = None
-        self._types: Any = None
+        self._network = _Network(document, self.buses)
 
     def _engine(self) -> Any:
         """The power-grid-model, built at the first use. Ids: buses as they are, then the rest."""
@@ -215,7 +413,7 @@ class ZoneGrid:
                 component.source: table(component.source, [source]),
                 component.sym_load: table(component.sym_load, loads),
             },
-            system_frequency=50.0,
+            system_frequency=_FREQUENCY,
         )
         return self._model
 
@@ -230,8 +428,10 @@ class ZoneGrid:
                 raise BadUse(f"zone {self.code} has no low-voltage bus {int(bus)}")
             columns.append(self._column[int(bus)])
         result = np.zeros((table.shape[0], self.buses.size))
-        for at, column in enumerate(columns):
-            result[:, column] += table[:, at]
+        for first in range(0, table.shape[0], _CHUNK_SLOTS):
+            part = slice(first, first + _CHUNK_SLOTS)
+            for at, column in enumerate(columns):
+                result[part, column] += table[part, at]
         return result
 
     def states(
@@ -251,8 +451,6 @@ class ZoneGrid:
         charges; reactive_var: (slots, homes) var instead of the assumption above.
         Raises BadUse for shapes and buses that do not fit, CheckFailed where no state exists.
         """
-        import power_grid_model as pgm
-
         bound = limits or GridLimits()
         columns = self.buses if buses is None else buses
         net = np.asarray(net_w, dtype=np.float64)
@@ -275,8 +473,6 @@ class ZoneGrid:
                 at = self._column[bus]
                 active[:, at] += share * power
                 reactive[:, at] += share * battery.reactive_per_active * np.abs(power)
-        engine = self._engine()
-        component = pgm.ComponentType
         slots = active.shape[0]
         if slots == 0:
             nothing, nowhere = np.zeros(0), np.zeros(0, dtype=np.int64)
@@ -284,40 +480,15 @@ class ZoneGrid:
                 nothing, nowhere, nothing, nowhere, nothing, nothing,
                 np.zeros(0, dtype=bool), np.zeros((0, self.buses.size)),
             )  # fmt: skip
-        update = pgm.initialize_array(
-            pgm.DatasetType.update, component.sym_load, (slots, self.buses.size)
-        )
-        update["id"] = self._load_ids
-        update["p_specified"] = active
-        update["q_specified"] = reactive
-        try:
-            output = engine.calculate_power_flow(
-                symmetric=True,
-                error_tolerance=1e-8,
-                max_iterations=50,
-                calculation_method=pgm.CalculationMethod.iterative_current,
-                update_data={component.sym_load: update},
-                output_component_types={
-                    component.node: ["u_pu"],
-                    component.line: ["loading"],
-                    component.transformer: ["i_from", "i_to"],
-                },
-                threading=0,
-            )
-        except Exception as error:  # the engine has one exception type per cause
-            text = str(error).strip().splitlines()
-            raise CheckFailed(
-                f"power flow of zone {self.code} found no state: {text[0] if text else error!r}"
-            ) from error
-        voltages = np.asarray(output[component.node]["u_pu"])[:, self._node_at]
-        lines = np.asarray(output[component.line]["loading"])
-        trafo = self.document["transformer"]
-        # Rated at the nameplate voltages, as pandapower's trafo_loading="current" does.
-        root = math.sqrt(3.0)
-        high = np.asarray(output[component.transformer]["i_from"])[:, 0] * root * trafo["u1_v"]
-        low = np.asarray(output[component.transformer]["i_to"])[:, 0] * root * trafo["u2_v"]
-        transformer = 100.0 * np.maximum(high, low) / self.rated_va
-        line = 100.0 * lines.max(axis=1) if lines.shape[1] else np.zeros(slots)
+        voltages = np.empty((slots, self.buses.size))
+        transformer, line = np.empty(slots), np.empty(slots)
+        for first in range(0, slots, _CHUNK_SLOTS):
+            part = slice(first, first + _CHUNK_SLOTS)
+            flows = self._network.flows(active[part], reactive[part])
+            if flows is None:
+                flows = self.reference(active[part], reactive[part])
+            voltages[part] = flows.voltages
+            transformer[part], line[part] = flows.transformer, flows.line
         highest = voltages.argmax(axis=1)
         lowest = voltages.argmin(axis=1)
         each = np.arange(slots)
@@ -337,6 +508,70 @@ class ZoneGrid:
             line_loading=line,
             over_limit=over,
             voltages=voltages,
+        )
+
+    def sensitivity(self, active_w: npt.ArrayLike, reactive_var: npt.ArrayLike) -> FloatArray:
+        """How far one more kW drawn at each location moves each voltage, in pu per kW.
+
+        active_w, reactive_var: one state, a value per bus of `self.buses`. The result is (buses,
+        buses): a row per voltage, a column per location; reactive power stays as it is. It holds
+        for small changes. Raises BadUse for shapes that do not fit, CheckFailed where no state
+        exists.
+        """
+        shape = (1, self.buses.size)
+        state = [np.asarray(part, dtype=np.float64) for part in (active_w, reactive_var)]
+        if any(part.shape != shape[1:] or not np.isfinite(part).all() for part in state):
+            raise BadUse(f"a state needs {shape[1]} finite numbers, one per low-voltage bus")
+        change = self._network.sensitivity(state[0].reshape(shape), state[1].reshape(shape))
+        if change is None:
+            raise CheckFailed(f"power flow of zone {self.code} found no state to vary")
+        return 1e3 * change
+
+    def reference(self, active_w: FloatArray, reactive_var: FloatArray) -> Flows:
+        """The same by power-grid-model, of (slots, low-voltage buses) W and var.
+
+        Raises CheckFailed where no state exists.
+        """
+        import power_grid_model as pgm
+
+        engine = self._engine()
+        component = pgm.ComponentType
+        slots = active_w.shape[0]
+        update = pgm.initialize_array(
+            pgm.DatasetType.update, component.sym_load, (slots, self.buses.size)
+        )
+        update["id"] = self._load_ids
+        update["p_specified"] = active_w
+        update["q_specified"] = reactive_var
+        try:
+            output = engine.calculate_power_flow(
+                symmetric=True,
+                error_tolerance=_TOLERANCE,
+                max_iterations=_MAX_ROUNDS,
+                calculation_method=pgm.CalculationMethod.iterative_current,
+                update_data={component.sym_load: update},
+                output_component_types={
+                    component.node: ["u_pu"],
+                    component.line: ["loading"],
+                    component.transformer: ["i_from", "i_to"],
+                },
+                threading=0,
+            )
+        except Exception as error:  # the engine has one exception type per cause
+            text = str(error).strip().splitlines()
+            raise CheckFailed(
+                f"power flow of zone {self.code} found no state: {text[0] if text else error!r}"
+            ) from error
+        lines = np.asarray(output[component.line]["loading"])
+        trafo = self.document["transformer"]
+        # Rated at the nameplate voltages, as pandapower's trafo_loading="current" does.
+        root = math.sqrt(3.0)
+        high = np.asarray(output[component.transformer]["i_from"])[:, 0] * root * trafo["u1_v"]
+        low = np.asarray(output[component.transformer]["i_to"])[:, 0] * root * trafo["u2_v"]
+        return Flows(
+            voltages=np.asarray(output[component.node]["u_pu"])[:, self._node_at],
+            transformer=100.0 * np.maximum(high, low) / self.rated_va,
+            line=100.0 * lines.max(axis=1) if lines.shape[1] else np.zeros(slots),
         )
 
 

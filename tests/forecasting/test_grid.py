@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import copy
 import json
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dao.errors import BadUse
+from dao.errors import BadUse, CheckFailed
 from forecasting.grid import BatterySpec, GridLimits, ZoneGrid, load_grid
 from tests.forecasting.conftest import CODE, DemoZone
 
@@ -49,6 +50,80 @@ def test_voltages_and_loadings_equal_pandapowers(demo_zone: DemoZone) -> None:
             worst = net.res_bus.vm_pu.loc[demo_zone.grid.buses]
             assert ours.voltage_max_bus[at] == worst.idxmax()
             assert ours.voltage_min_bus[at] == worst.idxmin()
+
+
+def some_states(zone: DemoZone, slots: int) -> tuple[np.ndarray, np.ndarray]:
+    """W and var per bus: every bus draws or feeds, from none to far more than the zone knows."""
+    random = np.random.default_rng(7)
+    active = random.normal(0.0, 1_500.0, (slots, zone.grid.buses.size))
+    return active * np.linspace(0.0, 1.0, slots)[:, None], 0.2 * np.abs(active)
+
+
+@pytest.mark.parametrize("tap", [-2, 2])
+def test_states_are_power_grid_models_in_rings_and_at_any_tap(
+    demo_zone: DemoZone, tap: int
+) -> None:
+    document = copy.deepcopy(demo_zone.grid.document)
+    document["transformer"]["tap_pos"] = tap
+    line = document["lines"][0]
+    for one, other in ((83, 121), (121, int(demo_zone.grid.buses[5]))):
+        document["lines"].append({**line, "from_bus": one, "to_bus": other})
+    meshed = ZoneGrid(document)
+    active, reactive = some_states(demo_zone, 50)
+    ours = meshed.states(active, reactive_var=reactive)
+    theirs = meshed.reference(active, reactive)
+    assert np.abs(ours.voltages - theirs.voltages).max() < 1e-7
+    assert np.abs(ours.transformer_loading - theirs.transformer).max() < 1e-4
+    assert np.abs(ours.line_loading - theirs.line).max() < 1e-4
+
+
+def test_a_state_does_not_depend_on_the_slots_beside_it(demo_zone: DemoZone) -> None:
+    active, reactive = some_states(demo_zone, 2_500)
+    together = demo_zone.grid.states(active, reactive_var=reactive)
+    for slot in (0, 1_023, 1_024, 2_499):
+        alone = demo_zone.grid.states(active[[slot]], reactive_var=reactive[[slot]])
+        assert np.abs(alone.voltages[0] - together.voltages[slot]).max() < 1e-7
+        assert alone.line_loading[0] == pytest.approx(together.line_loading[slot], abs=1e-4)
+
+
+def test_a_bus_without_feed_has_no_voltage_and_breaks_the_limit(demo_zone: DemoZone) -> None:
+    document = copy.deepcopy(demo_zone.grid.document)
+    document["buses"].append({"index": 500, "vn_v": 400.0})
+    result = ZoneGrid(document).states([[1_000.0]], [83])
+    assert result.voltage_min_bus[0] == 500
+    assert result.voltage_min[0] == 0
+    assert result.over_limit[0]
+
+
+def test_power_that_the_grid_cannot_carry_is_refused(demo_zone: DemoZone) -> None:
+    with pytest.raises(CheckFailed, match="found no state"):
+        demo_zone.grid.states([[0.0], [5e6]], [83])
+
+
+def test_the_sensitivity_of_each_location_is_the_change_that_the_reference_finds(
+    demo_zone: DemoZone,
+) -> None:
+    grid = demo_zone.grid
+    active, reactive = (table[-1] for table in some_states(demo_zone, 2))
+    found = grid.sensitivity(active, reactive)
+    step_w = 100.0
+    beside = np.tile(reactive, (grid.buses.size, 1))
+    steps = step_w * np.eye(grid.buses.size)
+    more = grid.reference(active + steps, beside).voltages
+    less = grid.reference(active - steps, beside).voltages
+    assert np.abs(found - 1e3 * (more - less).T / (2 * step_w)).max() < 1e-7
+    assert found.min() < -1e-4  # the test would be worth nothing on changes near zero
+
+
+def test_a_sensitivity_wants_one_value_per_bus(demo_zone: DemoZone) -> None:
+    with pytest.raises(BadUse, match="128 finite numbers"):
+        demo_zone.grid.sensitivity([1.0], [0.0])
+
+
+def test_the_sensitivity_of_a_state_that_does_not_exist_is_refused(demo_zone: DemoZone) -> None:
+    drawn = np.full(demo_zone.grid.buses.size, 1e6)
+    with pytest.raises(CheckFailed, match="found no state"):
+        demo_zone.grid.sensitivity(drawn, 0.0 * drawn)
 
 
 def test_the_second_load_is_fast_and_needs_neither_simbench_nor_pandapower(
