@@ -142,6 +142,10 @@ def test_help_of_every_command_names_its_options(tmp_path: Path) -> None:
     for command, option in (
         (("demo",), "--voters"),
         (("deploy",), "--network"),
+        (("dao",), "propose"),
+        (("backtest",), "--horizon"),
+        (("evidence", "verify"), "--deployment"),
+        (("meter", "parse"), "--timezone"),
         (("market", "clear"), "--json"),
         (("forecast",), "--horizon"),
     ):
