@@ -83,9 +83,13 @@ def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
         for owner in owners:
             deployment["TestEuro"].transact("mint", owner.address, 200_000_000)
         hand_over(deployment)
-        chain.set_time(chain.now() + 2 * DAY)
+        waits = {
+            name: int(deployment["GridParameters"].call("value", KEYS[name]))
+            for name in ("admission_delay", "holding_time")
+        }
+        chain.set_time(chain.now() + waits["admission_delay"])
         membership.complete(deployment["Membership"], meters, relay)
-        chain.set_time(chain.now() + 8 * DAY)
+        chain.set_time(chain.now() + waits["holding_time"] + DAY)
         file = tmp_path_factory.mktemp("town") / "deployment.json"
         deploying.write(deployment, file)
         made = Town(chain, deployment, file)
