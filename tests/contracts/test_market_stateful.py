@@ -1174,8 +1174,11 @@ def live(lives: int, length: int, *, known: bool) -> Counter[str]:
 EVERYWHERE = (
     "clear", "settle", "void", "wrong price", "slots with trade", "Wh delivered", "grant",
     "end_mandate", "order of an agent", "order of a wallet", "pause", "withdraw signed",
-    "revoke signed", "permit", "report conflict", "lodge", "settle after void",
-    "settle: auction: a receipt is outstanding", "order: 9", "order: 10",
+    "revoke signed", "permit", "report conflict", "lodge", "settle after void", "order: 10",
+)  # fmt: skip
+# Too rare for a short run, whose dice change with every change of this file.
+IN_THE_LONG_RUN = (
+    "abandon", "adjust", "order: 9", "settle: auction: a receipt is outstanding",
 )  # fmt: skip
 
 
@@ -1197,4 +1200,4 @@ def test_the_market_lives_long_as_the_model_says() -> None:
     print(f"{reached['steps']} steps in {lives} lives")
     if not LIVES:
         assert reached["steps"] >= 100_000
-        assert [what for what in (*EVERYWHERE, "abandon", "adjust") if not reached[what]] == []
+        assert [what for what in (*EVERYWHERE, *IN_THE_LONG_RUN) if not reached[what]] == []
