@@ -138,8 +138,13 @@ class Contract:
 
     def events(self, name: str, first_block: int = 0, last_block: int | None = None) -> list[Event]:
         """This contract's events called `name`, in chain order."""
-        found = self.chain.logs([self.address], first_block, last_block)
-        return [event for event in found if event.name == name]
+        topics = [self.interface.topic(name)]
+        return self.chain.logs([self.address], first_block, last_block, topics)
+
+
+def is_away(error: BaseException) -> bool:
+    """Whether an error means that the node does not answer, not that it refused."""
+    return isinstance(error, CheckFailed) and isinstance(error.__cause__, OSError)
 
 
 class Chain:
@@ -324,16 +329,28 @@ class Chain:
         """Decoded events of known contracts (`at`, `deploy`), in chain order, ends included.
 
         topics: as the node's filter takes them, by position: one, any of several, None for any.
+        Where the node refuses so many blocks at once they are asked for in halves. Raises
+        CheckFailed when it does not answer, or refuses a single block.
         """
-        raw = self.rpc(
-            "eth_getLogs",
-            {
-                "address": list(addresses),
-                "fromBlock": hex(first_block),
-                "toBlock": "latest" if last_block is None else hex(last_block),
-                "topics": list(topics),
-            },
-        )
+        wanted = {
+            "address": list(addresses),
+            "fromBlock": hex(first_block),
+            "toBlock": "latest" if last_block is None else hex(last_block),
+            "topics": list(topics),
+        }
+        try:
+            raw = self.rpc("eth_getLogs", wanted)
+        except CheckFailed as refused:
+            if is_away(refused):
+                raise
+            last = self.block_number() if last_block is None else last_block
+            if first_block >= last:
+                raise
+            middle = (first_block + last) // 2
+            return [
+                *self.logs(addresses, first_block, middle, topics),
+                *self.logs(addresses, middle + 1, last, topics),
+            ]
         return [event for log in raw if (event := self.decode_log(log)) is not None]
 
     def decode_log(self, log: Mapping[str, Any]) -> Event | None:

@@ -8,7 +8,7 @@ the contract keeps, so a node that leaves one out, or changes one, is found out.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
@@ -17,6 +17,7 @@ from dao.chain import Account, Contract, Event, Receipt
 from dao.eip712 import address_word, keccak, word
 from dao.errors import BadUse, CheckFailed
 from dao.governance import Call
+from dao.leaves import NULL_WH, leaf_of, root_above
 
 MAX_LEAVES = 96
 """Leaves of one submission; more are sent in several."""
@@ -27,9 +28,7 @@ MAX_NAME = 64
 MAX_REFERENCE = 128
 """Bytes of a payment's reference."""
 
-_LEAF_TAG = keccak(b"GridCommons reading leaf v1")
-_MEASURED = b"\x01"
-_NULL_WH = 0xFFFF_FFFF
+_MEASURED = 1
 
 
 class Kind(IntEnum):
@@ -270,33 +269,17 @@ def pay_due(treasury: Contract, recurring_id: int, sender: Account) -> list[Paym
     return [_payment(event) for event in receipt.events if event.name == "Payment"]
 
 
-def leaf_of(meter: int, slot: MeteredSlot) -> bytes:
+def evidence_leaf(meter: int, slot: MeteredSlot) -> bytes:
     """The leaf that the contract makes of a slot: what was measured, nothing else."""
-    imported = _NULL_WH if slot.import_wh is None else slot.import_wh
-    if not (0 <= slot.export_wh < _NULL_WH and 0 <= imported <= _NULL_WH):
+    imported = NULL_WH if slot.import_wh is None else slot.import_wh
+    if not (0 <= slot.export_wh < NULL_WH and 0 <= imported <= NULL_WH):
         raise BadUse(f"slot {slot.slot} of meter {meter}: Wh must fit 32 bits, and not be null")
     if len(slot.salt) != 32 or len(slot.path) > MAX_PATH:
         raise BadUse(
             f"slot {slot.slot} of meter {meter}: a salt has 32 bytes, and a path up to "
             f"{MAX_PATH} of 32"
         )
-    return keccak(
-        _LEAF_TAG
-        + meter.to_bytes(4, "big")
-        + slot.slot.to_bytes(8, "big")
-        + imported.to_bytes(4, "big")
-        + slot.export_wh.to_bytes(4, "big")
-        + _MEASURED
-        + slot.salt
-    )
-
-
-def root_above(leaf: bytes, path: Iterable[bytes]) -> bytes:
-    """The root that a leaf and its siblings lead to; pairs are sorted before hashing."""
-    node = leaf
-    for sibling in path:
-        node = keccak(min(node, sibling) + max(node, sibling))
-    return node
+    return leaf_of(meter, slot.slot, imported, slot.export_wh, _MEASURED, slot.salt)
 
 
 def check_evidence(ledger: Contract, zone: int, meter: int, slots: Sequence[MeteredSlot]) -> int:
@@ -323,7 +306,7 @@ def check_evidence(ledger: Contract, zone: int, meter: int, slots: Sequence[Mete
             raise CheckFailed(f"{where}: not in the batch that begins at {one.batch}")
         if one.slot in seen:
             raise CheckFailed(f"{where}: given twice")
-        if root_above(leaf_of(meter, one), one.path) != root:
+        if root_above(evidence_leaf(meter, one), one.path) != root:
             raise CheckFailed(
                 f"{where}: not what was committed; other values, another quality than measured, "
                 "another salt, or a path of another batch"
@@ -349,7 +332,7 @@ def submit_evidence(
             (
                 one.batch,
                 one.slot,
-                _NULL_WH if one.import_wh is None else one.import_wh,
+                NULL_WH if one.import_wh is None else one.import_wh,
                 one.export_wh,
                 one.salt,
                 list(one.path),

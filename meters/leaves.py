@@ -20,11 +20,11 @@ import numpy as np
 import sha3  # type: ignore[import-untyped]
 
 from dao.eip712 import keccak
+from dao.leaves import LEAF_TAG, root_above
 from dao.slots import SLOT_SECONDS
 from meters.readings import Readings
 from meters.signing import big_endian
 
-LEAF_TAG = keccak(b"GridCommons reading leaf v1")
 LEAF_BYTES = 85
 
 
@@ -75,21 +75,6 @@ def salt_of(secret: bytes, slot: int) -> bytes:
     Keccak admits no length extension, so a secret prefix is a sound derivation.
     """
     return keccak(secret + slot.to_bytes(8, "big"))
-
-
-def leaf_of(
-    meter: int, slot: int, import_wh: int, export_wh: int, quality: int, salt: bytes
-) -> bytes:
-    """One leaf, 32 bytes; `NULL_WH` stands for null. What a verifier recomputes."""
-    return keccak(
-        LEAF_TAG
-        + meter.to_bytes(4, "big")
-        + slot.to_bytes(8, "big")
-        + import_wh.to_bytes(4, "big")
-        + export_wh.to_bytes(4, "big")
-        + quality.to_bytes(1, "big")
-        + salt
-    )
 
 
 def leaves_of(readings: Readings, secrets: MonthSecrets) -> list[bytes]:
@@ -158,8 +143,5 @@ def proof_of(leaves: Sequence[bytes], index: int) -> list[bytes]:
 
 
 def verify_proof(root: bytes, leaf: bytes, proof: Sequence[bytes]) -> bool:
-    """Whether `leaf` lies under `root`: what the contracts' Merkle library computes."""
-    node = leaf
-    for sibling in proof:
-        node = keccak(node + sibling if node < sibling else sibling + node)
-    return node == root
+    """Whether `leaf` lies under `root`."""
+    return root_above(leaf, proof) == root

@@ -14,8 +14,8 @@ from enum import IntEnum
 import numpy as np
 
 from dao.errors import BadUse
+from dao.leaves import NULL_WH
 
-NULL_WH = 0xFFFF_FFFF
 MAX_WH = 0x7FFF_FFFF
 SIGNATURE_BYTES = 65
 

@@ -65,6 +65,17 @@ def read_input(name: str) -> bytes:
         raise BadUse(f"cannot read {name}: {reason}") from None
 
 
+def address_from(text: str, option: str = "") -> str:
+    """An address with its checksum. BadUse otherwise; `option` says where it stood."""
+    from dao.eip712 import checksum_address
+
+    try:
+        return checksum_address(text)
+    except ValueError:
+        named = f"{option} {text}".strip()
+        raise BadUse(f"{named}: expected an address of 20 bytes, 0x...") from None
+
+
 def is_local(network: str) -> bool:
     """Whether `--network` names a local node by its URL."""
     return network.startswith(("http://", "https://"))

@@ -185,17 +185,6 @@ def window_from(text: str) -> tuple[int, int, int]:
     return seconds // SLOT_SECONDS, length, power
 
 
-def address_from(text: str) -> str:
-    """An address with its checksum. BadUse otherwise."""
-    from dao.eip712 import checksum_address
-    from dao.errors import BadUse
-
-    try:
-        return checksum_address(text)
-    except ValueError:
-        raise BadUse(f"{text}: expected an address of 20 bytes, 0x...") from None
-
-
 def euro_from(option: str, text: str) -> int:
     """An amount in euro as token units. BadUse otherwise; `option` says where it stood."""
     from dao.errors import BadUse

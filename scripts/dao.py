@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from scripts._common import read_input
+from scripts._common import address_from, read_input
 from scripts._dao_options import (
     Place,
-    address_from,
     calls_from,
     calls_options,
     euro_from,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from scripts._common import handles_errors, json_option, open_chain
+from scripts._common import address_from, handles_errors, json_option, open_chain
 
 if TYPE_CHECKING:
     from dao.chain import Chain
@@ -107,7 +107,7 @@ def cli(
             chain,
             roles,
             zone=zone,
-            token=_address("--token", token),
+            token=None if token is None else address_from(token, "--token"),
             ordinary=replace(
                 deploying.ORDINARY,
                 voting_period=voting_days * DAY,
@@ -137,20 +137,10 @@ def _roles(chain: Chain, named: dict[str, str | None]) -> Roles:
 
     found: dict[str, str] = {}
     for number, (role, address) in enumerate(named.items(), start=1):
-        given = _address(f"--{role}", address)
-        if given is None and not chain.is_local:
+        if address is not None:
+            found[role] = address_from(address, f"--{role}")
+        elif chain.is_local:
+            found[role] = chain.accounts[number].address
+        else:
             raise BadUse(f"--{role} is needed on a network that is not local")
-        found[role] = given or chain.accounts[number].address
     return Roles(**found)
-
-
-def _address(option: str, text: str | None) -> str | None:
-    from dao.eip712 import checksum_address
-    from dao.errors import BadUse
-
-    if text is None:
-        return None
-    try:
-        return checksum_address(text)
-    except ValueError:
-        raise BadUse(f"{option} {text}: expected an address of 20 bytes, 0x...") from None

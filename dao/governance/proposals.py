@@ -16,7 +16,6 @@ from typing import Any
 from dao.chain import Account, Contract, Event, Receipt
 from dao.eip712 import keccak, word
 from dao.errors import BadUse
-from dao.keeper.watch import read_events
 from dao.parameters import COMMUNITY_BATTERY, KEYS
 
 MAX_DESCRIPTION = 4_096
@@ -211,9 +210,7 @@ def cancel(governor: Contract, proposal: Proposal, sender: Account) -> Receipt:
 
 def list_proposals(governor: Contract, first_block: int = 0) -> list[Proposal]:
     """Every proposal of the governor, oldest first, from its own events."""
-    topic = governor.interface.topic("ProposalCreated")
-    last = governor.chain.block_number()
-    return [_proposal(event) for event in read_events(governor, [topic], first_block, last)]
+    return [_proposal(event) for event in governor.events("ProposalCreated", first_block)]
 
 
 def read_proposal(governor: Contract, proposal_id: int, first_block: int = 0) -> Proposal:

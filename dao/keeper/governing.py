@@ -169,8 +169,8 @@ def pay_recurring(context: Context, now: int) -> list[Action]:
 
         def do(sent: list[Receipt]) -> str:
             asked = context.asked_first("Treasury", sent)
-            asked.transact("pay_due", found.number, sender=context.account)
-            return "paid"
+            made = treasury.pay_due(asked, found.number, context.account)
+            return f"{sum(one.amount for one in made) / 1e6:,.2f} € paid"
 
         if found.due_at <= now:
             paid = look()

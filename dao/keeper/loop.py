@@ -12,11 +12,11 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from dao.chain import is_away
 from dao.errors import CheckFailed
 from dao.keeper.context import Action, Context, Duty, Outcome, Setback
 from dao.keeper.sending import GasTooDear
 from dao.keeper.steps import carry, failing, told
-from dao.keeper.watch import is_away
 from dao.parameters import DAY, KEYS
 
 POLL = 15.0

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from dao.eip712 import address_bytes, compact, expand, recover, word
 from dao.errors import BadUse
 from dao.keeper.context import Context, Session
-from dao.keeper.watch import read_events
 from dao.market.orders import market_separator, pack_wh, receipt_digest, unpack_wh
 from dao.market.session import DeviceReceipt
 
@@ -77,7 +76,7 @@ def _lodged(context: Context, session: Session) -> dict[int, DeviceReceipt]:
     topics = [auction.interface.topic("ReceiptLodged"), None, f"0x{session.first_slot:064x}"]
     head = context.chain.block_number()
     found = {}
-    for event in read_events(auction, topics, session.opened, head):
+    for event in context.chain.logs([auction.address], session.opened, head, topics):
         meter, receipt = int(event.args["meter"]), event.args["receipt"]
         found[meter] = DeviceReceipt(
             meter,

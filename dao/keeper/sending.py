@@ -10,9 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dao.anvil import TRANSACTION_GAS_LIMIT
-from dao.chain import Account, Chain, Contract, ContractReverted, Receipt
+from dao.chain import Account, Chain, Contract, ContractReverted, Receipt, is_away
 from dao.errors import CheckFailed
-from dao.keeper.watch import is_away
 
 
 class TooLarge(CheckFailed):

@@ -9,11 +9,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
-from dao.chain import ContractReverted, Receipt
+from dao.chain import ContractReverted, Receipt, is_away
 from dao.errors import CheckFailed, GridCommonsError
 from dao.keeper.context import Action, Context, Outcome, Setback
 from dao.keeper.sending import GasTooDear
-from dao.keeper.watch import is_away
 
 FIRST_RETRY = 30
 """Seconds after which what failed is tried again; twice as long after every further failure."""

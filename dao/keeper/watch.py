@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from dao.chain import Contract, Event
-from dao.errors import CheckFailed
 from dao.paths import ensure_parent
 
 T = TypeVar("T")
@@ -38,11 +37,6 @@ class Bookmark:
     since: int
 
 
-def is_away(error: BaseException) -> bool:
-    """Whether an error means that the node does not answer, not that it refused."""
-    return isinstance(error, CheckFailed) and isinstance(error.__cause__, OSError)
-
-
 class Watch(Generic[T]):
     """All that one kind of event opened and that is still open, as of the chain's head.
 
@@ -59,7 +53,7 @@ class Watch(Generic[T]):
         bookmarks: dict[str, Bookmark],
     ) -> None:
         self._contract = contract
-        self._topic = contract.interface.topic(event)
+        self._event = event
         self._first_block = first_block
         self._read = read
         self._bookmarks = bookmarks
@@ -80,7 +74,7 @@ class Watch(Generic[T]):
         found: list[T] = []
         # Nothing so young that the chain may still take it back is left behind.
         oldest = max(start, number + 1 - REORG_DEPTH)
-        for event in read_events(self._contract, [self._topic], start, number):
+        for event in self._contract.events(self._event, start, number):
             if (item := self._read(event, time)) is not None:
                 found.append(item)
                 oldest = min(oldest, event.block)
@@ -111,42 +105,6 @@ class Watch(Generic[T]):
     def _hash(self, block: int) -> str | None:
         found = self._contract.chain.rpc("eth_getBlockByNumber", hex(block), False)
         return None if found is None else str(found["hash"])
-
-
-def read_events(
-    contract: Contract, topics: Sequence[str | None], first: int, last: int
-) -> list[Event]:
-    """A contract's events in a range of blocks, in halves where the node refuses so many at once.
-
-    topics: as the node's filter takes them, by position, None for any. Raises CheckFailed.
-    """
-    if first > last:
-        return []
-    wanted = {
-        "address": contract.address,
-        "topics": list(topics),
-        "fromBlock": hex(first),
-        "toBlock": hex(last),
-    }
-    try:
-        logs = contract.chain.rpc("eth_getLogs", wanted)
-    except CheckFailed as refused:
-        if is_away(refused) or first == last:
-            raise
-        middle = (first + last) // 2
-        return [
-            *read_events(contract, topics, first, middle),
-            *read_events(contract, topics, middle + 1, last),
-        ]
-    return [event for log in logs if (event := _decoded(contract, log)) is not None]
-
-
-def _decoded(contract: Contract, log: Mapping[str, Any]) -> Event | None:
-    try:
-        return contract.chain.decode_log(log)
-    except ValueError:
-        # A contract's text may be any bytes. One that cannot be read must not hide the rest.
-        return None
 
 
 def load(path: Path) -> dict[str, Bookmark]:

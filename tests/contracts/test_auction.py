@@ -123,6 +123,7 @@ def test_an_order_without_energy_in_a_slot_is_no_neighbour_there(world: World) -
     )
     world.at(GATE)
     world.clear([195, 195, None, None])
+    assert [world.market.clearing(ZONE, DAY_SLOT + i)[0] for i in range(2)] == [195, 195]
 
 
 def test_clearing_takes_exactly_the_sessions_orders(world: World) -> None:

@@ -109,6 +109,7 @@ def test_a_day_is_disputed_once_it_is_over(bench: Bench) -> None:
 def test_a_complaint_may_come_two_weeks_after_the_day(bench: Bench) -> None:
     bench.at_day(LAST_COMPLAINT, -1)
     bench.dispute(FIRST_DAY)
+    assert bench.registry.open_disputes(bench.forecaster) == 1
 
 
 def test_a_later_complaint_comes_too_late(bench: Bench) -> None:

@@ -75,6 +75,7 @@ def test_a_forecast_is_committed_for_a_day(bench: Bench) -> None:
 def test_the_last_second_before_the_deadline_is_in_time(bench: Bench) -> None:
     bench.at_day(FIRST_DAY, -LEAD - 1)
     bench.commit(FIRST_DAY, FORECAST)
+    assert bench.registry.forecast_of(bench.forecaster, ZONE, FIRST_DAY * 96)[0] == COMMITTED
 
 
 def test_at_the_deadline_it_is_too_late(bench: Bench) -> None:
@@ -207,6 +208,7 @@ def test_quantiles_are_monotone(bench: Bench, slot: int, wrong: tuple[int, int, 
 
 def test_quantiles_may_coincide(bench: Bench) -> None:
     bench.revealed(FIRST_DAY, [(-(2**31), 2**31 - 1, 2**31 - 1), (0, 0, 0)] * 48)
+    assert bench.registry.forecast_of(bench.forecaster, ZONE, FIRST_DAY * 96)[0] == REVEALED
 
 
 def test_a_word_has_nothing_above_its_two_slots(bench: Bench) -> None:

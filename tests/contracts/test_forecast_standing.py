@@ -492,6 +492,8 @@ def test_an_allowance_is_one_for_each_zone(bench: Bench) -> None:
     bench.propose()
     with boa.env.prank(bench.governor):
         bench.registry.use_allowance(bench.forecaster, ZONE + 1)
+    assert bench.registry.allowance(bench.forecaster, ZONE)[1] == 1
+    assert bench.registry.allowance(bench.forecaster, ZONE + 1)[1] == 1
 
 
 def test_only_the_governor_uses_an_allowance(bench: Bench, mallory: str) -> None:

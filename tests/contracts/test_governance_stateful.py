@@ -45,6 +45,7 @@ from tests.contracts.governance_model import (
     Proposal,
     Refused,
 )
+from tests.contracts.wallets import SIGNER_WALLET
 
 SEED = os.environ.get("GRIDCOMMONS_STATEFUL_SEED")
 LIVES = os.environ.get("GRIDCOMMONS_STATEFUL_LIVES")
@@ -93,28 +94,6 @@ CHANGES = {
 }
 MOST_LIVE = 6
 BALLOT_FAULTS = ("signer", "other support", "other proposal", "late", "chain", "bad support")
-
-# Agrees to what one key signs.
-WALLET = """
-# pragma version ~=0.4.3
-signer: address
-
-@deploy
-def __init__(signer: address):
-    self.signer = signer
-
-@view
-@external
-def isValidSignature(digest: bytes32, signature: Bytes[512]) -> bytes4:
-    assert len(signature) == 65
-    assert self.signer == ecrecover(
-        digest,
-        convert(slice(signature, 64, 1), uint256),
-        convert(slice(signature, 0, 32), uint256),
-        convert(slice(signature, 32, 32), uint256),
-    )
-    return 0x1626ba7e
-"""
 
 # Many views in one call.
 READER = """
@@ -286,7 +265,7 @@ def build() -> World:
     keys = {name: Signer.from_key(keccak(text=name)) for name in PEOPLE}
     addresses = {name: str(key.address) for name, key in keys.items()}
     addresses["registrar"] = str(boa.env.generate_address("registrar"))
-    addresses["wallet"] = str(boa.loads(WALLET, keys["wallet"].address).address)
+    addresses["wallet"] = str(boa.loads(SIGNER_WALLET, keys["wallet"].address).address)
     token, parameters = deploy("TestEuro"), deploy("GridParameters")
     parameters.define_batch([(key, f"rule {key}", *terms) for key, terms in RULES.items()])
     registry = deploy("MeterRegistry", addresses["registrar"])

@@ -113,7 +113,8 @@ def test_members_who_joined_too_recently_do_not_propose(dao: Dao) -> None:
 def test_a_member_who_lent_its_vote_may_propose(dao: Dao) -> None:
     dao.delegate(0, 1)
     dao.pass_time(1)
-    dao.propose(proposal_of(dao), dao.member(0))
+    made = dao.propose(proposal_of(dao), dao.member(0))
+    assert dao.governor.proposalProposer(made.id) == dao.member(0)
 
 
 # -- voting ------------------------------------------------------------------------------------
@@ -149,6 +150,7 @@ def test_the_last_second_counts(dao: Dao) -> None:
     proposal = dao.open_vote(proposal_of(dao))
     boa.env.timestamp = dao.governor.proposalDeadline(proposal.id)
     dao.vote(proposal, [0])
+    assert dao.governor.proposalVotes(proposal.id)[FOR] == 1
 
 
 def test_nobody_votes_after_the_deadline(dao: Dao) -> None:

@@ -406,7 +406,8 @@ def test_a_mark_without_an_address_names_nobody(dao: Dao) -> None:
     ],
 )
 def test_other_endings_name_nobody(dao: Dao, text: str) -> None:
-    dao.propose(fee(dao, text))
+    made = dao.propose(fee(dao, text))
+    assert dao.governor.proposalProposer(made.id) == dao.member(0)
 
 
 # -- late quorum -------------------------------------------------------------------------------

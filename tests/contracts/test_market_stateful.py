@@ -60,6 +60,7 @@ from tests.contracts.market_world import (
     logged,
     rules,
 )
+from tests.contracts.wallets import SIGNER_WALLET
 
 SHRINK = bool(os.environ.get("GRIDCOMMONS_STATEFUL_SHRINK"))
 LIVES = os.environ.get("GRIDCOMMONS_STATEFUL_LIVES")
@@ -103,28 +104,6 @@ FAULTS = (
 )  # fmt: skip
 AGENTS = ("agent a", "agent b")
 
-# Agrees to what one key signs.
-WALLET = """
-# pragma version ~=0.4.3
-signer: address
-
-@deploy
-def __init__(signer: address):
-    self.signer = signer
-
-@view
-@external
-def isValidSignature(digest: bytes32, signature: Bytes[512]) -> bytes4:
-    assert len(signature) == 65
-    assert self.signer == ecrecover(
-        digest,
-        convert(slice(signature, 64, 1), uint256),
-        convert(slice(signature, 0, 32), uint256),
-        convert(slice(signature, 32, 32), uint256),
-    )
-    return 0x1626ba7e
-"""
-
 # What the laws are about, in one call.
 MONEY = """
 # pragma version ~=0.4.3
@@ -154,7 +133,7 @@ def deployed() -> tuple[World, Any, Any]:
     """The world, the wallet that owns a home of it, and the reader of its money."""
     if not DEPLOYED:
         world = build(homes=HOMES - 1, **SMALL)
-        wallet = boa.loads(WALLET, world.owner(WALLET_HOME))
+        wallet = boa.loads(SIGNER_WALLET, world.owner(WALLET_HOME))
         world.fund(range(1, HOMES), FUNDS)
         assert world.join(wallet.address, funds=FUNDS) == WALLET_HOME
         for home in range(1, HOMES):

@@ -281,6 +281,8 @@ def test_windows_may_touch(parameters: Any) -> None:
 def test_other_zones_and_keys_have_windows_of_their_own(parameters: Any) -> None:
     for zone, key in ((ZONE, BATTERY), (ZONE, GRID_FEE), (2, BATTERY)):
         parameters.open_window(zone, key, TOMORROW, 4, 45)
+        assert parameters.window_at(zone, key, TOMORROW) == (True, 45)
+    assert parameters.window_at(2, GRID_FEE, TOMORROW)[0] is False
 
 
 def test_a_window_begins_within_a_fortnight(parameters: Any) -> None:

@@ -217,7 +217,8 @@ def test_a_key_suspended_after_delivery_still_signed_for_it(world: World) -> Non
     traded(world)
     delivered(world)
     world.registry.suspend_key(1, sender=world.deployer)
-    world.settle({1: [1_000, 0, 0, 0]})
+    seller, _ = world.settle({1: [1_000, 0, 0, 0]})
+    assert seller.delivered_wh == 1_000
 
 
 def test_settlement_waits_for_delivery_and_for_the_ledger(world: World) -> None:

@@ -292,7 +292,9 @@ def test_an_action_stays_inside_the_policy(dao: Dao, changes: dict[str, int], re
 
 @pytest.mark.parametrize("value", [-WATT, 30_000])
 def test_an_action_may_go_to_the_policys_bounds(dao: Dao, value: int) -> None:
+    before = dao.policies.remaining(1)
     dao.propose(action(dao, value=value, slots=16 if value < 0 else 1))
+    assert before - dao.policies.remaining(1) == abs(value) * (16 if value < 0 else 1)
 
 
 def test_slots_of_all_windows_count_together(dao: Dao) -> None:

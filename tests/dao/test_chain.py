@@ -83,7 +83,9 @@ def test_a_key_used_elsewhere_in_between_does_not_stop_us(chain: Chain, euro: Co
     euro.transact("mint", ALICE.address, 1)
     with Chain.local(chain.url) as other:
         other.at("TestEuro", euro.address).transact("mint", ALICE.address, 1)
+    before = euro.call("balanceOf", ALICE.address)
     euro.transact("mint", ALICE.address, 1)
+    assert euro.call("balanceOf", ALICE.address) == before + 1
 
 
 def test_time_stands_still_until_it_is_moved(chain: Chain, euro: Contract) -> None:

@@ -284,7 +284,7 @@ def test_the_leaf_is_that_of_meters() -> None:
         row = Reading(5, FIRST_SLOT, imported, exported)
         salt = salt_of(SECRETS.month_secret(5, int(month_of(Readings.of([row]).slot)[0])), row.slot)
         slot = MeteredSlot(FIRST_SLOT, FIRST_SLOT, imported, exported, salt, ())
-        assert dao.leaf_of(5, slot) == leaves_of(Readings.of([row]), SECRETS)[0]
+        assert dao.evidence_leaf(5, slot) == leaves_of(Readings.of([row]), SECRETS)[0]
 
 
 @pytest.mark.parametrize(
@@ -300,7 +300,7 @@ def test_the_leaf_is_that_of_meters() -> None:
 def test_a_slot_that_fits_no_leaf_is_refused(changes: dict[str, Any]) -> None:
     slot = replace(MeteredSlot(0, 0, 0, 0, bytes(32), ()), **changes)
     with pytest.raises(BadUse):
-        dao.leaf_of(1, slot)
+        dao.evidence_leaf(1, slot)
 
 
 # The chain of payments

@@ -12,12 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dao.eip712 import keccak
+from dao.leaves import LEAF_TAG, NULL_WH, leaf_of
 from dao.slots import first_slot_of_day
 from meters.leaves import (
     LEAF_BYTES,
-    LEAF_TAG,
     DerivedSecrets,
-    leaf_of,
     leaves_of,
     month_of,
     proof_of,
@@ -25,7 +24,7 @@ from meters.leaves import (
     salt_of,
     verify_proof,
 )
-from meters.readings import NULL_WH, Quality, Reading, Readings
+from meters.readings import Quality, Reading, Readings
 
 SECRETS = DerivedSecrets(b"a secret for the tests only")
 
