@@ -69,11 +69,11 @@ demo: setup ## Run the whole loop on a local chain and open the dashboard
 
 .PHONY: test
 test: setup-test ## Pass the tests
-	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not deep"
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not deep"
 
 .PHONY: test-deep
 test-deep: setup-test ## Pass the long runs: large fuzz counts, fault rounds
-	@$(BIN)/python -m pytest -n 2 --dist loadfile -m deep
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m deep
 
 .PHONY: bench
 bench: setup-bench ## Rerun the figures of the README

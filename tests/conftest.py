@@ -22,3 +22,12 @@ def state_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
             os.environ.pop(name, None)
         else:
             os.environ[name] = value
+
+
+# Files that take minutes: begun last, one of them would keep one worker busy and the other idle.
+LONG = ("e2e/", "keeper/", "relay/test_command", "_stateful", "_brute_force")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The long files first, in the order in which they were found."""
+    items.sort(key=lambda item: not any(name in item.nodeid for name in LONG))
