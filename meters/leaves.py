@@ -1,65 +1,57 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Salted leaves of readings and the Merkle tree over them.
+"""Salted leaves of readings and of edit records, and the Merkle tree over them.
 
-A leaf is keccak of 85 bytes: domain tag (32), meter (4), slot (8), import Wh (4), export Wh (4),
-quality (1), salt (32), numbers big-endian, null as 0xFFFFFFFF. An inner node is keccak of 64 bytes,
-so neither can pass for the other. Pairs are sorted before hashing and an odd node moves up as it
-is, which is what OpenZeppelin's and snekmate's Merkle proofs verify.
+A reading's leaf is keccak of 85 bytes: domain tag (32), meter (4), slot (8), import Wh (4), export
+Wh (4), quality (1), salt (32), numbers big-endian, null as 0xFFFFFFFF. A record's leaf is keccak
+of 96: tag, salt, and the hash of the record's canonical bytes. An inner node is keccak of 64
+bytes, so none can pass for another. Pairs are sorted before hashing and an odd node moves up as it
+is, which is what OpenZeppelin's and snekmate's Merkle proofs verify. A batch's leaves are those of
+its readings by meter and slot, then those of its records by meter, slot and number.
 
-A salt comes from a secret of that home and UTC month: without it nobody can try out values against
-a leaf, and once it is gone the month's leaves say nothing more, while the root still verifies.
+A salt comes from a secret of that home and UTC month (`secrets.py`): without it nobody can try out
+values against a leaf, and once it is gone the month's leaves say nothing more, while the root still
+verifies.
 """
 
 from __future__ import annotations
 
-import hmac
-from collections.abc import Sequence
-from typing import Protocol
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 import sha3  # type: ignore[import-untyped]
 
 from dao.eip712 import keccak
+from dao.errors import BadUse
 from dao.leaves import LEAF_TAG, root_above
 from dao.slots import SLOT_SECONDS
 from meters.readings import Readings
+from meters.secrets import DerivedSecrets as DerivedSecrets
+from meters.secrets import MonthSecrets as MonthSecrets
+from meters.secrets import month_secret as month_secret
+from meters.secrets import secrets_of
 from meters.signing import big_endian
 
 LEAF_BYTES = 85
+RECORD_TAG = keccak(b"GridCommons edit record leaf v1")
+
+# What a record names outside of 1998 to 2112 is a count of slots, not a slot.
+_FIRST_SLOT, _LAST_SLOT = 1_000_000, 5_000_000
 
 
-class MonthSecrets(Protocol):
-    """Who keeps the homes' secrets. `month` counts from January 1970, UTC (`month_of`)."""
+class EditedRow(Protocol):
+    """What a leaf needs to know of an edit record (`meters/vee`)."""
 
-    def month_secret(self, meter: int, month: int) -> bytes:
-        """32 bytes that only this home's keeper knows."""
+    @property
+    def meter(self) -> int: ...
+
+    @property
+    def slot(self) -> int: ...
+
+    def canonical(self) -> bytes:
+        """The record as sorted compact JSON."""
         ...
-
-
-class DerivedSecrets:
-    """Month secrets derived from one master secret per home.
-
-    They can be handed out month by month without opening another month. As long as a master is
-    kept its months can be derived again: a keeper that erases has to store the months instead and
-    drop the master. Both fit behind `MonthSecrets`.
-    """
-
-    def __init__(self, root: bytes) -> None:
-        if len(root) < 16:
-            raise ValueError("a root secret has at least 16 bytes")
-        self._root = root
-
-    def master(self, meter: int) -> bytes:
-        """The master secret of one home, 32 bytes."""
-        return hmac.digest(self._root, b"gridcommons home" + meter.to_bytes(4, "big"), "sha256")
-
-    def month_secret(self, meter: int, month: int) -> bytes:
-        return month_secret(self.master(meter), month)
-
-
-def month_secret(master: bytes, month: int) -> bytes:
-    """The secret of a UTC month of the home with this master secret: HMAC-SHA256, 32 bytes."""
-    return hmac.digest(master, b"gridcommons month" + month.to_bytes(4, "big"), "sha256")
 
 
 def month_of(slots: np.ndarray) -> np.ndarray:
@@ -67,6 +59,17 @@ def month_of(slots: np.ndarray) -> np.ndarray:
     seconds = np.asarray(slots, dtype=np.int64) * SLOT_SECONDS
     months: np.ndarray = seconds.astype("datetime64[s]").astype("datetime64[M]").astype(np.int64)
     return months
+
+
+def month_at(slot: int) -> int:
+    """As `month_of`, of one slot."""
+    return int(month_of(np.array([slot]))[0])
+
+
+def first_slot_of_month(month: int) -> int:
+    """The first slot of a UTC month counted from January 1970."""
+    seconds = np.datetime64(month, "M").astype("datetime64[s]").astype(np.int64)
+    return int(seconds) // SLOT_SECONDS
 
 
 def salt_of(secret: bytes, slot: int) -> bytes:
@@ -90,17 +93,83 @@ def leaves_of(readings: Readings, secrets: MonthSecrets) -> list[bytes]:
     packed = head.tobytes()
     width = LEAF_BYTES - 32
 
-    known: dict[tuple[int, int], bytes] = {}
+    pairs = list(zip(readings.meter.tolist(), month_of(readings.slot).tolist(), strict=True))
+    known = secrets_of(secrets, set(pairs))
     hasher = sha3.keccak_256
     leaves: list[bytes] = []
-    pairs = zip(readings.meter.tolist(), month_of(readings.slot).tolist(), strict=True)
     for i, pair in enumerate(pairs):
-        secret = known.get(pair)
-        if secret is None:
-            secret = known[pair] = secrets.month_secret(*pair)
         row = packed[i * width : (i + 1) * width]
-        leaves.append(hasher(row + hasher(secret + row[36:44]).digest()).digest())
+        leaves.append(hasher(row + hasher(known[pair] + row[36:44]).digest()).digest())
     return leaves
+
+
+def record_salt(month_secrets: bytes, slot: int, index: int) -> bytes:
+    """The salt of a home's edit record number `index` of a slot, 32 bytes.
+
+    month_secrets: the secrets of the months that the record speaks of (`months_of_record`), the
+    earliest first, one after the other; mostly that is the one of its slot.
+    """
+    return keccak(month_secrets + b"record" + slot.to_bytes(8, "big") + index.to_bytes(4, "big"))
+
+
+def record_leaf(canonical: bytes, salt: bytes) -> bytes:
+    """The leaf of an edit record, 32 bytes."""
+    return keccak(RECORD_TAG + salt + keccak(canonical))
+
+
+def record_leaves(records: Sequence[EditedRow], secrets: MonthSecrets) -> list[bytes]:
+    """The leaf of each edit record; records are sorted by meter, slot and number."""
+    return [
+        record_leaf(record.canonical(), salt)
+        for record, salt in zip(records, record_salts(records, secrets), strict=True)
+    ]
+
+
+def record_salts(records: Sequence[EditedRow], secrets: MonthSecrets) -> list[bytes]:
+    """The salt of each edit record; records are sorted by meter, slot and number."""
+    months = [months_of_record(record) for record in records]
+    known = secrets_of(
+        secrets, {(r.meter, month) for r, of in zip(records, months, strict=True) for month in of}
+    )
+    salts: list[bytes] = []
+    at, index = (-1, -1), 0
+    for record, of in zip(records, months, strict=True):
+        index = index + 1 if (record.meter, record.slot) == at else 0
+        at = (record.meter, record.slot)
+        whole = b"".join(known[record.meter, month] for month in of)
+        salts.append(record_salt(whole, record.slot, index))
+    return salts
+
+
+def months_of_record(record: EditedRow) -> list[int]:
+    """The UTC months a record speaks of, in order: from the earliest slot it names to the latest.
+
+    A value of May that a record of June was made from could else be tried out with June's secret,
+    after May was erased. A record names slots under keys that hold the word "slot", whatever lies
+    around them. BadUse for a record that is not readable.
+    """
+    slots = [record.slot, *slots_named(record.canonical())]
+    first, last = month_of(np.array([min(slots), max(slots)], dtype=np.int64)).tolist()
+    return list(range(first, last + 1))
+
+
+def slots_named(canonical: bytes) -> list[int]:
+    """Every slot that an edit record names. BadUse for one that is not readable."""
+    try:
+        return list(_slots_in(json.loads(canonical), False))
+    except (ValueError, RecursionError):
+        raise BadUse("an edit record is not readable JSON") from None
+
+
+def _slots_in(value: Any, named: bool) -> Iterator[int]:
+    if isinstance(value, dict):
+        for key, held in value.items():
+            yield from _slots_in(held, named or "slot" in key)
+    elif isinstance(value, list):
+        for held in value:
+            yield from _slots_in(held, named)
+    elif named and type(value) is int and _FIRST_SLOT <= value < _LAST_SLOT:
+        yield value
 
 
 def _parents(level: Sequence[bytes]) -> list[bytes]:
