@@ -25,7 +25,7 @@ import sha3  # type: ignore[import-untyped]
 from dao.eip712 import keccak
 from dao.errors import BadUse
 from dao.leaves import LEAF_TAG, root_above
-from dao.slots import SLOT_SECONDS
+from dao.slots import SLOT_SECONDS, SLOTS_PER_DAY
 from meters.readings import Readings
 from meters.secrets import DerivedSecrets as DerivedSecrets
 from meters.secrets import MonthSecrets as MonthSecrets
@@ -36,8 +36,8 @@ from meters.signing import big_endian
 LEAF_BYTES = 85
 RECORD_TAG = keccak(b"GridCommons edit record leaf v1")
 
-# What a record names outside of 1998 to 2112 is a count of slots, not a slot.
-_FIRST_SLOT, _LAST_SLOT = 1_000_000, 5_000_000
+# How far from its own slot a record can name another one.
+_BACK, _AHEAD = 3 * 366 * SLOTS_PER_DAY, 31 * SLOTS_PER_DAY
 
 
 class EditedRow(Protocol):
@@ -145,30 +145,46 @@ def months_of_record(record: EditedRow) -> list[int]:
     """The UTC months a record speaks of, in order: from the earliest slot it names to the latest.
 
     A value of May that a record of June was made from could else be tried out with June's secret,
-    after May was erased. A record names slots under keys that hold the word "slot", whatever lies
-    around them. BadUse for a record that is not readable.
+    after May was erased. BadUse for a record that is not readable.
     """
-    slots = [record.slot, *slots_named(record.canonical())]
+    slots = slots_named(record.canonical())
     first, last = month_of(np.array([min(slots), max(slots)], dtype=np.int64)).tolist()
     return list(range(first, last + 1))
 
 
-def slots_named(canonical: bytes) -> list[int]:
-    """Every slot that an edit record names. BadUse for one that is not readable."""
+def slots_named(canonical: bytes) -> set[int]:
+    """Every slot that an edit record names, its own among them.
+
+    Whatever the rule calls its inputs: a whole number from three years before the record's slot to
+    a month after it is a slot. Energies are far below, times and signatures far above. A run that
+    is given as `first` and `slots` names its last slot too. BadUse for a record that is not
+    readable.
+    """
     try:
-        return list(_slots_in(json.loads(canonical), False))
-    except (ValueError, RecursionError):
-        raise BadUse("an edit record is not readable JSON") from None
+        document = json.loads(canonical)
+        own = document["slot"]
+        if type(own) is not int:
+            raise TypeError
+        named = {own}
+        for number in _numbers(document):
+            if own - _BACK <= number <= own + _AHEAD:
+                named.add(number)
+        return named
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise BadUse("an edit record is not readable") from None
 
 
-def _slots_in(value: Any, named: bool) -> Iterator[int]:
+def _numbers(value: Any) -> Iterator[int]:
     if isinstance(value, dict):
-        for key, held in value.items():
-            yield from _slots_in(held, named or "slot" in key)
+        first, slots = value.get("first"), value.get("slots")
+        if type(first) is int and type(slots) is int:
+            yield first + slots - 1
+        for held in value.values():
+            yield from _numbers(held)
     elif isinstance(value, list):
         for held in value:
-            yield from _slots_in(held, named)
-    elif named and type(value) is int and _FIRST_SLOT <= value < _LAST_SLOT:
+            yield from _numbers(held)
+    elif type(value) is int:
         yield value
 
 
@@ -198,17 +214,24 @@ def root_of_leaves(leaves: Sequence[bytes]) -> bytes:
 
 def proof_of(leaves: Sequence[bytes], index: int) -> list[bytes]:
     """The siblings from leaf `index` up to the root. IndexError outside the leaves."""
-    if not 0 <= index < len(leaves):
-        raise IndexError(f"no leaf {index} among {len(leaves)}")
-    proof: list[bytes] = []
+    return proofs_of(leaves, [index])[0]
+
+
+def proofs_of(leaves: Sequence[bytes], indices: Sequence[int]) -> list[list[bytes]]:
+    """As `proof_of` for many leaves of one tree, which is built once."""
+    for index in indices:
+        if not 0 <= index < len(leaves):
+            raise IndexError(f"no leaf {index} among {len(leaves)}")
+    proofs: list[list[bytes]] = [[] for _ in indices]
+    places = list(indices)
     level: Sequence[bytes] = leaves
     while len(level) > 1:
-        sibling = index ^ 1
-        if sibling < len(level):
-            proof.append(level[sibling])
+        for proof, place in zip(proofs, places, strict=True):
+            if place ^ 1 < len(level):
+                proof.append(level[place ^ 1])
         level = _parents(level)
-        index //= 2
-    return proof
+        places = [place // 2 for place in places]
+    return proofs
 
 
 def verify_proof(root: bytes, leaf: bytes, proof: Sequence[bytes]) -> bool:

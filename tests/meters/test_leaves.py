@@ -182,9 +182,13 @@ def test_a_record_that_speaks_of_two_months_needs_the_secrets_of_both() -> None:
 @pytest.mark.parametrize(
     ("inputs", "months"),
     [
-        ({"history": {"slots": [MAY_SLOT - 96 * 40, MAY_SLOT]}}, [MAY - 2, MAY - 1, MAY, MAY + 1]),
-        ({"before_slot": JUNE_SLOT - 288}, [MAY, MAY + 1]),
-        ({"slots": 4, "first": MAY_SLOT, "slot_name": "May", "slot_known": True}, [MAY + 1]),
+        (
+            {"days": [[MAY_SLOT - 96 * 40, 5, 0], [MAY_SLOT, 7, 0]]},
+            [MAY - 2, MAY - 1, MAY, MAY + 1],
+        ),
+        ({"left": [JUNE_SLOT - 288, 4, 0], "right": [JUNE_SLOT + 4, 4, 0]}, [MAY, MAY + 1]),
+        ({"first": JUNE_SLOT - 1, "slots": 96 * 30, "import_wh": 900}, [MAY + 1, MAY + 2]),
+        ({"slots": 4, "import_wh": 17_250, "sequence": 99_000, "at": 1_464_000_000}, [MAY + 1]),
     ],
 )
 def test_a_record_speaks_of_every_month_between_the_slots_it_names(
