@@ -120,7 +120,9 @@ def collect(folder: Path, meters: int) -> dict[str, float]:
         with _timed(spent, "close"):
             batch = collector.close_batch(SLOT, 1)
         with _timed(spent, "prepare"):
-            data = _commit_data(batch.root, batch.homes, batch.leaves, batch.net_wh, batch.export_wh)
+            data = _commit_data(
+                batch.root, batch.homes, batch.leaves, batch.net_wh, batch.export_wh
+            )
         if batch.homes != meters or len(data) < 200:
             raise CheckFailed(f"the batch holds {batch.homes} homes, not {meters}")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

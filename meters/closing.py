@@ -374,16 +374,19 @@ class Batches:
                 )
             whole = self._whole(first_slot, first.slots, self._with_late(first, stored))
             homes = _changed_homes(stored.readings, whole.readings)
+            if homes >= MIN_HOMES or (homes and force):
+                self._write(first_slot, first.slots, whole, version=2)
+                self._inbox.note_closed(first_slot, first.slots, whole.root, version=2)
+                return self._made(first_slot, first.slots, whole, version=2)
             if not homes:
-                raise CheckFailed(f"no late reading changes the batch that starts at {first_slot}")
-            if homes < MIN_HOMES and not force:
-                raise CheckFailed(
-                    f"only {homes} homes change in the batch that starts at {first_slot}: the "
-                    f"difference of its totals would show them; at least {MIN_HOMES} are needed"
-                )
-            self._write(first_slot, first.slots, whole, version=2)
-            self._inbox.note_closed(first_slot, first.slots, whole.root, version=2)
-            return self._made(first_slot, first.slots, whole, version=2)
+                # Not asked for again: what came late is older than what counts, or says the same.
+                self._settle_late(first_slot, first.end_slot)
+        if not homes:
+            raise CheckFailed(f"no late reading changes the batch that starts at {first_slot}")
+        raise CheckFailed(
+            f"only {homes} homes change in the batch that starts at {first_slot}: the difference "
+            f"of its totals would show them; at least {MIN_HOMES} are needed"
+        )
 
     def discard(self, first_slot: int) -> None:
         """See `Collector.discard_correction`."""
