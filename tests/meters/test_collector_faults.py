@@ -174,6 +174,7 @@ def kill_often(folder: Path, traffic: Any, times: int, seed: int) -> None:
     """Kill so many times, a few times each from an empty folder to the last batch."""
     dice = random.Random(seed)
     victim: Killed | None = None
+    acknowledged = 0
     for i in range(times):
         if i % 3 == 0:
             if victim is not None:
@@ -183,6 +184,8 @@ def kill_often(folder: Path, traffic: Any, times: int, seed: int) -> None:
         assert victim is not None
         victim.run_and_kill(dice.uniform(0.0, 0.3))
         victim.check()
+        acknowledged += len(victim.acknowledged)
+    assert acknowledged > times
     assert victim is not None
     victim.finish()
 
