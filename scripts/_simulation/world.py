@@ -16,7 +16,6 @@ from functools import cached_property
 import numpy as np
 
 from dao import deployment as deploying
-from dao import ledger
 from dao.chain import Chain, LocalAccount
 from dao.deployment import Deployment, Roles
 from dao.eip712 import checksum_address, keccak, sign_digest
@@ -33,8 +32,10 @@ from meters.devices import CommunityBattery, Fleet, Gateway
 from meters.lake import MIN_HOMES, Batch
 from meters.leaves import DerivedSecrets
 from meters.profiles import ZoneProfiles, zone_profiles
+from meters.publishing import publish
 from meters.readings import Readings
-from meters.signing import reading_separator
+from meters.registry import KeyPeriods
+from meters.signing import Head, heads_after, reading_separator
 from scripts._simulation.founding import PROPOSER_BOND, Founding
 from scripts._simulation.people import Resident, owner_account, residents
 from scripts._simulation.settings import ZONE, Settings
@@ -66,7 +67,7 @@ class Offices:
 
 @dataclass
 class World:
-    """Everything a run has in hand. The battery's state is the only thing in it that moves."""
+    """Everything a run has in hand. The battery's state and the meters' chains move on."""
 
     settings: Settings
     chain: Chain
@@ -84,6 +85,7 @@ class World:
     history_began: float = 0.0
     readings: int = 0
     batches: int = 0
+    heads: dict[int, Head] = field(default_factory=dict)
     nonces: OrderNonces = field(default_factory=OrderNonces)
 
     @property
@@ -102,18 +104,7 @@ class World:
 
     def commit(self, batch: Batch) -> None:
         """Put a closed batch's root and totals on chain and purge it from the inbox."""
-        ledger.commit(
-            self.deployment["ReadingLedger"],
-            self.offices.collector,
-            zone=ZONE,
-            first_slot=batch.first_slot,
-            root=batch.root,
-            homes=batch.homes,
-            leaves=batch.leaves,
-            net_wh=batch.net_wh,
-            export_wh=batch.export_wh,
-        )
-        self.collector.mark_committed(batch)
+        publish(self.collector, self.deployment["ReadingLedger"], self.offices.collector, batch)
         self.batches += 1
 
 
@@ -179,10 +170,9 @@ def build(settings: Settings, chain: Chain, progress: Progress) -> Iterator[Worl
     progress("Handing everything over to the timelock", 3, 4)
     deploying.hand_over(deployment)
 
-    registry_devices = {**fleet.devices, battery_gateway.meter: battery_gateway.address}
     with Collector(
         ZONE,
-        registry_devices,
+        KeyPeriods.read(deployment["MeterRegistry"], ZONE, deployment.first_block),
         DerivedSecrets(keccak(f"gridcommons demo salts {settings.seed}".encode())),
         reading_separator(chain.chain_id, deployment["MeterRegistry"].address),
         lake_dir(),
@@ -235,9 +225,14 @@ def sign(
     world: World, first_slot: int, slots: int, battery_wh: tuple[np.ndarray, np.ndarray]
 ) -> Readings:
     """What all devices of the zone sign for these slots; the battery's import and export in Wh."""
-    homes = world.fleet.readings(world.reading_separator, world.profiles.window(first_slot, slots))
-    battery = world.battery_gateway.readings(world.reading_separator, first_slot, *battery_wh)
-    return Readings.concat([homes, battery])
+    separator, gateway = world.reading_separator, world.battery_gateway
+    profiles = world.profiles.window(first_slot, slots)
+    homes = world.fleet.readings(separator, profiles, world.heads)
+    head = world.heads.get(gateway.meter, Head.NONE)
+    battery = gateway.readings(separator, first_slot, *battery_wh, head)
+    signed = Readings.concat([homes, battery])
+    world.heads.update(heads_after(separator, signed))
+    return signed
 
 
 def _fund(deployment: Deployment, offices: Offices, meters: list[int]) -> None:
