@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, Protocol
 
@@ -19,7 +19,7 @@ from dao.slots import SLOT_SECONDS, SLOTS_PER_DAY
 from meters.readings import MAX_WH, NULL_WH, Quality, Readings
 from meters.validation import DEFAULT_CAPACITY_W
 from meters.vee import rules
-from meters.vee.flags import Flag, day_flags, flags_of
+from meters.vee.flags import Flag, batch_flags, day_flags
 from meters.vee.history import Columns, History, IntArray, block
 from meters.vee.records import EditRecord, Values
 from meters.vee.signs import past_days, sign_evidence
@@ -81,10 +81,10 @@ class Editor:
         readings, records = work.result()
         flags: list[Flag] = []
         if self.with_flags:
-            flags += flags_of(table, history)
-            ends_day = (table.first_slot + table.slots) % SLOTS_PER_DAY == 0
-            if self.with_day_flags and ends_day:
-                flags += day_flags(table, history, work.turned)
+            now = work.now()
+            flags += batch_flags(now, history)
+            if self.with_day_flags and (now.first_slot + now.slots) % SLOTS_PER_DAY == 0:
+                flags += day_flags(now, history)
         return Edited(readings, records, tuple(sorted(flags)))
 
     def _limits(self, meters: IntArray) -> IntArray:
@@ -110,7 +110,6 @@ class _Work:
     table: Table
     history: History
     limits: IntArray
-    turned: IntArray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
 
     def __post_init__(self) -> None:
         table = self.table
@@ -142,7 +141,7 @@ class _Work:
         if self.table.slots < rules.SWAP_DECISIVE:
             return
         found = []
-        for rows, part in self._now().chunks():
+        for rows, part in self.now().chunks():
             past = past_days(self.history, part.meters, part.first_slot, part.slots)
             evidence = sign_evidence(part, past)
             for row in np.flatnonzero(evidence.is_strong).tolist():
@@ -154,7 +153,6 @@ class _Work:
         for row, counts in found:
             for at in np.flatnonzero(self.quality[row] == Quality.MEASURED).tolist():
                 self._edit(row, at, "sign_swapped", {"signed": self._signed(row, at), **counts})
-        self.turned = np.array([row for row, _ in found], dtype=np.int64)
 
     def fill(self, registers: Registers | None) -> None:
         """Fill what is missing, as far as anything is known about it."""
@@ -335,7 +333,8 @@ class _Work:
             "signature": whole.signature[i].tobytes().hex(),
         }
 
-    def _now(self) -> Table:
+    def now(self) -> Table:
+        """The batch as far as it is edited."""
         return replace(
             self.table, import_wh=self.import_wh, export_wh=self.export_wh, quality=self.quality
         )

@@ -19,8 +19,8 @@ from meters.vee.signs import PAST_DAYS, past_days, sign_evidence
 from meters.vee.table import CHUNK_METERS, BoolArray, Table, known, runs
 
 FLAGS: Mapping[str, str] = {
-    "frozen": "the same reading, 20 Wh or more, for six hours",
-    "outlier": "far more in a slot than ever in the last four weeks",
+    "frozen": "the same reading, 5 Wh or more, for six hours",
+    "outlier": "more than three times as much as in any slot of the last four weeks",
     "sign": "import and export look swapped against the home's own last two weeks",
     "dead_inverter": "no export on a clear midday, while the neighbours' roofs produce",
     "shifted": "the roof's day lies beside that of the neighbours' roofs: check the clock",
@@ -30,8 +30,8 @@ FLAGS: Mapping[str, str] = {
 # OpenSTEF calls a load a flatliner after 360 minutes too.
 FROZEN_SLOTS = 24
 # Below this, whole Wh repeat by rounding: a home at rest shows 1 Wh for seven hours.
-FROZEN_LEAST_WH = 20
-OUTLIER_LEAST_WH = 1_000
+FROZEN_LEAST_WH = 5
+OUTLIER_LEAST_WH = 500
 OUTLIER_TIMES = 3
 _OUTLIER_DAYS = 28
 _OUTLIER_LEAST_DAYS = 7
@@ -43,11 +43,11 @@ _CLEAR_SHARE = (70, 100)
 _CLEAR_DAYS = 5
 _MIDDAY_SLOTS = 8
 _MIDDAY_LEAST_WH = 50
-SHIFT_SLOTS = 3
+SHIFT_SLOTS = 4
 _SHIFT_REACH = 12
-_SHIFT_FIT = 0.97
+_SHIFT_FIT = 0.95
 _SHIFT_DAYS = 5
-_SHIFT_STEADY = 2
+_SHIFT_STEADY = 3
 
 
 @dataclass(frozen=True, order=True)
@@ -67,29 +67,25 @@ class Flag:
         )
 
 
-def flags_of(table: Table, history: History) -> list[Flag]:
+def batch_flags(table: Table, history: History) -> list[Flag]:
     """What a batch shows by itself, with a look back where a meter gives reason for it."""
-    return [*_frozen(table, history), *_outliers(table, history)]
+    return _frozen(table, history)
 
 
-def day_flags(table: Table, history: History, turned: IntArray) -> list[Flag]:
-    """What only a whole UTC day shows, at the batch that ends it.
-
-    turned: rows whose signs were turned already.
-    """
+def day_flags(table: Table, history: History) -> list[Flag]:
+    """What only a whole UTC day shows beside the days before, at the batch that ends it."""
     day = _day_of(table, history)
     found: list[Flag] = []
-    settled = np.isin(np.arange(len(day.meters)), turned)
-    total = np.where(day.measured & (day.export_wh != NULL_WH), day.export_wh, 0).sum(axis=0)
+    total = _or_zero(day.export_wh, day.measured).sum(axis=0)
     before = np.zeros((PAST_DAYS, SLOTS_PER_DAY), dtype=np.int64)
-    pasts: list[tuple[slice, Table, Columns]] = []
-    for rows, part in day.chunks():
+    parts = []
+    for _, part in day.chunks():
         past = past_days(history, part.meters, day.first_slot, SLOTS_PER_DAY)
-        exported = np.where(known(*past) & (past[1] != NULL_WH), past[1], 0)
-        before += exported.sum(axis=1)
-        pasts.append((rows, part, past))
-    for rows, part, past in pasts:
-        found += _signs(part, past, settled[rows])
+        before += _or_zero(past[1], known(*past)).sum(axis=1)
+        parts.append((part, past))
+    for part, past in parts:
+        found += _outliers(part, past, history)
+        found += _signs(part, past)
         found += _dead_inverters(part, past, total, before)
         found += _shifted(part, past, total, before)
     return found
@@ -97,11 +93,9 @@ def day_flags(table: Table, history: History, turned: IntArray) -> list[Flag]:
 
 def _frozen(table: Table, history: History) -> list[Flag]:
     """Runs of one value, also such as began before the batch."""
-    level = np.maximum(
-        np.where(table.import_wh == NULL_WH, 0, table.import_wh),
-        np.where(table.export_wh == NULL_WH, 0, table.export_wh),
-    )
-    usable = table.measured & (level >= FROZEN_LEAST_WH)
+    measured = table.measured
+    level = np.maximum(_or_zero(table.import_wh, measured), _or_zero(table.export_wh, measured))
+    usable = measured & (level >= FROZEN_LEAST_WH)
     same = _repeats(table.import_wh, table.export_wh, usable)
     found = []
     # A run that could have begun before: it reaches back to the first slot, and goes on.
@@ -117,8 +111,7 @@ def _frozen(table: Table, history: History) -> list[Flag]:
                 past, (table.import_wh, table.export_wh, table.quality), strict=True
             )
         )
-        measured = known(*joined)
-        for row, start, end in runs(_repeats(joined[0], joined[1], measured)):
+        for row, start, end in runs(_repeats(joined[0], joined[1], known(*joined))):
             # The run's first slot repeats nothing, so it is not in the mask.
             if start <= back + 1 <= end and end - start + 1 >= FROZEN_SLOTS:
                 slot = table.first_slot - back + start - 1
@@ -142,28 +135,31 @@ def _repeats(import_wh: IntArray, export_wh: IntArray, usable: BoolArray) -> Boo
     return same
 
 
-def _outliers(table: Table, history: History) -> list[Flag]:
+def _outliers(day: Table, past: Columns, history: History) -> list[Flag]:
+    usable = known(*past)
+    mask = np.zeros(day.quality.shape, dtype=bool)
+    for now, before in ((day.import_wh, past[0]), (day.export_wh, past[1])):
+        value, peaks = _or_zero(now, day.measured), _or_zero(before, usable).max(axis=(0, 2))
+        mask |= (value >= OUTLIER_LEAST_WH) & (value > OUTLIER_TIMES * peaks[:, None])
+    mask &= (usable.sum(axis=(0, 2)) >= _OUTLIER_LEAST_DAYS * SLOTS_PER_DAY)[:, None]
     found = []
-    measured = table.measured
-    high = measured & (
-        ((table.import_wh >= OUTLIER_LEAST_WH) & (table.import_wh != NULL_WH))
-        | ((table.export_wh >= OUTLIER_LEAST_WH) & (table.export_wh != NULL_WH))
-    )
-    for row in np.flatnonzero(high.any(axis=1)).tolist():
-        slots = _OUTLIER_DAYS * SLOTS_PER_DAY
-        meter = int(table.meters[row])
-        past = history.series(meter, table.first_slot - slots, slots)
-        usable = known(*past)
-        if usable.sum() < _OUTLIER_LEAST_DAYS * SLOTS_PER_DAY:
-            continue
-        mask = np.zeros(table.slots, dtype=bool)
-        for column, before in ((table.import_wh, past[0]), (table.export_wh, past[1])):
-            peak = before[usable & (before != NULL_WH)].max(initial=0)
-            value = np.where(column[row] == NULL_WH, 0, column[row])
-            mask |= measured[row] & (value >= OUTLIER_LEAST_WH) & (value > OUTLIER_TIMES * peak)
-        for _, start, end in runs(mask[None, :]):
-            found.append(Flag(meter, table.first_slot + start, end - start, "outlier"))
+    slots = _OUTLIER_DAYS * SLOTS_PER_DAY
+    for row in np.flatnonzero(mask.any(axis=1)).tolist():
+        meter = int(day.meters[row])
+        longer = history.series(meter, day.first_slot - slots, slots)
+        measured = known(*longer)
+        high = np.zeros(day.slots, dtype=bool)
+        for now, before in ((day.import_wh, longer[0]), (day.export_wh, longer[1])):
+            high |= _or_zero(now[row], mask[row]) > OUTLIER_TIMES * _or_zero(before, measured).max()
+        for _, start, end in runs(high[None, :]):
+            found.append(Flag(meter, day.first_slot + start, end - start, "outlier"))
     return found
+
+
+def _or_zero(values: IntArray, usable: BoolArray) -> IntArray:
+    """The values where they are known, zero elsewhere: for sums and peaks only."""
+    clean: IntArray = np.where(usable & (values != NULL_WH), values, 0)
+    return clean
 
 
 def _day_of(table: Table, history: History) -> Table:
@@ -182,14 +178,12 @@ def _day_of(table: Table, history: History) -> Table:
     return Table(table.meters, first, imported, exported, quality)
 
 
-def _signs(day: Table, past: Columns, settled: BoolArray) -> list[Flag]:
+def _signs(day: Table, past: Columns) -> list[Flag]:
     evidence = sign_evidence(day, past)
-    weak = (
-        ~settled
-        & (evidence.decisive >= SIGN_DECISIVE)
-        & (evidence.against * SIGN_SHARE[1] >= evidence.decisive * SIGN_SHARE[0])
+    doubtful = (evidence.decisive >= SIGN_DECISIVE) & (
+        evidence.against * SIGN_SHARE[1] >= evidence.decisive * SIGN_SHARE[0]
     )
-    return _whole_day(day, weak, "sign")
+    return _whole_day(day, doubtful, "sign")
 
 
 def _whole_day(day: Table, rows: BoolArray, rule: str) -> list[Flag]:
@@ -208,7 +202,7 @@ def _dead_inverters(day: Table, past: Columns, total: IntArray, before: IntArray
         return []
     clear = made_before * _CLEAR_SHARE[1] >= best * _CLEAR_SHARE[0]
     seen = known(*past)[:, :, midday].all(axis=2)
-    exported = np.where(past[1] == NULL_WH, 0, past[1])[:, :, midday].sum(axis=2)
+    exported = _or_zero(past[1], known(*past))[:, :, midday].sum(axis=2)
     least = _MIDDAY_LEAST_WH * int(midday.sum())
     counted = clear[:, None] & seen
     always = (counted.sum(axis=0) >= _CLEAR_DAYS) & (~counted | (exported >= least)).all(axis=0)
@@ -219,8 +213,8 @@ def _dead_inverters(day: Table, past: Columns, total: IntArray, before: IntArray
 
 def _shifted(day: Table, past: Columns, total: IntArray, before: IntArray) -> list[Flag]:
     """Roofs whose day lies some slots beside where it lay against the zone's before."""
-    export = np.where(day.measured & (day.export_wh != NULL_WH), day.export_wh, 0)
-    usual = np.where(known(*past) & (past[1] != NULL_WH), past[1], 0)
+    export = _or_zero(day.export_wh, day.measured)
+    usual = _or_zero(past[1], known(*past))
     rows = np.flatnonzero(export.any(axis=1))
     now, fit = _lag(export[rows], total - export[rows])
     lags, fits = zip(
