@@ -22,7 +22,15 @@ import numpy as np
 from dao.eip712 import address_bytes
 from dao.errors import BadUse, CheckFailed, GridCommonsError
 from meters import signing
-from meters.lake import Batch, batch_path, check_range, read_batch, totals_of, write_batch
+from meters.lake import (
+    Batch,
+    batch_path,
+    check_range,
+    leaves_hold,
+    read_batch,
+    totals_of,
+    write_batch,
+)
 from meters.leaves import MonthSecrets, leaves_of, root_of_leaves
 from meters.readings import NULL_WH, SIGNATURE_BYTES, Quality, Reading, Readings
 from meters.validation import DEFAULT_CAPACITY_W, Finding, check
@@ -325,7 +333,9 @@ class Collector:
             raise CheckFailed(f"zone {self.zone} has no meters: there is nothing to commit")
         full = self._complete(first_slot, slots, readings)
         leaves = leaves_of(full, self._secrets)
-        write_batch(self._lake, self.zone, first_slot, slots, full, leaves)
+        write_batch(
+            self._lake, self.zone, first_slot, slots, full, leaves, separator=self._separator
+        )
         self._db.execute(
             "INSERT INTO closed (zone, first_slot, slots, root) VALUES (?, ?, ?, ?)",
             (self.zone, first_slot, slots, root_of_leaves(leaves)),
@@ -370,17 +380,13 @@ class Collector:
         """Rows and leaves of a closed batch. CheckFailed if they do not give its root."""
         path = batch_path(self._lake, self.zone, first_slot, slots)
         try:
-            readings, leaves = read_batch(path)
+            stored = read_batch(path, separator=self._separator)
         except GridCommonsError as error:
             raise CheckFailed(str(error)) from error
         # The root vouches for the leaves only, and totals are summed from the values.
-        if (
-            not leaves
-            or root_of_leaves(leaves) != root
-            or leaves_of(readings, self._secrets) != leaves
-        ):
+        if not stored.leaves or stored.root() != root or not leaves_hold(stored, self._secrets):
             raise CheckFailed(f"{path} does not give the root it was closed with: it was changed")
-        return readings, leaves
+        return stored.readings, stored.leaves
 
     def _closed(self, first: int, end: int) -> list[tuple[int, int, bytes, int]]:
         """Closed batches that share a slot with first..end: first slot, slots, root, committed."""

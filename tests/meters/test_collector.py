@@ -45,7 +45,8 @@ def test_every_row_of_the_file_proves_itself_against_the_root(zone: Zone) -> Non
     with zone.collector() as collector:
         collector.receive(zone.readings)
         batch = collector.close_batch(zone.first_slot, zone.slots)
-    rows, leaves = read_batch(batch.path)
+    stored = read_batch(batch.path)
+    rows, leaves = stored.readings, stored.leaves
     assert leaves == leaves_of(rows, DerivedSecrets(b"a secret for the tests only"))
     assert root_of_leaves(leaves) == batch.root
     assert all(verify_proof(batch.root, leaf, proof_of(leaves, i)) for i, leaf in enumerate(leaves))
@@ -143,7 +144,7 @@ def test_implausible_readings_are_named_and_stay_missing(zone: Zone) -> None:
         ("unknown_meter", 99),
         ("no_value", 3),
     }
-    rows, _ = read_batch(batch.path)
+    rows = read_batch(batch.path).readings
     assert all(r.quality == Quality.MISSING and r.import_wh is r.export_wh is None for r in rows)
     assert batch.homes == 0
     assert not batch.publishable
@@ -155,7 +156,7 @@ def test_a_missing_reading_is_null_never_zero(zone: Zone) -> None:
         collector.receive(zone.readings.take(~gap))
         batch = collector.close_batch(zone.first_slot, zone.slots)
     row = next(
-        r for r in read_batch(batch.path)[0] if (r.meter, r.slot) == (2, zone.first_slot + 1)
+        r for r in read_batch(batch.path).readings if (r.meter, r.slot) == (2, zone.first_slot + 1)
     )
     assert row == Reading(2, zone.first_slot + 1, None, None, Quality.MISSING)
     assert batch.homes == 15, "the fewest homes behind any slot"
@@ -243,7 +244,7 @@ def test_a_close_that_broke_off_is_simply_repeated(
 ) -> None:
     import meters.collector as module
 
-    def full(*_: object) -> Path:
+    def full(*_: object, **__: object) -> Path:
         raise OSError(28, "No space left on device")
 
     with zone.collector() as collector:
@@ -296,7 +297,8 @@ def test_a_file_changed_afterwards_is_noticed(zone: Zone) -> None:
     with zone.collector() as collector:
         collector.receive(zone.readings)
         batch = collector.close_batch(zone.first_slot, zone.slots)
-        rows, leaves = read_batch(batch.path)
+        stored = read_batch(batch.path)
+        rows, leaves = stored.readings, stored.leaves
         more = replace(rows, export_wh=rows.export_wh + 1)
         swapped = [leaves[1], leaves[2], leaves[0], *leaves[3:]]
         for values, hashes in ((more, leaves), (rows, swapped)):
