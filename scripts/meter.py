@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 import click
 
 from dao.errors import BadUse
+from scripts import _meter_vee
 from scripts._common import handles_errors, json_option, read_input
 
 if TYPE_CHECKING:
@@ -25,6 +26,9 @@ SHOWN_NOTES = 20
 @click.group(name="meter")
 def cli() -> None:
     """Read what meters, inverters and portals say."""
+
+
+cli.add_command(_meter_vee.replay)
 
 
 @cli.command()

@@ -20,7 +20,7 @@ from meters.readings import MAX_WH, NULL_WH, Quality, Readings
 from meters.validation import DEFAULT_CAPACITY_W
 from meters.vee import rules
 from meters.vee.flags import Flag, batch_flags, day_flags
-from meters.vee.history import Columns, History, IntArray, block
+from meters.vee.history import Columns, History, IntArray, block, kept
 from meters.vee.records import EditRecord, Values
 from meters.vee.signs import past_days, sign_evidence
 from meters.vee.table import CHUNK_METERS, BoolArray, Table, runs
@@ -73,6 +73,10 @@ class Editor:
         table = Table.of(complete)
         if not len(complete):
             return Edited(complete, ())
+        with kept(history):
+            return self._edit(complete, table, history)
+
+    def _edit(self, complete: Readings, table: Table, history: History) -> Edited:
         work = _Work(complete, table, history, self._limits(table.meters))
         work.take_out()
         work.turn_signs()

@@ -7,12 +7,17 @@ Here are the views only; the files are `meters/lake.py`'s.
 from __future__ import annotations
 
 from collections import OrderedDict
-from pathlib import Path
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
 
+from dao.errors import BadUse
+from meters.lake import Lake, LakeLike, batch_files
 from meters.readings import NULL_WH, Quality, Readings
 
 IntArray = npt.NDArray[np.int64]
@@ -49,6 +54,17 @@ def block(history: History, meters: IntArray, first_slot: int, slots: int) -> Co
         for column, values in zip(made, history.series(meter, first_slot, slots), strict=True):
             column[at] = values
     return made
+
+
+@contextmanager
+def kept(history: History) -> Iterator[History]:
+    """A history that may keep what it has read while one batch is edited, and no longer."""
+    forget = getattr(history, "forget", None)
+    try:
+        yield history
+    finally:
+        if forget is not None:
+            forget()
 
 
 def nothing(meters: int, slots: int) -> Columns:
@@ -130,42 +146,48 @@ class ReadingsHistory:
 
 
 class LakeHistory:
-    """The newest committed rows of a zone, read from its lake; files once read are kept a while."""
+    """The newest committed rows of a zone, from its lake.
 
-    def __init__(self, lake: Path, zone: int) -> None:
-        self._lake = lake
+    Files once read are kept while one batch is edited; `forget` lets go of them, and with them of
+    values that may be corrected or erased.
+    """
+
+    def __init__(self, lake: LakeLike, zone: int) -> None:
+        self._lake = Lake.of(lake)
         self._zone = zone
-        self._kept: OrderedDict[tuple[str, int, int], _Part] = OrderedDict()
+        self._kept: OrderedDict[str, _Part] = OrderedDict()
 
     def series(self, meter: int, first_slot: int, slots: int) -> Columns:
         imported, exported, quality = self.block(np.array([meter]), first_slot, slots)
         return imported[0], exported[0], quality[0]
 
     def block(self, meters: IntArray, first_slot: int, slots: int) -> Columns:
-        from meters.lake import batch_files
-
         made = nothing(len(meters), slots)
         for file in batch_files(self._lake, self._zone, first_slot, slots):
-            self._read(file).copy_to(made, meters, first_slot)
+            self._read(file.path).copy_to(made, meters, first_slot)
         return made
 
-    def _read(self, file: Path) -> _Part:
-        import pyarrow.parquet as pq
+    def forget(self) -> None:
+        """Read the files anew from here on."""
+        self._kept.clear()
 
-        # A file that was corrected or erased since is another one.
-        status = file.stat()
-        key = (str(file), status.st_mtime_ns, status.st_size)
-        if key in self._kept:
-            self._kept.move_to_end(key)
-            return self._kept[key]
+    def _read(self, path: str) -> _Part:
+        if path in self._kept:
+            self._kept.move_to_end(path)
+            return self._kept[path]
         names = ["meter", "slot", "import_wh", "export_wh", "quality"]
-        with file.open("rb") as source:
-            table = pq.read_table(source, columns=names)
-        meter, slot, imported, exported, quality = (
-            table[name].cast("int64").fill_null(NULL_WH).to_numpy() for name in names
+        try:
+            with self._lake.reading(path) as source:
+                table = pq.read_table(source, columns=names)
+        except (OSError, pa.ArrowException) as error:
+            raise BadUse(f"cannot read the batch {path}: {error}") from error
+        # An erased row has no quality any more: nothing is known of it.
+        fill = {"import_wh": NULL_WH, "export_wh": NULL_WH, "quality": int(Quality.MISSING)}
+        meter, slot, *values = (
+            table[name].cast("int64").fill_null(fill.get(name, 0)).to_numpy() for name in names
         )
-        part = _part(meter, slot, (imported, exported, quality))
-        self._kept[key] = part
+        part = _part(meter, slot, (values[0], values[1], values[2]))
+        self._kept[path] = part
         while len(self._kept) > 1 and sum(p.nbytes for p in self._kept.values()) > _CACHE_BYTES:
             self._kept.popitem(last=False)
         return part

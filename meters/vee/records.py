@@ -95,19 +95,6 @@ def replay(record: EditRecord) -> Values:
         raise BadUse(f"the inputs are not those of the rule {record.rule}") from error
 
 
-def sources(record: EditRecord) -> list[int]:
-    """The other slots of the meter whose values went into the record.
-
-    Who erases those slots has to drop this record too: it says what they held.
-    """
-    inputs = record.inputs
-    slots = {day[0] for day in inputs.get("days", ())}
-    slots |= {inputs[side][0] for side in ("left", "right") if side in inputs}
-    if "first" in inputs and "slots" in inputs:
-        slots |= set(range(inputs["first"], inputs["first"] + inputs["slots"]))
-    return sorted(slots - {record.slot})
-
-
 def _json(data: bytes, limit: int) -> Any:
     if len(data) > limit:
         raise BadUse(f"edit records of {len(data)} bytes are longer than any rule makes them")

@@ -14,7 +14,7 @@ from typing import Any
 
 from dao.errors import CheckFailed
 from dao.slots import SLOTS_PER_DAY
-from meters.readings import Quality
+from meters.readings import LINK_BYTES, SIGNATURE_BYTES, Quality
 
 Values = tuple[int | None, int | None, int]
 """Import Wh, export Wh (None where unknown) and quality of a row."""
@@ -97,6 +97,12 @@ def _signed_as(before: Values, inputs: Mapping[str, Any]) -> None:
     if signed is not None:
         held = (signed["import_wh"], signed["export_wh"], signed["quality"])
         _need(held == before, "the device signed something else than the row held")
+        if (
+            _whole(signed["sequence"]) >> 63
+            or len(bytes.fromhex(signed["previous"])) != LINK_BYTES
+            or len(bytes.fromhex(signed["signature"])) != SIGNATURE_BYTES
+        ):
+            raise ValueError("not what a device signs")
 
 
 def _linear(slot: int, before: Values, inputs: Mapping[str, Any]) -> Values:

@@ -56,8 +56,8 @@ class Table:
     def of(readings: Readings) -> Table:
         """The rows of a batch, sorted by meter and slot, one for each.
 
-        BadUse for a meter with a slot too few or too many. That is also why no hour is ever there
-        twice and none is skipped when clocks change: slots count UTC.
+        BadUse for a meter with a slot too few or too many, or a missing row with a value. That is
+        also why no hour is there twice and none is skipped when clocks change: slots count UTC.
         """
         n = len(readings)
         if n == 0:
@@ -75,6 +75,9 @@ class Table:
             or (np.diff(meters[:, 0]) <= 0).any()
         ):
             raise BadUse("a batch has one row per meter and slot, sorted by meter, then slot")
+        held = (readings.import_wh != NULL_WH) | (readings.export_wh != NULL_WH)
+        if (held & (readings.quality == Quality.MISSING)).any():
+            raise BadUse("a row that is missing holds a value")
         return Table(
             meters[:, 0].copy(),
             first,

@@ -301,9 +301,10 @@ def test_the_record_keeps_what_the_device_signed_and_the_row_no_signature() -> N
         lambda r: r.take(np.arange(len(r))[::-1]),
         lambda r: r.take(np.r_[0:SLOTS, 0 : 2 * SLOTS]),
         lambda r: replace(r, slot=np.where(r.slot == DAY + 4, DAY + 5, r.slot)),
+        lambda r: replace(r, quality=np.where(r.slot == DAY + 4, 0, r.quality)),
     ],
 )
-def test_a_slot_twice_or_left_out_is_refused(broken: object) -> None:
+def test_a_slot_twice_or_left_out_or_missing_with_a_value_is_refused(broken: object) -> None:
     with pytest.raises(BadUse):
         EDITOR(broken(batch()), HISTORY)  # type: ignore[operator]
 
@@ -338,6 +339,8 @@ def spoilt(draw: st.DrawFn) -> Readings:
             readings.export_wh[at] = kept
         else:
             readings.export_wh[at] = NULL_WH
+    missing = readings.quality == Quality.MISSING
+    readings.import_wh[missing] = readings.export_wh[missing] = NULL_WH
     return readings
 
 

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from dao.errors import BadUse, CheckFailed, GridCommonsError
 from dao.slots import SLOTS_PER_DAY
+from meters.leaves import slots_named
 from meters.readings import Quality
-from meters.vee.records import EditRecord, pack, replay, sources, unpack
+from meters.vee.records import EditRecord, pack, replay, unpack
 
 SLOT = 1_600_000
 EMPTY = (None, None, int(Quality.MISSING))
@@ -180,6 +181,8 @@ def test_a_rule_survives_any_inputs(rule: str, inputs: dict[str, Any]) -> None:
         replay(made)
 
 
-def test_the_slots_a_record_tells_about_are_named_for_whoever_erases_them() -> None:
-    assert sources(LINE) == [SLOT - 1, SLOT + 2]
-    assert sources(DAYS) == [SLOT - 21 * SLOTS_PER_DAY, SLOT - 7 * SLOTS_PER_DAY]
+def test_whoever_erases_slots_finds_the_records_that_tell_of_them() -> None:
+    assert {SLOT - 1, SLOT + 2} <= slots_named(LINE.canonical())
+    assert {SLOT - 21 * SLOTS_PER_DAY, SLOT - 7 * SLOTS_PER_DAY} <= slots_named(DAYS.canonical())
+    shared = {"source": "registers", "first": SLOT - 40, "slots": 90}
+    assert {SLOT - 40, SLOT + 49} <= slots_named(record("gap_energy", shared).canonical())
