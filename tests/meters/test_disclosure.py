@@ -125,8 +125,12 @@ def test_an_estimated_slot_proves_itself_and_shows_its_records_only_on_demand(to
     (one,), (whole,) = plain.slots, full.slots
     assert (one.reading.quality, one.reading.signature) == (Quality.ESTIMATED, b"")
     assert (one.edits, one.records) == (1, ())
-    may = town.reading(METER, GAP[0] - 96)
-    assert json.loads(whole.records[0].canonical)["inputs"]["days"][0][1] == may.import_wh
+    may = town.reading(METER, JUNE_SLOT - 1)
+    assert json.loads(whole.records[0].canonical)["inputs"]["left"] == [
+        may.slot,
+        may.import_wh,
+        may.export_wh,
+    ]
     for given in (plain, full):
         found = states(verify(given, town.node, town.addresses))
         assert set(found.values()) == {"passed", "not checked"}

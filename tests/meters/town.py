@@ -9,12 +9,11 @@ were made from its May.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -32,11 +31,12 @@ from meters.collector import Collector
 from meters.erasure import Stores
 from meters.grants import grant_separator
 from meters.leaves import first_slot_of_month
-from meters.readings import NULL_WH, Quality, Reading, Readings
+from meters.readings import Reading, Readings
 from meters.registry import KeyPeriods
 from meters.secrets import SecretStore
 from meters.signing import Head, heads_after, reading_separator, sign_chain, sign_chains
-from tests.meters.batch_rows import Edit, fleet, rows
+from meters.vee import Editor
+from tests.meters.batch_rows import fleet, rows
 
 ZONE, HOMES, METER = 1, 16, 3
 MAY = 46 * 12 + 4
@@ -44,8 +44,8 @@ JUNE_SLOT = first_slot_of_month(MAY + 1)
 FIRST = JUNE_SLOT - 2 * SLOTS_PER_DAY
 """The ledger of the zone begins on May 30."""
 DAYS = 4
-GAP = range(JUNE_SLOT + 10, JUNE_SLOT + 14)
-"""Slots of June 1 that meter 3 does not deliver."""
+GAP = range(JUNE_SLOT, JUNE_SLOT + 4)
+"""The first hour of June, which meter 3 does not deliver: filled from the last slot of May on."""
 OWNERS = tuple(LocalAccount.from_key(keccak(f"owner {i}".encode())) for i in range(HOMES))
 STRANGER = LocalAccount.from_key(keccak(b"a stranger"))
 READER = LocalAccount.from_key(keccak(b"a reader"))
@@ -99,27 +99,6 @@ class Town:
     def reading(self, meter: int, slot: int) -> Reading:
         (found,) = self.of(meter, slot, slot + 1)
         return found
-
-
-@dataclass(frozen=True)
-class Edited:
-    readings: Readings
-    records: Sequence[Edit]
-
-
-def from_yesterday(complete: Readings, history: Any) -> Edited:
-    """Fills what is missing with the same slot of the day before, and says so in a record."""
-    records, filled = [], complete
-    for row in np.flatnonzero(complete.quality == Quality.MISSING).tolist():
-        meter, slot = int(complete.meter[row]), int(complete.slot[row])
-        imported, exported, _ = history.series(meter, slot - SLOTS_PER_DAY, 1)
-        if imported[0] == NULL_WH:
-            continue
-        day = [slot - SLOTS_PER_DAY, int(imported[0]), int(exported[0])]
-        records.append(Edit(meter, slot, {"days": [day]}))
-        filled.import_wh[row], filled.export_wh[row] = day[1:]
-        filled.quality[row] = Quality.ESTIMATED
-    return Edited(filled, records)
 
 
 def _four_days(separator: bytes) -> Readings:
@@ -182,7 +161,7 @@ def _collected(
             folder / "lake",
             folder / "inbox.sqlite",
             clock=chain.now,
-            editor=from_yesterday,
+            editor=Editor(with_flags=False),
         ) as collector,
     ):
         before = collector.receive(_again(readings, separator, key, FIRST + 5, after=FIRST + 4))
@@ -231,7 +210,7 @@ def _relayed(folder: Path) -> None:
 
 @contextmanager
 def visited(town: Town, folder: Path, at: date | None = None) -> Iterator[Town]:
-    """The town with a state folder of its own, on a day; what a test does to the chain is undone."""
+    """The town with a state folder of its own, on a day; the chain is put back afterwards."""
     shutil.copytree(town.folder, folder, dirs_exist_ok=True)
     snapshot = town.chain.rpc("evm_snapshot")
     if at is not None:
