@@ -35,7 +35,7 @@ from meters.readings import Reading, Readings
 from meters.registry import KeyPeriods
 from meters.secrets import SecretStore
 from meters.signing import Head, heads_after, reading_separator, sign_chain, sign_chains
-from meters.vee import Editor
+from meters.vee.edit import Editor
 from tests.meters.batch_rows import fleet, rows
 
 ZONE, HOMES, METER = 1, 16, 3
