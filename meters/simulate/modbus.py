@@ -209,7 +209,7 @@ class SunSpecDevice(Device):
         made = _connection_class()
 
         class Server(ModbusTcpServer):
-            def callback_new_connection(server) -> Any:  # noqa: N805
+            def callback_new_connection(server) -> Any:
                 return made(self, server)
 
         server = Server(unit, address=(self.host, self.port))
@@ -220,14 +220,14 @@ class SunSpecDevice(Device):
                 f"cannot listen on {self.host}:{self.port}: in use, or no address of this machine"
             ) from None
         self._server = server
-        self.port = server.transport.sockets[0].getsockname()[1]
+        self.port = self._server.transport.sockets[0].getsockname()[1]
 
     async def _stop(self) -> None:
         if self._server is not None:
             await self._server.shutdown()
         await super()._stop()
 
-    async def _dribble(self, transport: asyncio.Transport, data: bytes) -> None:
+    async def _dribble(self, transport: Any, data: bytes) -> None:
         for i in range(len(data)):
             if transport.is_closing():
                 return

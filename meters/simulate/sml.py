@@ -55,14 +55,7 @@ class SmlMeter(PushDevice):
 
     def state(self) -> State:
         at = self.clock()
-        one = self._shown(at)
-        return State(
-            at,
-            one.import_register // PER_WH,
-            one.export_register // PER_WH,
-            one.import_w,
-            one.export_w,
-        )
+        return State.of(at, self._shown(at))
 
     def telegram(self, at: float) -> bytes:
         shown = self._shown(at)

@@ -93,8 +93,7 @@ class SunSpecInverter(SunSpecDevice):
     def state(self) -> State:
         """The inverter's own registers: yield is export."""
         at = self.clock()
-        one = self.faults.shown(self.truth, at, 1, ACC32)
-        return State(at, one.import_register, one.export_register, one.import_w, one.export_w)
+        return State.of(at, self.faults.shown(self.truth, at, 1, ACC32))
 
     def _values(self, at: float) -> Mapping[tuple[int, str], int | None]:
         own = self.faults.shown(self.truth, at, 1, ACC32)

@@ -16,18 +16,28 @@ from typing import ClassVar, Self
 
 from dao.errors import BadUse
 from meters.simulate.clock import Clock, ticks
-from meters.simulate.faults import Fault, FaultKind, Faults
+from meters.simulate.faults import Fault, FaultKind, Faults, Shown
 
 
 @dataclass(frozen=True)
 class State:
-    """What the device shows at `at`, its own time apart: whole Wh, and W of the moment."""
+    """What the device shows at `at`, true time: registers in whole Wh, and W of the moment."""
 
     at: float
     import_wh: int
     export_wh: int
     import_w: int
     export_w: int
+
+    @staticmethod
+    def of(at: float, shown: Shown) -> State:
+        return State(
+            at,
+            shown.import_register // shown.per_wh,
+            shown.export_register // shown.per_wh,
+            shown.import_w,
+            shown.export_w,
+        )
 
 
 class Device(ABC):
