@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import socket
 from abc import abstractmethod
 from collections.abc import Iterable
 from typing import Any
@@ -123,8 +124,10 @@ class MqttPublisher(Device):
                     async for at in ticks(self.clock, self.period):
                         await self._publish(client, at)
                         if self.faults.active(FaultKind.DROP, at):
+                            # aiomqtt would say goodbye, and the broker forget the last will.
+                            client._client.socket().shutdown(socket.SHUT_RDWR)
                             break
-            except MqttError:
+            except (MqttError, OSError):
                 pass
             await asyncio.sleep(RETRY_SECONDS)
 

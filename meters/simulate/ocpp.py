@@ -109,6 +109,11 @@ class ChargePoint(Device):
         session = self.outlet.session
         return None if session is None else self._transactions.get(session)
 
+    @property
+    def idle(self) -> bool:
+        """Whether the central system has been told all that happened until now."""
+        return self.connected and not self._queue and self.outlet.now >= self.clock()
+
     def state(self) -> ChargeState:
         at = self.clock()
         shown = State.of(at, self.faults.shown(self.outlet, at, 1, WIDTH_WH))
