@@ -124,8 +124,7 @@ class MqttPublisher(Device):
                     async for at in ticks(self.clock, self.period):
                         await self._publish(client, at)
                         if self.faults.active(FaultKind.DROP, at):
-                            # aiomqtt would say goodbye, and the broker forget the last will.
-                            client._client.socket().shutdown(socket.SHUT_RDWR)
+                            _cut(client)
                             break
             except (MqttError, OSError):
                 pass
@@ -141,6 +140,15 @@ class MqttPublisher(Device):
             data = data[: len(data) // 2]
         await client.publish(self.topic, data, qos=1)
         self.published += 1
+
+
+def _cut(client: Any) -> None:
+    """End the connection as a power cut does. aiomqtt would say goodbye, and the broker forget the
+    last will.
+    """
+    line = client._client.socket()
+    if line is not None:
+        line.shutdown(socket.SHUT_RDWR)
 
 
 class TasmotaPublisher(MqttPublisher):

@@ -85,7 +85,7 @@ def test_a_day_read_over_the_socket_is_the_truth_to_the_wh(
             exported = total(
                 lines, "ELECTRICITY_DELIVERED_TARIFF_1", "ELECTRICITY_DELIVERED_TARIFF_2"
             )
-        assert (imported, exported) == expected
+        assert (int(imported), int(exported)) == expected
 
 
 def test_power_is_that_of_the_slot(truth: Truth, clock: ManualClock) -> None:
