@@ -77,6 +77,7 @@ class MqttPublisher(Device):
         self.truth, self.broker, self.name, self.period = truth, broker, name, period
         self.timezone = ZoneInfo(timezone)
         self.published = 0
+        self.connected = False
         self._host, self._port = broker_address(broker)
 
     @property
@@ -119,6 +120,7 @@ class MqttPublisher(Device):
                 async with Client(
                     self._host, self._port, identifier=f"gridcommons-{self.name}", will=will
                 ) as client:
+                    self.connected = True
                     if presence:
                         await client.publish(presence[0], presence[1], qos=1, retain=True)
                     async for at in ticks(self.clock, self.period):
@@ -128,6 +130,7 @@ class MqttPublisher(Device):
                             break
             except (MqttError, OSError):
                 pass
+            self.connected = False
             await asyncio.sleep(RETRY_SECONDS)
 
     async def _publish(self, client: Any, at: float) -> None:

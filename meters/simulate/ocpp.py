@@ -239,7 +239,7 @@ class ChargePoint(Device):
     async def _speak(self, socket: Any) -> None:
         point = _speaker(self, _Wire(self, socket))
         tasks = [
-            asyncio.create_task(point.start()),
+            asyncio.create_task(_listen(point)),
             asyncio.create_task(self._converse(point)),
         ]
         try:
@@ -503,6 +503,18 @@ def _speaker(device: ChargePoint, wire: _Wire) -> Any:
             return call_result.TriggerMessage("Accepted" if known else "NotImplemented")
 
     return Point(device.identity, wire, RESPONSE_SECONDS)
+
+
+async def _listen(point: Any) -> None:
+    """Answer the central system until the connection ends, or it sends what nobody foresaw."""
+    from websockets.exceptions import ConnectionClosed
+
+    try:
+        await point.start()
+    except (ConnectionClosed, OSError):
+        raise
+    except Exception as error:  # the library does not foresee every message
+        raise ConnectionAbortedError("the central system does not speak OCPP") from error
 
 
 async def _set(event: asyncio.Event) -> None:

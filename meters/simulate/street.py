@@ -102,11 +102,17 @@ class Kind:
     needs_roof: bool = False
 
 
+def kind_of(name: str) -> Kind:
+    """The kind of this name. BadUse for an unknown one."""
+    known = KINDS.get(name)
+    if known is None:
+        raise BadUse(f"unknown kind of device {name!r}; known are {', '.join(KINDS)}")
+    return known
+
+
 def make(kind: str, place: Place) -> Device:
     """A device of this kind at this place. BadUse for an unknown kind or what it lacks."""
-    known = KINDS.get(kind)
-    if known is None:
-        raise BadUse(f"unknown kind of device {kind!r}; known are {', '.join(KINDS)}")
+    known = kind_of(kind)
     if known.needs == BROKER and place.broker is None:
         raise BadUse(f"{kind} publishes over MQTT: name the broker")
     if known.needs == CSMS and place.csms is None:

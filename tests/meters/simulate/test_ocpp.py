@@ -390,6 +390,27 @@ def test_a_charge_point_that_refuses_rejects_every_profile(clock: ManualClock) -
     assert set_directly(device, 1, profile([(0, 5_000)])) == "Rejected"
 
 
+def test_a_central_system_that_talks_nonsense_ends_no_charge_point(clock: ManualClock) -> None:
+    nonsense = ["", "x", "null", "{}", "[]", "[2]", '[2,"1"]', '[2,"1","Reset"]', "[3]", "[4,1]"]
+    nonsense += ['[2,"1","Nothing",{}]', '[2,"1","SetChargingProfile",{}]', '["a",{}]', "[[[["]
+    nonsense += ['[2,"1","SetChargingProfile",[]]', "[2,{},[],{}]", '[3,"unknown",{}]', "[9,9,9]"]
+    system = System()
+
+    async def body() -> None:
+        async with central(system) as url, ChargePoint([CAR], clock, csms=url) as device:
+            for text in nonsense:
+                await told(device)
+                await system.point._connection.send(text)
+                with suppress(ConnectionClosed):
+                    await system.point._connection.send(b"\xff\x00")
+                await asyncio.sleep(0.01)
+            await until(lambda: device.idle, "the return")
+            clock.advance(900)
+            await until(lambda: BEGIN + 900 in system.registers(), "a meter value")
+
+    run(body())
+
+
 @pytest.mark.parametrize("url", ["http://h", "ws://", "h:1", ""])
 def test_a_central_system_that_is_no_address_is_refused(clock: ManualClock, url: str) -> None:
     with pytest.raises(BadUse, match="expected ws://HOST:PORT/PATH"):

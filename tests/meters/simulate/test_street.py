@@ -148,6 +148,7 @@ def test_cars_come_every_evening_and_are_the_same_for_the_same_seed(zone: Zone) 
         (["--fault", "x"], "unknown fault 'x'"),
         (["--fault", "spike@x"], "expected whole seconds"),
         (["tasmota"], "name the broker"),
+        (["ocpp", "ocpp", "--csms", "ws://h"], "ocpp is named twice for home 0"),
         (["tasmota", "--broker", "x"], "expected mqtt://HOST:PORT"),
         (["ocpp", "--csms", "x"], "expected ws://HOST:PORT/PATH"),
         (["--speed", "nan"], "speed lies above 0"),
