@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dao.errors import BadUse
+from dao.errors import BadUse, CheckFailed
 from meters.adapters.dsmr import DSMR
-from meters.adapters.engine import MeterReading, parse
+from meters.adapters.engine import MeterReading, Options, parse
 from meters.simulate.clock import ManualClock
 from meters.simulate.p1 import P1Meter
 from meters.simulate.truth import Truth
@@ -86,6 +86,26 @@ def test_a_day_read_over_the_socket_is_the_truth_to_the_wh(
                 lines, "ELECTRICITY_DELIVERED_TARIFF_1", "ELECTRICITY_DELIVERED_TARIFF_2"
             )
         assert (int(imported), int(exported)) == expected
+
+
+def test_an_encrypted_telegram_opens_with_its_key_only(truth: Truth, clock: ManualClock) -> None:
+    key = bytes.fromhex("AABBCCDDEEFF00112233445566778899")
+    meter = P1Meter(truth, clock, variant="luxembourg", key=key)
+    frames = [meter.telegram((FIRST + i) * 900) for i in range(3)]
+    readings = parse(DSMR, [("socket", b"".join(frames))], Options(key=key)).readings
+    assert [(one.import_wh, one.export_wh) for one in readings] == edges(truth)[:3]
+    with pytest.raises(CheckFailed, match="does not open"):
+        parse(DSMR, [("socket", frames[0])], Options(key=bytes(16)))
+    # The same moment twice is not the same frame: no counter is used again.
+    assert meter.telegram(BEGIN) != meter.telegram(BEGIN)
+
+
+@pytest.mark.parametrize(("variant", "key"), [("dsmr5", bytes(16)), ("luxembourg", bytes(15))])
+def test_a_key_that_does_not_fit_is_refused(
+    truth: Truth, clock: ManualClock, variant: str, key: bytes
+) -> None:
+    with pytest.raises(BadUse, match="key of 16 bytes"):
+        P1Meter(truth, clock, variant=variant, key=key)
 
 
 def test_power_is_that_of_the_slot(truth: Truth, clock: ManualClock) -> None:
