@@ -14,7 +14,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -123,7 +123,7 @@ class Collector:
         rows = columns.take(good)
         if not len(rows):
             return ReceiveReport(0, 0, rejected)
-        rows = _with_signatures(rows, signing.normalise(rows.signature))
+        rows = replace(rows, signature=signing.normalise(rows.signature))
 
         with self._transaction():
             kept, closed = self._known(rows)
@@ -247,7 +247,7 @@ class Collector:
         good, findings = check(readings, self._capacity, self._now())
         rejected = [(f.rule, f.meter, f.slot) for f in findings]
         rows = readings.take(good)
-        rows = _with_signatures(rows, signing.normalise(rows.signature))
+        rows = replace(rows, signature=signing.normalise(rows.signature))
         valid = np.zeros(len(rows), dtype=bool)
         valid[self._signed(rows, range(len(rows)))] = True
         rejected += [
@@ -432,17 +432,6 @@ def _open(inbox: Path) -> sqlite3.Connection:
 
 def _marked(value: int | None) -> int:
     return NULL_WH if value is None else value
-
-
-def _with_signatures(readings: Readings, signatures: np.ndarray) -> Readings:
-    return Readings(
-        readings.meter,
-        readings.slot,
-        readings.import_wh,
-        readings.export_wh,
-        readings.quality,
-        signatures,
-    )
 
 
 def _entries(readings: Readings) -> list[tuple[tuple[int, int], _Kept]]:

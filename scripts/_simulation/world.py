@@ -34,7 +34,7 @@ from meters.lake import MIN_HOMES, Batch
 from meters.leaves import DerivedSecrets
 from meters.profiles import ZoneProfiles, zone_profiles
 from meters.readings import Readings
-from meters.signing import reading_separator
+from meters.signing import Head, heads_after, reading_separator
 from scripts._simulation.founding import PROPOSER_BOND, Founding
 from scripts._simulation.people import Resident, owner_account, residents
 from scripts._simulation.settings import ZONE, Settings
@@ -66,7 +66,7 @@ class Offices:
 
 @dataclass
 class World:
-    """Everything a run has in hand. The battery's state is the only thing in it that moves."""
+    """Everything a run has in hand. The battery's state and the meters' chains move on."""
 
     settings: Settings
     chain: Chain
@@ -84,6 +84,7 @@ class World:
     history_began: float = 0.0
     readings: int = 0
     batches: int = 0
+    heads: dict[int, Head] = field(default_factory=dict)
     nonces: OrderNonces = field(default_factory=OrderNonces)
 
     @property
@@ -235,9 +236,14 @@ def sign(
     world: World, first_slot: int, slots: int, battery_wh: tuple[np.ndarray, np.ndarray]
 ) -> Readings:
     """What all devices of the zone sign for these slots; the battery's import and export in Wh."""
-    homes = world.fleet.readings(world.reading_separator, world.profiles.window(first_slot, slots))
-    battery = world.battery_gateway.readings(world.reading_separator, first_slot, *battery_wh)
-    return Readings.concat([homes, battery])
+    separator, gateway = world.reading_separator, world.battery_gateway
+    profiles = world.profiles.window(first_slot, slots)
+    homes = world.fleet.readings(separator, profiles, world.heads)
+    head = world.heads.get(gateway.meter, Head.NONE)
+    battery = gateway.readings(separator, first_slot, *battery_wh, head)
+    signed = Readings.concat([homes, battery])
+    world.heads.update(heads_after(separator, signed))
+    return signed
 
 
 def _fund(deployment: Deployment, offices: Offices, meters: list[int]) -> None:
