@@ -82,7 +82,7 @@ class Profile:
         level = int(payload["stack_level"])
         if not 0 <= level <= MAX_STACK_LEVEL:
             raise BadUse(f"stack level {level}, expected 0 to {MAX_STACK_LEVEL}")
-        kind, recurs = payload["charging_profile_kind"], payload.get("recurrency_kind")
+        kind, recurs = payload["charging_profile_kind"], str(payload.get("recurrency_kind"))
         start = _time(schedule.get("start_schedule"))
         if kind == "Recurring" and (recurs not in _RECURS or start is None):
             raise BadUse("a recurring profile needs a start and how often")

@@ -49,6 +49,7 @@ class Device(ABC):
         self.clock = clock
         self.faults = Faults(faults)
         self._tasks: set[asyncio.Task[None]] = set()
+        self._failure: BaseException | None = None
 
     @property
     @abstractmethod
@@ -89,11 +90,19 @@ class Device(ABC):
         trace: TracebackType | None,
     ) -> None:
         await self._stop()
+        # A device that broke down under way says so; until now nobody was there to be told.
+        if self._failure is not None and error is None:
+            raise self._failure
 
     def _own(self, task: asyncio.Task[None]) -> None:
         """Keep a task alive, and end it with the device."""
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            self._failure = task.exception()
 
 
 class TcpDevice(Device):
