@@ -149,11 +149,6 @@ class RegisterTrack:
         self.odd = [*self.odd, (at, wh)][-_FALLS:]
         return []
 
-    def lose(self) -> None:
-        """Forget the past: nothing is known of the energy since the last sample."""
-        self.at = self.edge = None
-        self.odd.clear()
-
     def _follows(self, at: float, wh: int, later: float, later_wh: int) -> bool:
         most = math.ceil(self.rules.capacity_w * (later - at) / 3600) + self.rules.resolution_wh
         return 0 <= later_wh - wh <= most
@@ -412,8 +407,7 @@ class Assembler:
         self.channels: dict[str, Channel | PowerChannel] = {}
         self._parts: dict[int, dict[tuple[str, Direction], tuple[int, int]]] = {}
         self._given: dict[int, list[Direction]] = {}
-        for name, feed in self.feeds.items():
-            self.channels[name] = (PowerChannel if feed.is_power else Channel)(feed.rules)
+        self.lose()
         if kept is not None:
             self._restore(kept)
 
@@ -479,6 +473,11 @@ class Assembler:
             sums[direction] = total if total <= MAX_WH else None
             worst = max(worst, *(Quality(quality) for _, quality in known))
         return Interval(slot, sums["import"], sums["export"], worst)
+
+    def lose(self) -> None:
+        """Forget all samples: nothing is known of the energy since."""
+        for name, feed in self.feeds.items():
+            self.channels[name] = (PowerChannel if feed.is_power else Channel)(feed.rules)
 
     # What goes on after a restart
 
