@@ -101,6 +101,9 @@ class Sampler:
         if stamp is None:
             return received
         late = received - stamp
+        if self.settings.kind == "ocpp" and late >= -self.settings.clock_s:
+            # A charge point has its time from us, and sends later what it measured while away.
+            return stamp
         before = self._late_s.get(feed)
         self._late_s[feed] = late
         if abs(late) <= self.settings.clock_s:

@@ -17,7 +17,17 @@ from meters.simulate.p1 import P1Meter
 from meters.simulate.sml import SmlMeter
 from meters.simulate.sunspec import SunSpecInverter
 from meters.simulate.truth import Truth
-from tests.meters.gateway.house import START, Collector, House, day, expected, passing, play, source
+from tests.meters.gateway.house import (
+    START,
+    Collector,
+    House,
+    day,
+    delivered,
+    expected,
+    play,
+    source,
+    told,
+)
 
 
 def _sunspec(truth: Truth, clock: ManualClock) -> SunSpecInverter:
@@ -60,7 +70,7 @@ def test_a_day_gives_exactly_the_wh_of_every_slot(kind: str, tmp_path: Path) -> 
     truth = day()
 
     async def run() -> None:
-        clock = ManualClock(START - 60)
+        clock = ManualClock(START - 900)
         with Collector("0x" + "00" * 20) as collector:
             house = House(tmp_path, collector)
             async with make(truth, clock) as device:
@@ -68,11 +78,10 @@ def test_a_day_gives_exactly_the_wh_of_every_slot(kind: str, tmp_path: Path) -> 
                 async with gateway.running():
                     await play(gateway, clock, START)
                     await play(gateway, clock, START + 86_400)
-                    await passing(clock, lambda: gateway.outbox.counts().acknowledged == 96)
-        rows = collector.by_slot()
-        assert {slot: (r.import_wh, r.export_wh) for slot, r in rows.items()} == expected(truth)
-        assert {row.quality for row in rows.values()} == {Quality.MEASURED}
+                    await delivered(gateway, collector, clock, 96)
+        assert told(collector) == expected(truth)
+        assert {row.quality for row in collector.readings.values()} == {Quality.MEASURED}
         assert collector.forks == []
-        assert sorted(collector.readings) == list(range(96))
+        assert sorted(collector.readings) == list(range(len(collector.readings)))
 
     asyncio.run(run())
