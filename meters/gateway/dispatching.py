@@ -72,18 +72,21 @@ class Dispatcher:
         self._is_held = bool(kept.get("held"))
         self.problem: str | None = None
         self.faults: Counter[str] = Counter()
+        self.looked_at = 0.0
+        """When the schedule was last looked at and held, unix seconds."""
 
     async def run(self) -> None:
         """Until cancelled: the value of every slot at its begin, and again before it times out."""
         pace = min(self.settings.revert_s / 3, SLOT_SECONDS)
         while True:
-            slot = int(self._clock() // SLOT_SECONDS)
+            now = self._clock()
+            slot = int(now // SLOT_SECONDS)
             await self._look(slot)
             await self._hold(slot)
             self._report(slot)
             self._keep()
-            end = (slot + 1) * SLOT_SECONDS
-            await self._clock.sleep_until(min(end, self._clock() + pace))
+            self.looked_at = now
+            await self._clock.sleep_until(min((slot + 1) * SLOT_SECONDS, now + pace))
 
     async def _look(self, slot: int) -> None:
         """Read today's windows, and tomorrow's in the last slot; else the latest known hold."""

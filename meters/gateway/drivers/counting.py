@@ -29,9 +29,12 @@ class Counting:
         )
         slots = [] if kept is None else kept["done"]
         self._done: dict[int, tuple[int, int]] = {slot: (a, b) for slot, a, b in slots}
+        self.read_at = 0.0
+        """When the registers were last read, unix seconds."""
 
     def add(self, at: float, import_wh: int | None, export_wh: int | None) -> None:
         """Take the device's registers at a time."""
+        self.read_at = at
         for one in self._assembler.add(_FEED, Sample(at, import_wh, export_wh)):
             if one.import_wh is not None and one.export_wh is not None:
                 self._done[one.slot] = (one.import_wh, one.export_wh)
