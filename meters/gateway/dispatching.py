@@ -86,7 +86,7 @@ class Dispatcher:
             self._report(slot)
             self._keep()
             self.looked_at = now
-            await self._clock.sleep_until(min((slot + 1) * SLOT_SECONDS, now + pace))
+            await self._clock.sleep_until(min((slot + 1) * SLOT_SECONDS, (now // pace + 1) * pace))
 
     async def _look(self, slot: int) -> None:
         """Read today's windows, and tomorrow's in the last slot; else the latest known hold."""

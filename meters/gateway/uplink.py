@@ -163,7 +163,8 @@ class MqttTransport:
             if self._client is None:
                 await self._connect()
             await self._client.publish(self._out, frame, qos=1)
-            return await asyncio.wait_for(answer, self._settings.collector.answer_s)
+            async with asyncio.timeout(self._settings.collector.answer_s):
+                return await answer
         except TimeoutError:
             await self.close()
             raise Unreachable("no acknowledgement came over MQTT") from None
@@ -340,7 +341,8 @@ class Uplink:
             self._wake.clear()
             # What the collector wants later comes due without anybody waking us.
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), _LOOK_S)
+                async with asyncio.timeout(_LOOK_S):
+                    await self._wake.wait()
         now = self._clock()
         await self._rest(now // SLOT_SECONDS * SLOT_SECONDS + self._place - now)
 

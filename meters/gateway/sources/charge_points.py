@@ -194,7 +194,8 @@ class CentralSystem:
         if point is None:
             raise CheckFailed(f"charge point {name} is not connected")
         try:
-            answer = await asyncio.wait_for(point.call(payload, suppress=False), _ANSWER_S)
+            async with asyncio.timeout(_ANSWER_S):
+                answer = await point.call(payload, suppress=False)
         except (OCPPError, ConnectionClosed, TimeoutError, OSError) as error:
             raise CheckFailed(f"charge point {name}: {type(error).__name__}") from None
         if answer is None:

@@ -174,6 +174,10 @@ class SunSpecClient:
         try:
             return await request
         except (ModbusException, OSError, TimeoutError, asyncio.InvalidStateError) as error:
+            # The library turns a cancelled request into an error of its own.
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise asyncio.CancelledError from None
             raise Lost(f"{self._address}: {' '.join(str(error).split())[:200]}") from None
 
 

@@ -92,15 +92,15 @@ class StreamReader:
     async def _tcp(self) -> AsyncGenerator[bytes, None]:
         address = self._settings.address
         try:
-            reader, writer = await asyncio.wait_for(
-                asyncio.open_connection(address.host, address.port(0)), _CONNECT_S
-            )
+            async with asyncio.timeout(_CONNECT_S):
+                reader, writer = await asyncio.open_connection(address.host, address.port(0))
         except (OSError, TimeoutError) as error:
             raise Lost(f"{address}: {_why(error)}") from None
         try:
             while True:
                 try:
-                    chunk = await asyncio.wait_for(reader.read(_CHUNK), self._settings.silent_s)
+                    async with asyncio.timeout(self._settings.silent_s):
+                        chunk = await reader.read(_CHUNK)
                 except TimeoutError:
                     raise Lost(f"{address}: silent for {self._settings.silent_s:g} s") from None
                 except OSError as error:
