@@ -13,6 +13,7 @@ import click
 
 from dao.errors import BadUse
 from scripts._common import handles_errors, json_option, read_input
+from scripts._meter_gateway import gateway
 
 if TYPE_CHECKING:
     from meters.adapters.engine import MeterReading
@@ -25,6 +26,9 @@ SHOWN_NOTES = 20
 @click.group(name="meter")
 def cli() -> None:
     """Read what meters, inverters and portals say."""
+
+
+cli.add_command(gateway)
 
 
 @cli.command()

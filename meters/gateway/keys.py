@@ -41,11 +41,11 @@ class Keys:
         # New keys of which the registry said that they do not hold.
         self._refused: set[str] = set()
         self.problem: str | None = None
-        if not outbox.keys():
+        if not outbox.key_periods():
             key = load_key(first, password)
             self._loaded[key.address] = key
             outbox.put_key(KeyPeriod(key.address, first.name, 0, confirmed=True))
-        self._periods = outbox.keys()
+        self._periods = outbox.key_periods()
         for period in self._periods:
             self._key(period)
 
@@ -69,7 +69,7 @@ class Keys:
 
     async def look(self, now: float) -> None:
         """See what keys were added, and ask the registry for those whose time has come."""
-        self._periods = self._outbox.keys()
+        self._periods = self._outbox.key_periods()
         for period in self._periods:
             if period.confirmed or period.valid_from > now:
                 continue
@@ -90,7 +90,7 @@ class Keys:
             else:
                 self._refused.add(period.address)
                 self.problem = f"the registry does not know the new key {period.address}"
-        self._periods = self._outbox.keys()
+        self._periods = self._outbox.key_periods()
 
     def _key(self, period: KeyPeriod) -> DeviceKey:
         key = self._loaded.get(period.address)

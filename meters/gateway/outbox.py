@@ -95,7 +95,8 @@ class Counts:
 
 
 class Outbox:
-    """The file, open for one gateway. `readonly` is for looking at it beside a running one."""
+    """The file, open for one gateway. Without `claim` keys may be changed beside a running one, and
+    with `readonly` it may be looked at; neither may sign."""
 
     def __init__(
         self,
@@ -105,6 +106,7 @@ class Outbox:
         *,
         limit_bytes: int = 64 << 20,
         readonly: bool = False,
+        claim: bool = True,
     ) -> None:
         if limit_bytes < SMALLEST_LIMIT:
             raise BadUse(f"an outbox needs at least {SMALLEST_LIMIT:,} bytes")
@@ -112,7 +114,7 @@ class Outbox:
         self.meter = meter
         self.separator = separator
         self.limit_bytes = limit_bytes
-        self._lock = None if readonly else _claim(path)
+        self._lock = _claim(path) if claim and not readonly else None
         try:
             self._db = self._open(readonly)
         except BaseException:
@@ -479,7 +481,7 @@ class Outbox:
 
     # Keys
 
-    def keys(self) -> list[KeyPeriod]:
+    def key_periods(self) -> list[KeyPeriod]:
         """The keys in order of when they begin to hold."""
         rows = self._db.execute("SELECT * FROM keys ORDER BY valid_from")
         return [KeyPeriod(a, file, begin, bool(confirmed)) for a, file, begin, confirmed in rows]

@@ -203,6 +203,11 @@ def read(path: Path) -> Settings:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise BadUse(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from None
+    return parse(text, path)
+
+
+def parse(text: str, path: Path) -> Settings:
+    """The settings in a text that stands in `path`, or is to."""
     try:
         document = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as error:

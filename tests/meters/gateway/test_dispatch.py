@@ -207,15 +207,17 @@ def test_a_restart_in_the_middle_of_a_window_goes_on_without_a_node(tmp_path: Pa
 def test_a_battery_rests_by_itself_when_its_gateway_is_gone(tmp_path: Path) -> None:
     async def run() -> None:
         windows = Windows([Window(FIRST_SLOT, 90, 1_000)])
-        async with run_battery(tmp_path, windows) as (gateway, clock, battery, _):
-            await steer(gateway, clock, START + 300)
-            assert battery.state().wanted_w == 1_000
-            for one in gateway.dispatchers:
-                one.driver.close()
-            await gateway._http.close()
-            expires = battery.state().expires
-            assert expires is not None
-            assert expires <= START + 300 + 900
+        clock = ManualClock(START - 900)
+        with Collector("0x" + "00" * 20) as collector:
+            house = House(tmp_path, collector)
+            async with SunSpecBattery(BATTERY, clock) as battery:
+                settings = battery_settings(house, battery, "community_battery")
+                gateway = house.gateway(settings, clock, schedule=windows)
+                async with gateway.running():
+                    await steer(gateway, clock, START + 300)
+                assert battery.state().wanted_w == 1_000
+                clock.advance(901)
+                assert battery.state().wanted_w == 0
 
     asyncio.run(run())
 
