@@ -14,6 +14,7 @@ import click
 from dao.errors import BadUse
 from scripts._common import handles_errors, json_option, read_input
 from scripts._meter_gateway import gateway
+from scripts._meter_simulate import simulate
 
 if TYPE_CHECKING:
     from meters.adapters.engine import MeterReading
@@ -29,6 +30,7 @@ def cli() -> None:
 
 
 cli.add_command(gateway)
+cli.add_command(simulate)
 
 
 @cli.command()

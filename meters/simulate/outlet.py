@@ -107,7 +107,8 @@ class Outlet:
         """Everything that happens until `at`, in order."""
         end = round(at * 1000)
         while (moment := self._next()) <= end:
-            before, self._ms = self._ms, round(moment)
+            before = self._ms
+            self._ms = round(moment)
             self._taken += self._power_w * (self._ms - before)
             yield from self._happens()
         self._taken += self._power_w * max(end - self._ms, 0)
@@ -129,13 +130,12 @@ class Outlet:
             yield from self._settle()
 
     def _next(self) -> float:
-        moments: list[float] = []
+        moments: list[float] = [self._change * 1000]
         if self.car is not None:
             moments.append(self.car.leaves * 1000)
             if self._power_w:
                 left = self.car.needs_wh * _MS_PER_HOUR - self._taken
                 moments.append(self._ms - -left // self._power_w)
-            moments.append(self._change * 1000)
         elif self._cars:
             moments.append(self._cars[0].arrives * 1000)
         for seconds, since in (
@@ -146,8 +146,8 @@ class Outlet:
                 step, first = seconds * 1000, round(since * 1000)
                 moments.append(((self._ms - first) // step + 1) * step + first)
         # A moment that has passed, as of a car that stood there before the start, is now.
-        first = min(moments, default=NEVER)
-        return first if first == NEVER else max(round(first), self._ms)
+        soonest = min(moments, default=NEVER)
+        return soonest if soonest == NEVER else max(round(soonest), self._ms)
 
     def _happens(self) -> Iterator[Event]:
         at = self._ms / 1000

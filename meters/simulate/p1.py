@@ -8,10 +8,13 @@ local time, else 1 (low); in Belgium 1 is day and 2 night. Luxembourg sends tota
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from zoneinfo import ZoneInfo
+
+import numpy as np
 
 from dao.errors import BadUse
 from dao.slots import SLOT_SECONDS
@@ -121,18 +124,12 @@ class P1Meter(PushDevice):
         night = 3 - day
         # A part of what the meter has counted so far stands under each tariff.
         imported, exported = self.truth.import_start_wh, self.truth.export_start_wh
-        by_day: Callable[[int], bool] = self._is_day
+        by_day = _day_slots(self.truth.first_slot, self.truth.slots, self._timezone)
         parts = {
             day: self.truth.where(by_day, imported // 2, exported // 2),
-            night: self.truth.where(
-                lambda slot: not by_day(slot), imported - imported // 2, exported - exported // 2
-            ),
+            night: self.truth.where(~by_day, imported - imported // 2, exported - exported // 2),
         }
         return [("1", parts[1]), ("2", parts[2])]
-
-    def _is_day(self, slot: int) -> bool:
-        local = datetime.fromtimestamp(slot * SLOT_SECONDS, UTC).astimezone(self._timezone)
-        return local.weekday() < 5 and 7 <= local.hour < 23
 
     def _shown(self, at: float) -> list[tuple[str, Shown]]:
         return [(part, self.faults.shown(truth, at, 1, WIDTH_WH)) for part, truth in self._parts]
@@ -166,7 +163,7 @@ class P1Meter(PushDevice):
             *(f"1-0:2.8.{part}({_kwh(one.export_register)}*kWh)" for part, one in parts),
         ]
         if day is not None:
-            lines.append(f"0-0:96.14.0({day if self._is_day(slot) else 3 - day:04})")
+            lines.append(f"0-0:96.14.0({day if _is_day(slot, self._timezone) else 3 - day:04})")
         lines += [
             f"1-0:1.7.0({_kw(import_w)}*kW)",
             f"1-0:2.7.0({_kw(export_w)}*kW)",
@@ -190,6 +187,17 @@ class P1Meter(PushDevice):
         hour = clock.replace(minute=0, second=0, microsecond=0)
         litres = int(hour.timestamp()) // 3600 % 10**6 * 40 % 10**8
         return f"{self.variant.gas}({_stamp(hour)})({litres / 1000:09.3f}*m3)"
+
+
+def _is_day(slot: int, timezone: ZoneInfo) -> bool:
+    local = datetime.fromtimestamp(slot * SLOT_SECONDS, UTC).astimezone(timezone)
+    return local.weekday() < 5 and 7 <= local.hour < 23
+
+
+@lru_cache(maxsize=4)
+def _day_slots(first_slot: int, slots: int, timezone: ZoneInfo) -> np.ndarray:
+    """Which slots are charged by day, bool (slots,); a whole street shares them."""
+    return np.array([_is_day(first_slot + i, timezone) for i in range(slots)], dtype=bool)
 
 
 def _stamp(local: datetime) -> str:

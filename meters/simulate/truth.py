@@ -7,7 +7,6 @@ down to the asked resolution in between. What a faulty meter makes of it is in `
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -93,13 +92,8 @@ class Truth:
         per_hour = 3600 // SLOT_SECONDS
         return int(self.import_wh[slot]) * per_hour, int(self.export_wh[slot]) * per_hour
 
-    def where(
-        self, pick: Callable[[int], bool], import_start_wh: int = 0, export_start_wh: int = 0
-    ) -> Truth:
-        """The slots that `pick` names, nothing in the others: one tariff of a meter."""
-        mask = np.fromiter(
-            (pick(self.first_slot + i) for i in range(self.slots)), dtype=bool, count=self.slots
-        )
+    def where(self, mask: np.ndarray, import_start_wh: int = 0, export_start_wh: int = 0) -> Truth:
+        """The slots that `mask` (bool, one per slot) names, nothing in the others: one tariff."""
         return Truth(
             self.first_slot,
             np.where(mask, self.import_wh, 0),
