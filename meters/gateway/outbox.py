@@ -9,14 +9,18 @@ uplink's business.
 from __future__ import annotations
 
 import fcntl
+import itertools
 import json
 import os
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, Self
+
+import numpy as np
 
 from dao.errors import BadUse, CheckFailed
 from dao.market.orders import sign_receipt
@@ -151,6 +155,7 @@ class Outbox:
             raise
 
     def _damaged(self, why: str) -> str:
+        why = " ".join(why.split())
         return (
             f"the outbox {self.path} is damaged ({why}): move it away and start again; the gateway "
             "then goes on from the collector's head, and what was not sent is lost"
@@ -264,25 +269,44 @@ class Outbox:
         if head is None or not rows:
             return 0
         signed = 0
-        for id_, slot, imported, exported, quality in rows:
-            key = key_of(slot)
+        keyed = [(key_of(row[1]), row) for row in rows]
+        for key, run in itertools.groupby(keyed, key=itemgetter(0)):
             if key is None:
                 break
-            plain = Readings.of([Reading(self.meter, slot, imported, exported, Quality(quality))])
-            made = sign_chain(key.private, self.separator, plain, head)
-            [row] = list(made)
-            link = links(digests(self.separator, made), made.signature).tobytes()
-            head = Head(row.sequence, link)
-            self._db.execute(
-                "INSERT INTO readings (sequence, slot, import_wh, export_wh, quality, previous,"
-                " signature) VALUES (?,?,?,?,?,?,?)",
-                (row.sequence, slot, imported, exported, quality, row.previous, row.signature),
-            )
-            self._db.execute("DELETE FROM unsigned WHERE id = ?", (id_,))
-            signed += 1
+            part = [row for _, row in run]
+            head = self._sign_run(key, part, head)
+            signed += len(part)
         if signed:
             self._set("head", _head_text(head))
         return signed
+
+    def _sign_run(self, key: DeviceKey, rows: Sequence[tuple[int, ...]], head: Head) -> Head:
+        """Sign rows of one key after the head; the new head."""
+        plain = Readings.of(
+            Reading(self.meter, slot, imported, exported, Quality(quality))
+            for _, slot, imported, exported, quality in rows
+        )
+        made = sign_chain(key.private, self.separator, plain, head)
+        self._db.executemany(
+            "INSERT INTO readings (sequence, slot, import_wh, export_wh, quality, previous,"
+            " signature) VALUES (?,?,?,?,?,?,?)",
+            (
+                (
+                    row.sequence,
+                    row.slot,
+                    row.import_wh,
+                    row.export_wh,
+                    int(row.quality),
+                    row.previous,
+                    row.signature,
+                )
+                for row in made
+            ),
+        )
+        self._db.executemany("DELETE FROM unsigned WHERE id = ?", ((row[0],) for row in rows))
+        last = made.take(np.array([len(made) - 1]))
+        link = links(digests(self.separator, last), last.signature).tobytes()
+        return Head(int(last.sequence[0]), link)
 
     # Sending
 
