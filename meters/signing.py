@@ -250,16 +250,23 @@ def normalise(signatures: np.ndarray) -> np.ndarray:
     return out
 
 
-def recover_all(
+def signers(
     digests: Sequence[bytes], signatures: np.ndarray, workers: int | None = None
+) -> np.ndarray:
+    """The address behind each normalised signature, uint8 (n, 20); zeros where there is none."""
+    return _block(recover_all(digests, signatures, workers, b"\0" * 20), 20)
+
+
+def recover_all(
+    digests: Sequence[bytes], signatures: np.ndarray, workers: int | None = None, none: bytes = b""
 ) -> list[bytes]:
-    """The 20-byte address behind each normalised signature; empty bytes where there is none."""
+    """The 20-byte address behind each normalised signature; `none` where there is none."""
     block = np.ascontiguousarray(signatures).tobytes()
     rows = [
         (digest, block[i * SIGNATURE_BYTES : (i + 1) * SIGNATURE_BYTES])
         for i, digest in enumerate(digests)
     ]
-    return bulk(lambda part: [_recover(*row) for row in part], rows, workers)
+    return bulk(lambda part: [_recover(*row) or none for row in part], rows, workers)
 
 
 def _recover(digest: bytes, signature: bytes) -> bytes:

@@ -16,7 +16,6 @@ from functools import cached_property
 import numpy as np
 
 from dao import deployment as deploying
-from dao import ledger
 from dao.chain import Chain, LocalAccount
 from dao.deployment import Deployment, Roles
 from dao.eip712 import checksum_address, keccak, sign_digest
@@ -33,7 +32,9 @@ from meters.devices import CommunityBattery, Fleet, Gateway
 from meters.lake import MIN_HOMES, Batch
 from meters.leaves import DerivedSecrets
 from meters.profiles import ZoneProfiles, zone_profiles
+from meters.publishing import publish
 from meters.readings import Readings
+from meters.registry import KeyPeriods
 from meters.signing import Head, heads_after, reading_separator
 from scripts._simulation.founding import PROPOSER_BOND, Founding
 from scripts._simulation.people import Resident, owner_account, residents
@@ -103,18 +104,7 @@ class World:
 
     def commit(self, batch: Batch) -> None:
         """Put a closed batch's root and totals on chain and purge it from the inbox."""
-        ledger.commit(
-            self.deployment["ReadingLedger"],
-            self.offices.collector,
-            zone=ZONE,
-            first_slot=batch.first_slot,
-            root=batch.root,
-            homes=batch.homes,
-            leaves=batch.leaves,
-            net_wh=batch.net_wh,
-            export_wh=batch.export_wh,
-        )
-        self.collector.mark_committed(batch)
+        publish(self.collector, self.deployment["ReadingLedger"], self.offices.collector, batch)
         self.batches += 1
 
 
@@ -180,10 +170,9 @@ def build(settings: Settings, chain: Chain, progress: Progress) -> Iterator[Worl
     progress("Handing everything over to the timelock", 3, 4)
     deploying.hand_over(deployment)
 
-    registry_devices = {**fleet.devices, battery_gateway.meter: battery_gateway.address}
     with Collector(
         ZONE,
-        registry_devices,
+        KeyPeriods.read(deployment["MeterRegistry"], ZONE, deployment.first_block),
         DerivedSecrets(keccak(f"gridcommons demo salts {settings.seed}".encode())),
         reading_separator(chain.chain_id, deployment["MeterRegistry"].address),
         lake_dir(),

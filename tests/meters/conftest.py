@@ -16,7 +16,8 @@ from meters.collector import Collector
 from meters.devices import Fleet
 from meters.leaves import DerivedSecrets
 from meters.readings import Readings
-from meters.signing import reading_separator, sign_readings
+from meters.registry import KeyPeriods
+from meters.signing import Head, heads_after, reading_separator, sign_chains
 from meters.simbench import Grid, load_grid
 
 CODE = "1-LV-rural3--2-sw"
@@ -45,10 +46,20 @@ class SmallZone:
     slots: int
     collector: Callable[..., Collector]
 
-    def signed(self, meter: int, slot: int, import_wh: int, export_wh: int) -> Readings:
-        """One more reading, signed by the meter's own device."""
+    def signed(
+        self, meter: int, slot: int, import_wh: int, export_wh: int, after: Head | None = None
+    ) -> Readings:
+        """One more reading, signed by the meter's own device, at the end of its chain."""
         gateway = self.fleet.gateways[meter - 1]
-        return gateway.readings(SEPARATOR, slot, np.array([import_wh]), np.array([export_wh]))
+        head = self.head(meter) if after is None else after
+        return gateway.readings(SEPARATOR, slot, np.array([import_wh]), np.array([export_wh]), head)
+
+    def head(self, meter: int, count: int = 4) -> Head:
+        """Where the meter's chain stands after its first `count` readings."""
+        if count == 0:
+            return Head.NONE
+        of = self.readings.meter == meter
+        return heads_after(SEPARATOR, self.readings.take(np.flatnonzero(of)[:count]))[meter]
 
 
 @pytest.fixture(scope="session")
@@ -61,8 +72,8 @@ def small_readings() -> tuple[Fleet, Readings]:
         random.integers(0, 900, HOMES * 4),
         random.integers(0, 300, HOMES * 4),
     )
-    keys = [gateway.key for gateway in fleet.gateways for _ in range(4)]
-    return fleet, sign_readings(keys, SEPARATOR, rows)
+    keys = {gateway.meter: gateway.key for gateway in fleet.gateways}
+    return fleet, sign_chains(keys, SEPARATOR, rows, {})
 
 
 @pytest.fixture
@@ -72,7 +83,7 @@ def zone(small_readings: tuple[Fleet, Readings], tmp_path: Path) -> SmallZone:
     def collector(**changes: object) -> Collector:
         settings: dict[str, object] = {
             "zone": 1,
-            "devices": fleet.devices,
+            "keys": KeyPeriods.fixed(fleet.devices),
             "secrets": DerivedSecrets(b"a secret for the tests only"),
             "separator": SEPARATOR,
             "lake": tmp_path / "lake",
