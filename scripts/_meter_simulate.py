@@ -117,20 +117,25 @@ def simulate(
     first_slot = int(began // 900)
     grid = Zone(zone, first_slot, seed, cache_dir())
     battery = CommunityBattery(battery_wh, battery_w, soc_wh=battery_wh // 2)
-    placed = _places(
-        kinds,
-        homes,
-        Place(
-            grid,
-            home,
-            ScaledClock(began, speed),
-            broker=broker,
-            csms=csms,
-            battery=battery,
-            faults=wanted,
-        ),
-    )
-    devices = _devices(placed, listens)
+    try:
+        # Before SimBench is read, which takes a while.
+        cache_dir().mkdir(parents=True, exist_ok=True)
+        placed = _places(
+            kinds,
+            homes,
+            Place(
+                grid,
+                home,
+                ScaledClock(began, speed),
+                broker=broker,
+                csms=csms,
+                battery=battery,
+                faults=wanted,
+            ),
+        )
+        devices = _devices(placed, listens)
+    except OSError as error:
+        raise BadUse(f"cannot keep profiles in {cache_dir()}: {error.strerror or error}") from None
     stop = _stop_on_signals()
     with Street(device for _, _, device in devices):
         _show(devices, as_json)

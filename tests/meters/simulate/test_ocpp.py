@@ -17,7 +17,9 @@ from ocpp.v16 import call, call_result
 from websockets.asyncio.server import serve
 from websockets.exceptions import ConnectionClosed
 
-from dao.errors import BadUse
+from dao.errors import BadUse, CheckFailed
+from meters.adapters.engine import Options, parse
+from meters.adapters.ocmf import OCMF, key_bytes
 from meters.simulate.charging import Car, Profile, composite, installed
 from meters.simulate.clock import ManualClock
 from meters.simulate.faults import Fault, FaultKind
@@ -185,6 +187,30 @@ def test_a_car_charges_as_the_profile_allows_and_every_slot_is_told_exactly(
         "SuspendedEV",
         "Available",
     ]
+
+
+def test_a_visit_ends_with_a_record_that_the_meter_has_signed(clock: ManualClock) -> None:
+    system = System()
+
+    async def body() -> str:
+        async with central(system) as url, ChargePoint([CAR], clock, csms=url) as device:
+            await told(device)
+            clock.advance(5 * HOUR)
+            await told(device)
+            return device.meter.public_key
+
+    key = key_bytes(run(body()).encode())
+    (data,) = system.of("StopTransaction")[0]["transaction_data"]
+    (value,) = data["sampled_value"]
+    assert value["format"] == "SignedData"
+    record = value["value"].encode()
+    readings = parse(OCMF, [("socket", record)], Options(key=key)).readings
+    assert [(one.end.timestamp(), one.import_wh) for one in readings if one.end] == [
+        (CAR.arrives, 0),
+        (CAR.leaves, 8_000),
+    ]
+    with pytest.raises(CheckFailed):
+        parse(OCMF, [("socket", record.replace(b":8.0,", b":9.0,"))], Options(key=key))
 
 
 def test_the_composite_schedule_is_what_the_car_then_gets(clock: ManualClock) -> None:

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 from datetime import date
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -159,6 +160,16 @@ def test_bad_use_ends_in_one_clear_line(arguments: list[str], message: str) -> N
     assert result.exit_code == 2
     assert message in result.output
     assert "Traceback" not in result.output
+
+
+def test_a_state_folder_that_cannot_be_written_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("GRIDCOMMONS_HOME", str(tmp_path / "file"))
+    result = CliRunner().invoke(cli, ["simulate"])
+    assert result.exit_code == 2
+    assert "cannot keep profiles in" in result.output
 
 
 def test_the_kinds_are_listed() -> None:
