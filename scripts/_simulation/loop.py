@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -402,11 +402,11 @@ class Loop:
         world.readings += report.accepted
 
     def _run_battery(self, first_slot: int, slots: int) -> tuple[np.ndarray, np.ndarray]:
-        """The battery reads its schedule from the chain and obeys within its limits."""
-        run = self.world.battery.run(self._schedule(first_slot), first_slot, slots)
-        self.world.battery = run.after
-        self._battery_wh[first_slot] = (run.import_wh, run.export_wh)
-        return run.import_wh, run.export_wh
+        """The battery's gateway finds its schedule on the chain, steers it, and reads it."""
+        work = self.world.plant.run(first_slot, slots)
+        self.world.battery = replace(self.world.battery, soc_wh=work.soc_wh)
+        self._battery_wh[first_slot] = (work.import_wh, work.export_wh)
+        return work.import_wh, work.export_wh
 
     def _stored_at(self, day_slot: int) -> int:
         """What the battery will hold when the day begins, its schedule until then obeyed, in Wh."""

@@ -66,6 +66,7 @@ def _state() -> list[Path]:
     return [
         lake_dir(),
         home() / "evidence",
+        home() / "battery",
         home() / "logs.jsonl",
         deployment_path(),
         run_state_path(),

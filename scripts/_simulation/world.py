@@ -23,7 +23,7 @@ from dao.errors import BadUse, CheckFailed
 from dao.market.account import grant_signed, mandate_digest
 from dao.market.orders import market_separator
 from dao.market.session import OrderNonces
-from dao.paths import cache_dir, inbox_path, lake_dir
+from dao.paths import cache_dir, home, inbox_path, lake_dir
 from dao.slots import SLOT_SECONDS, SLOTS_PER_DAY, day_of
 from forecasting.balancing import DEMO_BATTERY, Shares, standard_shares
 from forecasting.grid import BatterySpec, ZoneGrid, load_grid
@@ -37,6 +37,7 @@ from meters.readings import Readings
 from meters.registry import KeyPeriods
 from meters.signing import Head, heads_after, reading_separator
 from scripts._simulation.founding import PROPOSER_BOND, Founding
+from scripts._simulation.plant import BatteryPlant
 from scripts._simulation.people import Resident, owner_account, residents
 from scripts._simulation.settings import ZONE, Settings
 
@@ -79,6 +80,7 @@ class World:
     battery_gateway: Gateway
     battery_spec: BatterySpec
     battery: CommunityBattery
+    plant: BatteryPlant
     grid: ZoneGrid
     shares: Shares
     collector: Collector
@@ -170,15 +172,34 @@ def build(settings: Settings, chain: Chain, progress: Progress) -> Iterator[Worl
     progress("Handing everything over to the timelock", 3, 4)
     deploying.hand_over(deployment)
 
-    with Collector(
-        ZONE,
-        KeyPeriods.read(deployment["MeterRegistry"], ZONE, deployment.first_block),
-        DerivedSecrets(keccak(f"gridcommons demo salts {settings.seed}".encode())),
-        reading_separator(chain.chain_id, deployment["MeterRegistry"].address),
-        lake_dir(),
-        inbox_path(),
-        clock=chain.now,
-    ) as collector:
+    separator = reading_separator(chain.chain_id, deployment["MeterRegistry"].address)
+    battery = CommunityBattery(
+        capacity_wh=battery_spec.capacity_wh,
+        max_power_w=battery_spec.max_power_w,
+        charge_permille=battery_spec.efficiency_permille,
+        discharge_permille=1_000,
+    )
+    with (
+        Collector(
+            ZONE,
+            KeyPeriods.read(deployment["MeterRegistry"], ZONE, deployment.first_block),
+            DerivedSecrets(keccak(f"gridcommons demo salts {settings.seed}".encode())),
+            separator,
+            lake_dir(),
+            inbox_path(),
+            clock=chain.now,
+        ) as collector,
+        BatteryPlant(
+            deployment,
+            ZONE,
+            battery,
+            battery_gateway,
+            separator,
+            # The day before the first one is measured session by session like all that follow.
+            (settings.first_slot - SLOTS_PER_DAY) * SLOT_SECONDS,
+            home() / "battery",
+        ) as plant,
+    ):
         world = World(
             settings=settings,
             chain=chain,
@@ -189,12 +210,8 @@ def build(settings: Settings, chain: Chain, progress: Progress) -> Iterator[Worl
             fleet=fleet,
             battery_gateway=battery_gateway,
             battery_spec=battery_spec,
-            battery=CommunityBattery(
-                capacity_wh=battery_spec.capacity_wh,
-                max_power_w=battery_spec.max_power_w,
-                charge_permille=battery_spec.efficiency_permille,
-                discharge_permille=1_000,
-            ),
+            battery=battery,
+            plant=plant,
             grid=grid,
             shares=standard_shares(profiles.homes),
             collector=collector,
