@@ -37,8 +37,8 @@ from meters.readings import Readings
 from meters.registry import KeyPeriods
 from meters.signing import Head, heads_after, reading_separator
 from scripts._simulation.founding import PROPOSER_BOND, Founding
-from scripts._simulation.plant import BatteryPlant
 from scripts._simulation.people import Resident, owner_account, residents
+from scripts._simulation.plant import BatteryPlant
 from scripts._simulation.settings import ZONE, Settings
 
 # Covers a business's escrow for the four sessions that can be open at once, several times over.
