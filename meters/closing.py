@@ -8,9 +8,8 @@ its root is noted, so a note without its file cannot exist. Publishing is in `pu
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -22,6 +21,8 @@ from meters.inbox import Closed, Inbox, State
 from meters.lake import (
     MIN_HOMES,
     Batch,
+    Lake,
+    LakeLike,
     StoredBatch,
     batch_path,
     check_range,
@@ -88,7 +89,7 @@ class Batches:
         keys: KeyPeriods,
         secrets: MonthSecrets,
         separator: bytes,
-        lake: Path,
+        lake: LakeLike,
         inbox: Inbox,
         editor: Editor | None,
         history: History | None,
@@ -98,6 +99,7 @@ class Batches:
         self._secrets = secrets
         self._separator = separator
         self._lake = lake
+        self._store = Lake.of(lake)
         self._inbox = inbox
         self._editor = editor
         self._history = history
@@ -238,7 +240,9 @@ class Batches:
         )
 
     def _write(self, first_slot: int, slots: int, whole: _Whole, version: int) -> None:
+        what = f"the batch of slots {first_slot}..{first_slot + slots - 1}"
         try:
+            self._may_replace(first_slot, slots, whole, version, what)
             write_batch(
                 self._lake,
                 self._zone,
@@ -252,9 +256,27 @@ class Batches:
                 separator=self._separator,
             )
         except OSError as error:
+            raise CheckFailed(f"cannot write {what}: {error}") from error
+
+    def _may_replace(
+        self, first_slot: int, slots: int, whole: _Whole, version: int, what: str
+    ) -> None:
+        """A file that is there without a note is what a run left that broke off before the note:
+        then its readings are all here. CheckFailed where it holds others."""
+        path = self._store.path(self._zone, first_slot, slots, version)
+        if not self._store.exists(path):
+            return
+        there = read_batch(path, self._store, separator=self._separator).readings
+        signed = [part.take(part.signature.any(axis=1)) for part in (there, whole.signed)]
+        filed, known = ({*frames.cut(frames.records_of(part))} for part in signed)
+        for state in State:
+            aside = self._inbox.beside(first_slot, first_slot + slots, state)
+            known.update(frames.cut(frames.records_of(aside)))
+        if not filed <= known:
             raise CheckFailed(
-                f"cannot write the batch of slots {first_slot}..{first_slot + slots - 1}: {error}"
-            ) from error
+                f"the lake holds readings in {what} that this inbox does not know: another "
+                "collector wrote it, or an inbox was lost; restore the inbox from the lake"
+            )
 
     def _made(self, first_slot: int, slots: int, whole: _Whole, version: int) -> Batch:
         net, export, homes = totals_of(whole.readings, first_slot, slots)
@@ -310,11 +332,24 @@ class Batches:
         return rows
 
     def _read(self, batch: Closed) -> StoredBatch:
-        path = batch_path(self._lake, self._zone, batch.first_slot, batch.slots, batch.version)
+        path = self._store.path(self._zone, batch.first_slot, batch.slots, batch.version)
         try:
-            return read_batch(path, separator=self._separator)
+            return read_batch(path, self._store, separator=self._separator)
         except GridCommonsError as error:
             raise CheckFailed(str(error)) from error
+
+    def unnoted(self) -> Iterator[tuple[Closed, StoredBatch]]:
+        """The batches in the lake, in order, with what their files hold, for an inbox that lost
+        its notes. CheckFailed for a file whose leaves are not those of its values."""
+        for file in sorted(
+            self._store.zone_batches(self._zone), key=lambda f: (f.first_slot, f.version)
+        ):
+            stored = self._read(Closed(file.first_slot, file.slots, b"", False, file.version))
+            root = stored.root()
+            batch = Closed(file.first_slot, file.slots, root, False, file.version)
+            if not leaves_hold(stored, self._secrets):
+                raise CheckFailed(f"{file.path} does not hold what its leaves say: it was changed")
+            yield batch, stored
 
     def _stored(self, batch: Closed) -> StoredBatch:
         """What a closed batch's file holds. CheckFailed if it does not give its root."""
@@ -325,7 +360,7 @@ class Batches:
             or stored.root() != batch.root
             or not leaves_hold(stored, self._secrets)
         ):
-            path = batch_path(self._lake, self._zone, batch.first_slot, batch.slots, batch.version)
+            path = self._store.path(self._zone, batch.first_slot, batch.slots, batch.version)
             raise CheckFailed(f"{path} does not give the root it was closed with: it was changed")
         return stored
 
@@ -397,8 +432,7 @@ class Batches:
                         f"the correction of the batch that starts at {first_slot} is published"
                     )
                 self._inbox.forget_closed(first_slot, 2)
-                path = batch_path(self._lake, self._zone, first_slot, second.slots, 2)
-                Path(path).unlink(missing_ok=True)
+                self._store.remove(self._store.path(self._zone, first_slot, second.slots, 2))
         self._files.pop((first_slot, 2), None)
 
     def _committed(self, first_slot: int) -> Closed:

@@ -245,16 +245,9 @@ class Inbox:
         )
 
     def chain(self, meter: int) -> Chain:
-        """A meter's chain with its gaps."""
-        return Chain(self.heads([meter]).get(meter, Head.NONE), self.gaps(meter))
-
-    def set_chain(self, meter: int, chain: Chain) -> None:
-        self.set_heads({meter: chain.head})
-        self._db.execute("DELETE FROM gap WHERE meter = ?", (meter,))
-        self._db.executemany(
-            "INSERT INTO gap VALUES (?, ?, ?, ?, ?)",
-            [(meter, gap.first, gap.last, gap.link, gap.previous) for gap in chain.gaps],
-        )
+        """A meter's chain. What is added to it is kept but for its head: `set_heads`."""
+        head = self.heads([meter]).get(meter, Head.NONE)
+        return Chain(head, _StoredGaps(self._db, meter))
 
     def gaps(self, meter: int) -> list[Gap]:
         """The numbers of a meter that never arrived, in order."""
@@ -364,6 +357,10 @@ class Inbox:
             "ON e.meter = a.meter"
         ).fetchall()
 
+    def note_erased(self, rows: Iterable[tuple[int, int, int]]) -> None:
+        """Note what was erased elsewhere: meter, first slot, end slot."""
+        self._db.executemany("INSERT OR IGNORE INTO erased VALUES (?, ?, ?)", rows)
+
     # inside
 
     def _ask(self, table: str, rows: Iterable[Sequence[int]]) -> None:
@@ -373,6 +370,32 @@ class Inbox:
 
     def _number(self, sql: str, *values: object) -> int:
         return int(self._db.execute(sql, values).fetchone()[0])
+
+
+class _StoredGaps:
+    """One meter's gaps in the inbox, as a chain asks for them."""
+
+    def __init__(self, db: sqlite3.Connection, meter: int) -> None:
+        self._db = db
+        self._meter = meter
+
+    def around(self, sequence: int) -> Gap | None:
+        row = self._db.execute(
+            "SELECT first, last, link, previous FROM gap WHERE meter = ? AND first <= ? "
+            "ORDER BY first DESC LIMIT 1",
+            (self._meter, sequence),
+        ).fetchone()
+        return Gap(*row) if row is not None and sequence <= row[1] else None
+
+    def replace(self, gap: Gap | None, by: Sequence[Gap]) -> None:
+        if gap is not None:
+            self._db.execute(
+                "DELETE FROM gap WHERE meter = ? AND first = ?", (self._meter, gap.first)
+            )
+        self._db.executemany(
+            "INSERT INTO gap VALUES (?, ?, ?, ?, ?)",
+            [(self._meter, new.first, new.last, new.link, new.previous) for new in by],
+        )
 
 
 def erase(path: Path, meter: int, first_slot: int, end_slot: int) -> int:
