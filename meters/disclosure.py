@@ -22,9 +22,9 @@ from dao.json_input import is_too_deep
 from dao.leaves import NULL_WH, leaf_of
 from dao.node import Addresses
 from dao.slots import slot_start
-from meters.leaves import month_at, months_of_record, proofs_of, record_leaf, record_salt, salt_of
+from meters.leaves import month_at, proofs_of, record_leaf, salt_of, stored_record_salt
 from meters.readings import MAX_WH, Quality, Reading
-from meters.secrets import MonthSecrets, month_name, secrets_of
+from meters.secrets import ErasedSecret, MonthSecrets, month_name, secrets_of
 from meters.signing import reading_separator
 
 if TYPE_CHECKING:
@@ -205,10 +205,10 @@ def _records(
         if canonical is None:
             continue  # a slot that it quoted was erased, and the record with it
         slot = int(stored.readings.slot[stored.record_rows[place]])
-        whole = b"".join(
-            secrets.month_secret(meter, month) for month in months_of_record(canonical)
-        )
-        salt = record_salt(whole, slot, index)
+        try:
+            salt = stored_record_salt(canonical, meter, slot, index, secrets)
+        except ErasedSecret:
+            continue  # it reaches over a month that was erased
         if record_leaf(canonical, salt) != stored.record_leaves[place]:
             raise CheckFailed(f"the secrets do not open an edit record of slot {slot}")
         found.append(OpenedRecord(canonical, salt, tuple(proofs[len(stored.leaves) + place])))

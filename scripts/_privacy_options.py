@@ -220,6 +220,7 @@ def write_output(output: str | None, text: str) -> None:
             out.write(text)
         part.replace(output)
     except OSError as error:
+        part.unlink(missing_ok=True)
         raise BadUse(f"cannot write {output}: {error.strerror}") from None
 
 
