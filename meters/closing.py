@@ -203,7 +203,9 @@ class Batches:
 
         Only two receipts that contradict each other end a key for the past.
         """
+        # A meter that a reorganised chain no longer has is the other case.
         gone = np.isin(rows.meter, list(self._keys.conflicted))
+        gone |= ~np.isin(rows.meter, self._keys.meters)
         if gone.any():
             good, _links = verified(rows.take(gone), self._keys, self._separator)
             gone[gone] = ~good
@@ -271,13 +273,25 @@ class Batches:
 
     # files
 
-    def filed(self, meter: int, slot: int) -> list[bytes]:
-        """The records of a meter and slot in the files of its batch, newest version last."""
-        found: list[bytes] = []
-        for batch in self._inbox.closed(slot, slot + 1, version=None):
-            rows = self._rows_of(batch)
-            at = np.flatnonzero((rows.meter == meter) & (rows.slot == slot))
-            found += frames.cut(frames.records_of(rows.take(at)))
+    def filed(self, rows: Readings) -> set[bytes]:
+        """The records that the files of closed batches have for the meters and slots of these
+        rows, in all versions."""
+        found: set[bytes] = set()
+        if not len(rows):
+            return found
+        first, end = int(rows.slot.min()), int(rows.slot.max()) + 1
+        for batch in self._inbox.closed(first, end, version=None):
+            within = rows.take((rows.slot >= batch.first_slot) & (rows.slot < batch.end_slot))
+            if not len(within):
+                continue
+            # A file has a row for every meter and slot, sorted.
+            held = self._rows_of(batch)
+            meters = held.meter[:: batch.slots]
+            place = np.minimum(np.searchsorted(meters, within.meter), len(meters) - 1)
+            at = place * batch.slots + within.slot - batch.first_slot
+            part = held.take(at[meters[place] == within.meter])
+            part = part.take(part.signature.any(axis=1))
+            found.update(frames.cut(frames.records_of(part)))
         return found
 
     def forget_files(self) -> None:
@@ -285,12 +299,11 @@ class Batches:
         self._files.clear()
 
     def _rows_of(self, batch: Closed) -> Readings:
-        """The signed rows of a file; the last few files asked for stay in memory."""
+        """The rows of a file; the last few files asked for stay in memory."""
         key = (batch.first_slot, batch.version)
         rows = self._files.pop(key, None)
         if rows is None:
-            stored = self._read(batch)
-            rows = stored.readings.take(stored.readings.signature.any(axis=1))
+            rows = self._read(batch).readings
         self._files[key] = rows
         while len(self._files) > _FILES_KEPT:
             self._files.popitem(last=False)
@@ -361,16 +374,19 @@ class Batches:
                 )
             whole = self._whole(first_slot, first.slots, self._with_late(first, stored))
             homes = _changed_homes(stored.readings, whole.readings)
+            if homes >= MIN_HOMES or (homes and force):
+                self._write(first_slot, first.slots, whole, version=2)
+                self._inbox.note_closed(first_slot, first.slots, whole.root, version=2)
+                return self._made(first_slot, first.slots, whole, version=2)
             if not homes:
-                raise CheckFailed(f"no late reading changes the batch that starts at {first_slot}")
-            if homes < MIN_HOMES and not force:
-                raise CheckFailed(
-                    f"only {homes} homes change in the batch that starts at {first_slot}: the "
-                    f"difference of its totals would show them; at least {MIN_HOMES} are needed"
-                )
-            self._write(first_slot, first.slots, whole, version=2)
-            self._inbox.note_closed(first_slot, first.slots, whole.root, version=2)
-            return self._made(first_slot, first.slots, whole, version=2)
+                # Not asked for again: what came late is older than what counts, or says the same.
+                self._settle_late(first_slot, first.end_slot)
+        if not homes:
+            raise CheckFailed(f"no late reading changes the batch that starts at {first_slot}")
+        raise CheckFailed(
+            f"only {homes} homes change in the batch that starts at {first_slot}: the difference "
+            f"of its totals would show them; at least {MIN_HOMES} are needed"
+        )
 
     def discard(self, first_slot: int) -> None:
         """See `Collector.discard_correction`."""
@@ -408,11 +424,7 @@ class Batches:
     def _settle_late(self, first_slot: int, end_slot: int) -> int:
         """Once version 2 is published: its late readings lie in its file, or are superseded."""
         late = self._inbox.beside(first_slot, end_slot, State.LATE)
-        filed = {
-            record
-            for batch in self._inbox.closed(first_slot, end_slot, version=2)
-            for record in frames.cut(frames.records_of(self._rows_of(batch)))
-        }
+        filed = self.filed(late)
         keyed = _keyed(late)
         inside = [row for row in keyed if row[3] in filed]
         self._inbox.drop("beside", [row[:3] for row in inside])

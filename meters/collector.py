@@ -179,8 +179,7 @@ class Collector:
         held = self.inbox.held(rows)
         # Only a resend of the very same bytes goes unverified. To compare values before the
         # signature is checked would let anyone try out a home's readings against the answers.
-        known = set(held)
-        fresh = np.array([record not in known for record in records], dtype=bool)
+        fresh = np.array([record not in held for record in records], dtype=bool)
         verdicts[at[~fresh]] = _DUPLICATE
         good, links = self._verified(rows.take(fresh))
         at = at[fresh]
@@ -214,21 +213,28 @@ class Collector:
         return verified(rows, self.keys, self._separator, self._workers)
 
     def _place(
-        self, rows: Readings, records: list[bytes], links: np.ndarray, held: list[bytes]
+        self, rows: Readings, records: list[bytes], links: np.ndarray, held: set[bytes]
     ) -> np.ndarray:
-        """Put verified rows into their chains: what became of each, int8 (n,). Stores no row."""
+        """Put verified rows into their chains: what became of each, int8 (n,). Stores no row.
+
+        `held`: what the inbox has of their meters and slots.
+        """
         n = len(rows)
         if not n:
             return np.zeros(0, dtype=np.int8)
         order = np.lexsort((np.arange(n), rows.sequence, rows.meter))
         rows, links = rows.take(order), links[order]
+        records = [records[i] for i in order.tolist()]
         closed = self.inbox.closed(int(rows.slot.min()), int(rows.slot.max()) + 1)
         codes = np.where(_covered(rows.slot, closed), _LATE, _ACCEPTED).astype(np.int8)
-        ends = np.append(rows.meter[1:] != rows.meter[:-1], True)
-        heads = self.inbox.heads(rows.meter[ends].tolist())
+        begins = np.append(True, rows.meter[1:] != rows.meter[:-1])
+        meters = rows.meter[begins].tolist()
+        heads = self.inbox.heads(meters)
+        erased = self.inbox.erased(meters)
 
-        plain = unbroken(rows, links, heads) & ~np.isin(rows.meter, self._crowded(rows, held))
-        last = ends & plain
+        plain = unbroken(rows, links, heads)
+        plain &= ~np.isin(rows.meter, _crowded(rows, held, [meter for meter, _, _ in erased]))
+        last = plain & np.append(begins[1:], True)
         self.inbox.set_heads(
             {
                 meter: Head(sequence, link.tobytes())
@@ -241,23 +247,23 @@ class Collector:
             }
         )
         if not plain.all():
-            looker = _Closer(self.inbox, self._batches.filed, held, closed)
-            for group in np.split(np.arange(n), np.flatnonzero(ends)[:-1] + 1):
-                if not plain[group[0]]:
-                    of = [records[i] for i in order[group].tolist()]
-                    codes[group] = looker.judge(rows.take(group), of, links[group], codes[group])
+            # Of a committed batch the inbox has nothing, so its file is asked, for numbers that
+            # are not new: a resend, or a second story.
+            group = np.cumsum(begins) - 1
+            known = np.array([heads.get(meter, Head.NONE).sequence for meter in meters])[group]
+            committed = _covered(rows.slot, [batch for batch in closed if batch.committed])
+            filed = self._batches.filed(rows.take(committed & (rows.sequence <= known)))
+            again = ~plain & np.array([record in filed for record in records], dtype=bool)
+            codes[again] = _DUPLICATE
+            looker = _Closer(self.inbox, held | filed, erased)
+            left = np.flatnonzero(~plain & ~again)
+            for part in np.split(left, np.flatnonzero(np.diff(rows.meter[left])) + 1):
+                if len(part):
+                    of = [records[i] for i in part.tolist()]
+                    codes[part] = looker.judge(rows.take(part), of, links[part], codes[part])
         verdicts = np.empty(n, dtype=np.int8)
         verdicts[order] = codes
         return verdicts
-
-    def _crowded(self, rows: Readings, held: list[bytes]) -> np.ndarray:
-        """Meters with several readings of one slot, here or before, or with something erased."""
-        order = np.lexsort((rows.slot, rows.meter))
-        meter, slot = rows.meter[order], rows.slot[order]
-        twice = meter[1:][(meter[1:] == meter[:-1]) & (slot[1:] == slot[:-1])]
-        before = frames.readings_of(b"".join(held)).meter
-        erased = np.array([meter for meter, _, _ in self.inbox.erased()], dtype=np.int64)
-        return np.unique(np.concatenate([twice, before, erased]))
 
     # batches
 
@@ -303,7 +309,7 @@ class Collector:
             before = self._batches.closed_as(first_slot, slots)
             if before is not None:
                 return self._batches.again(before, rows), _report(readings, verdicts)
-            codes = self._place(rows, frames.cut(frames.records_of(rows)), links, [])
+            codes = self._place(rows, frames.cut(frames.records_of(rows)), links, set())
             verdicts[at] = codes
             batch = self._batches.close_with(first_slot, slots, rows.take(codes == _ACCEPTED))
         return batch, _report(readings, verdicts)
@@ -354,21 +360,18 @@ class _Closer:
     """A closer look, one by one, at the rows of meters whose chain does not simply go on."""
 
     def __init__(
-        self,
-        store: Inbox,
-        filed: Callable[[int, int], list[bytes]],
-        held: list[bytes],
-        closed: list[Closed],
+        self, store: Inbox, known: set[bytes], erased: Sequence[tuple[int, int, int]]
     ) -> None:
+        """known: records that are stored of the rows' meters and slots. erased: meter, first slot,
+        end slot."""
         self._store = store
-        self._filed = filed
-        self._committed = [batch for batch in closed if batch.committed]
         self._erased: defaultdict[int, list[tuple[int, int]]] = defaultdict(list)
-        for meter, first, end in store.erased():
+        for meter, first, end in erased:
             self._erased[meter].append((first, end))
         self._numbers: dict[tuple[int, int], bytes] = {}
         self._versions: Counter[tuple[int, int]] = Counter()
-        for row, record in zip(frames.readings_of(b"".join(held)), held, strict=True):
+        stored = sorted(known)
+        for row, record in zip(frames.readings_of(b"".join(stored)), stored, strict=True):
             self._note(row.meter, row.slot, row.sequence, record)
 
     def judge(
@@ -410,14 +413,7 @@ class _Closer:
 
     def _with_number(self, meter: int, slot: int, number: int) -> bytes | None:
         """The reading that has this number, as far as it is to be found without a long search."""
-        found = self._numbers.get((meter, number))
-        if found is None:
-            found = self._store.find(meter, number, slot)
-        if found is None and _covered(np.array([slot]), self._committed)[0]:
-            for record in self._filed(meter, slot):
-                if int(frames.readings_of(record).sequence[0]) == number:
-                    return record
-        return found
+        return self._numbers.get((meter, number)) or self._store.find(meter, number, slot)
 
 
 def _normalised(rows: Readings) -> Readings:
@@ -429,6 +425,15 @@ def _decoded(frame: bytes) -> Readings | str:
         return frames.decode(frame)
     except BadUse as error:
         return str(error)
+
+
+def _crowded(rows: Readings, held: set[bytes], erased: Sequence[int]) -> np.ndarray:
+    """Meters with several readings of one slot, here or before, or with something erased."""
+    order = np.lexsort((rows.slot, rows.meter))
+    meter, slot = rows.meter[order], rows.slot[order]
+    twice = meter[1:][(meter[1:] == meter[:-1]) & (slot[1:] == slot[:-1])]
+    before = frames.readings_of(b"".join(held)).meter
+    return np.unique(np.concatenate([twice, before, np.array(erased, dtype=np.int64)]))
 
 
 def _covered(slot: np.ndarray, batches: Sequence[Closed]) -> np.ndarray:

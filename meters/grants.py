@@ -50,12 +50,13 @@ CHALLENGE_SECONDS = 300
 _MOST_CHALLENGES = 16
 _BUSY_TIMEOUT_S = 30.0
 _DAY = 86_400
+_LATEST = 32_503_680_000
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS grants (
     id BLOB PRIMARY KEY, meter INTEGER NOT NULL, reader BLOB NOT NULL,
     from_slot INTEGER NOT NULL, to_slot INTEGER NOT NULL, expires INTEGER NOT NULL,
-    nonce INTEGER NOT NULL, signature BLOB NOT NULL, taken_at INTEGER NOT NULL
+    nonce BLOB NOT NULL, signature BLOB NOT NULL, taken_at INTEGER NOT NULL
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS grants_by_meter ON grants (meter);
 CREATE TABLE IF NOT EXISTS revocation (
@@ -272,6 +273,8 @@ class Grants:
             raise BadUse("the grant names no slot: its end is not after its beginning")
         if grant.expires <= now:
             raise BadUse("the grant has expired already")
+        if max(grant.to_slot, grant.expires) > _LATEST:
+            raise BadUse("the grant reaches beyond the year 3000: give it an end")
         number = grant.digest(self._separator)
         if not self._owner_signed(grant.meter, number, signature):
             raise CheckFailed(f"the grant is not signed by the owner of meter {grant.meter}")
@@ -287,7 +290,7 @@ class Grants:
                     grant.from_slot,
                     grant.to_slot,
                     grant.expires,
-                    grant.nonce,
+                    word(grant.nonce),  # up to 64 bits; SQLite's integers have 63
                     signature,
                     now,
                 ),
@@ -465,7 +468,10 @@ class Grants:
             f"WHERE g.{where} ORDER BY taken_at, g.id",
             (value,),
         )
-        return [Held(row[0], Grant(*row[1:7]), row[7], row[8]) for row in rows]
+        return [
+            Held(number, Grant(*terms, nonce=int.from_bytes(nonce, "big")), taken_at, revoked_at)
+            for number, *terms, nonce, taken_at, revoked_at in rows
+        ]
 
     def _is_revoked(self, number: bytes, meter: int) -> bool:
         return bool(

@@ -156,19 +156,18 @@ class Inbox:
 
     # readings
 
-    def held(self, readings: Readings) -> list[bytes]:
+    def held(self, readings: Readings) -> set[bytes]:
         """All records of the meters and slots of these rows, whatever became of them."""
         self._ask("asked", zip(readings.slot.tolist(), readings.meter.tolist(), strict=True))
-        found: list[bytes] = []
-        for table in ("reading", "beside"):
-            found += [
-                record
-                for (record,) in self._db.execute(
-                    f"SELECT t.record FROM (SELECT DISTINCT slot, meter FROM asked) a "
-                    f"JOIN {table} t ON t.slot = a.slot AND t.meter = a.meter"
-                )
-            ]
-        return found
+        # CROSS JOIN: what is asked for leads, or SQLite might walk through the whole inbox.
+        return {
+            record
+            for table in ("reading", "beside")
+            for (record,) in self._db.execute(
+                f"SELECT t.record FROM asked a CROSS JOIN {table} t "
+                "ON t.slot = a.slot AND t.meter = a.meter"
+            )
+        }
 
     def add(self, rows: Iterable[tuple[int, int, int, bytes]]) -> None:
         """Keep readings of open slots: slot, meter, sequence, record."""
@@ -234,7 +233,8 @@ class Inbox:
         return {
             meter: Head(sequence, link)
             for meter, sequence, link in self._db.execute(
-                "SELECT h.meter, h.sequence, h.link FROM asked_meter a JOIN head h USING (meter)"
+                "SELECT h.meter, h.sequence, h.link FROM asked_meter a CROSS JOIN head h "
+                "ON h.meter = a.meter"
             )
         }
 
@@ -353,9 +353,16 @@ class Inbox:
 
     # erasing
 
-    def erased(self) -> list[tuple[int, int, int]]:
-        """Meter, first slot, end slot of what was erased; nothing of it is taken any more."""
-        return self._db.execute("SELECT meter, first_slot, end_slot FROM erased").fetchall()
+    def erased(self, meters: Iterable[int]) -> list[tuple[int, int, int]]:
+        """Meter, first slot, end slot of what was erased of these meters: nothing of it is taken
+        any more."""
+        if not self._db.execute("SELECT 1 FROM erased LIMIT 1").fetchone():
+            return []
+        self._ask("asked_meter", ((meter,) for meter in meters))
+        return self._db.execute(
+            "SELECT e.meter, e.first_slot, e.end_slot FROM asked_meter a CROSS JOIN erased e "
+            "ON e.meter = a.meter"
+        ).fetchall()
 
     # inside
 

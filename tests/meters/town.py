@@ -35,7 +35,7 @@ from meters.readings import Reading, Readings
 from meters.registry import KeyPeriods
 from meters.secrets import SecretStore
 from meters.signing import Head, heads_after, reading_separator, sign_chain, sign_chains
-from meters.vee import Editor
+from meters.vee.edit import Editor
 from tests.meters.batch_rows import fleet, rows
 
 ZONE, HOMES, METER = 1, 16, 3
@@ -59,8 +59,8 @@ class Town:
     addresses: Addresses
     folder: Path
     readings: Readings
-    late: Readings
-    """What meter 3 signed of May and was not what counted: superseded, late, contradicting."""
+    beside: Readings
+    """What meter 3 signed of May and did not count: superseded, contradicting, late."""
 
     @property
     def node(self) -> Node:
@@ -101,15 +101,24 @@ class Town:
         return found
 
 
-def _four_days(separator: bytes) -> Readings:
-    """Everybody's signed readings; meter 3's values of May occur once each and nowhere else."""
+def _four_days(separator: bytes) -> tuple[Readings, Readings]:
+    """Everybody's signed readings, and one that meter 3 signed before the one that counts.
+
+    Meter 3's values of May occur once each and nowhere else.
+    """
     plain = rows(FIRST, DAYS * SLOTS_PER_DAY, HOMES)
     mine = np.flatnonzero((plain.meter == METER) & (plain.slot < JUNE_SLOT))
     plain.import_wh[mine] = 11_003 + 31 * np.arange(len(mine))
     plain.export_wh[mine] = 10_007 + 29 * np.arange(len(mine))
     plain = plain.take(~((plain.meter == METER) & np.isin(plain.slot, GAP)))
+    first = _more(plain.take(plain.meter == METER).take(np.array([0])))
     keys = {gateway.meter: gateway.key for gateway in fleet(HOMES).gateways}
-    return sign_chains(keys, separator, plain, {})
+    signed = sign_chains(keys, separator, Readings.concat([first, plain]), {})
+    return signed.take(np.arange(1, len(signed))), signed.take(np.array([0]))
+
+
+def _more(readings: Readings) -> Readings:
+    return replace(readings, import_wh=readings.import_wh + 5_000)
 
 
 @contextmanager
@@ -134,11 +143,11 @@ def built(folder: Path) -> Iterator[tuple[Chain, Town]]:
             chain.chain_id, {"MeterRegistry": registry.address, "ReadingLedger": book.address}
         )
         separator = reading_separator(chain.chain_id, registry.address)
-        readings = _four_days(separator)
+        readings, older = _four_days(separator)
         chain.set_time((FIRST + DAYS * SLOTS_PER_DAY) * SLOT_SECONDS + 43_200)
-        late = _collected(folder, registry, book, collecting, readings)
+        beside = _collected(folder, registry, book, collecting, readings, older)
         _relayed(folder)
-        yield chain, Town(chain, addresses, folder, readings, late)
+        yield chain, Town(chain, addresses, folder, readings, beside)
 
 
 def _collected(
@@ -147,7 +156,9 @@ def _collected(
     book: Contract,
     collecting: LocalAccount,
     readings: Readings,
+    older: Readings,
 ) -> Readings:
+    """Four days taken in, closed and committed; what meter 3 signed beside what counts."""
     chain = registry.chain
     separator = reading_separator(chain.chain_id, registry.address)
     key = fleet(HOMES).gateways[METER - 1].key
@@ -164,12 +175,16 @@ def _collected(
             editor=Editor(with_flags=False),
         ) as collector,
     ):
-        before = collector.receive(_again(readings, separator, key, FIRST + 5, after=FIRST + 4))
-        assert before.accepted == 1
+        last = FIRST + DAYS * SLOTS_PER_DAY - 1
+        late = _again(readings, separator, key, FIRST + 7, after=last)
+        fork = _again(readings, separator, key, FIRST + 5, after=FIRST + 4)
+        assert collector.receive(older).accepted == 1
         for day in range(DAYS):
             first = FIRST + day * SLOTS_PER_DAY
             here = (readings.slot >= first) & (readings.slot < first + SLOTS_PER_DAY)
-            collector.receive(readings.take(here))
+            assert not collector.receive(readings.take(here)).rejected
+            if not day:
+                assert collector.receive(fork).rejected[0][0] == "sequence"
             batch = collector.close_batch(first, SLOTS_PER_DAY)
             ledger.commit(
                 book,
@@ -183,10 +198,8 @@ def _collected(
                 export_wh=batch.export_wh,
             )
             collector.mark_committed(batch)
-        last = FIRST + DAYS * SLOTS_PER_DAY - 1
-        corrected = _again(readings, separator, key, FIRST + 7, after=last)
-        collector.receive(corrected)
-    return corrected
+        assert collector.receive(late).accepted == 1
+    return Readings.concat([older, fork, late])
 
 
 def _again(readings: Readings, separator: bytes, key: bytes, slot: int, *, after: int) -> Readings:
@@ -194,7 +207,7 @@ def _again(readings: Readings, separator: bytes, key: bytes, slot: int, *, after
     mine = readings.take((readings.meter == METER) & (readings.slot <= after))
     head = heads_after(separator, mine).get(METER, Head.NONE)
     one = readings.take((readings.meter == METER) & (readings.slot == slot))
-    return sign_chain(key, separator, replace(one, import_wh=one.import_wh + 5_000), head)
+    return sign_chain(key, separator, _more(one), head)
 
 
 def _relayed(folder: Path) -> None:
