@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A street of sixteen homes on a real node, seventeen committed days, and what is wrong in it.
+"""A street of sixteen homes on a real node, twelve committed days, and what is wrong in it.
 
-The first fourteen days are sound but for meter 9, which counts 70 % of what its home draws. Then
+The first nine days are sound but for meter 9, which counts 70 % of what its home draws. Then
 meter 7 stands still, the inverter of meter 2 dies, six readings of meter 5 never arrive, meter 4
 tells two stories under one number, and on the last day the collector puts a reading under meter 6
 that another key signed.
@@ -35,17 +35,17 @@ from meters.signing import digests, heads_after, reading_separator, sign_chain, 
 from tests.meters.batch_rows import fleet
 from tests.meters.conftest import CODE
 
-ZONE, HOMES, DAYS = 1, 16, 17
+ZONE, HOMES, DAYS = 1, 16, 12
 FIRST_DAY = date(2016, 6, 1)
 FIRST = first_slot_of_day(FIRST_DAY)
-SOUND_DAYS = 14
+SOUND_DAYS = 9
 ROOFS = (1, 2, 3, 10, 11, 12)
 BYPASSED, BYPASS = 9, 0.3
-FROZEN, FROZEN_AT = 7, FIRST + 14 * SLOTS_PER_DAY + 60
-DEAD, DEAD_DAY = 2, FIRST + 15 * SLOTS_PER_DAY
-GAP, GAP_AT, GAP_SLOTS = 5, FIRST + 15 * SLOTS_PER_DAY + 20, 6
-FORK, FORK_AT = 4, FIRST + 14 * SLOTS_PER_DAY + 30
-FORGED, FORGED_AT = 6, FIRST + 16 * SLOTS_PER_DAY + 40
+FROZEN, FROZEN_AT = 7, FIRST + SOUND_DAYS * SLOTS_PER_DAY + 60
+DEAD, DEAD_DAY = 2, FIRST + (SOUND_DAYS + 1) * SLOTS_PER_DAY
+GAP, GAP_AT, GAP_SLOTS = 5, FIRST + (SOUND_DAYS + 1) * SLOTS_PER_DAY + 20, 6
+FORK, FORK_AT = 4, FIRST + SOUND_DAYS * SLOTS_PER_DAY + 30
+FORGED, FORGED_AT = 6, FIRST + (SOUND_DAYS + 2) * SLOTS_PER_DAY + 40
 STRANGER = eip712.keccak(b"somebody else's key")
 
 
