@@ -28,7 +28,7 @@ from meters.gateway.drivers.battery import SunSpecBattery
 from meters.gateway.drivers.chargers import ChargePoints
 from meters.gateway.intervals import Assembler, Feed, Interval, PowerSample, Sample
 from meters.gateway.keys import Keys
-from meters.gateway.keystore import read_password
+from meters.gateway.keystore import DeviceKey, read_password
 from meters.gateway.outbox import ACKNOWLEDGED, Outbox, OutboxFull
 from meters.gateway.receipts import Receipts
 from meters.gateway.settings import STREAMS, DeviceSettings, Settings, SourceSettings
@@ -112,6 +112,7 @@ class Gateway:
             self.outbox.close()
             raise
         self._held: list[Interval] = []
+        self._is_compared = False
         self._seen: dict[str, float] = {}
         self._systems: dict[str, CentralSystem] = {}
         self.dispatchers: list[Dispatcher] = []
@@ -282,7 +283,7 @@ class Gateway:
         """Sign and keep; what finds no room is held, and tried again with the next."""
         self._held += given
         try:
-            signed = self.outbox.record(self._held, self.assembler.as_dict(), self.keys.of)
+            signed = self.outbox.record(self._held, self.assembler.as_dict(), self._key_of)
         except OutboxFull as error:
             self._told("outbox", str(error))
             self.faults["outbox_full"] += 1
@@ -293,8 +294,16 @@ class Gateway:
         if signed:
             self.uplink.wake()
 
+    def _key_of(self, slot: int) -> DeviceKey | None:
+        """The key for a slot; none before the collector's head was asked for.
+
+        After every start, because the file may be an old copy: what it would sign next may have
+        been signed already.
+        """
+        return self.keys.of(slot) if self._is_compared else None
+
     async def _begin(self) -> None:
-        """Ask the collector where our chain stands, before the first signature of a new file."""
+        """Ask the collector where our chain stands, before the first signature."""
         while True:
             try:
                 head = await asyncio.to_thread(self._http.head, self.settings.meter)
@@ -312,6 +321,7 @@ class Gateway:
                     head.sequence,
                     own.sequence,
                 )
+            self._is_compared = True
             self._record([])
             return
 
