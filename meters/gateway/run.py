@@ -268,7 +268,7 @@ class Gateway:
     def _take(self, source: str, samples: list[tuple[str, Sample | PowerSample]]) -> None:
         sampler = self.samplers[source]
         if samples:
-            self._seen[source] = self.clock()
+            self._seen[source] = max(sample.at for _, sample in samples)
             if sampler.identity is not None:
                 note = f"meter:{source}"
                 if self.outbox.noted(note) != sampler.identity:
