@@ -553,6 +553,8 @@ class Outbox:
             if "full" in str(error) or "I/O" in str(error):
                 raise OutboxFull(f"the disk of the outbox {self.path}: {error}") from error
             raise CheckFailed(f"the outbox {self.path} cannot be written: {error}") from error
+        except sqlite3.ProgrammingError:
+            raise  # a defect of ours, not of the file
         except sqlite3.DatabaseError as error:
             raise CheckFailed(self._damaged(str(error))) from error
 
