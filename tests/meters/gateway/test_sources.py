@@ -107,6 +107,13 @@ def test_a_clock_that_is_off_is_told_and_ours_is_taken() -> None:
     assert one.faults["clock"] == 1
 
 
+def test_where_the_clocks_are_hours_apart_neither_is_believed() -> None:
+    one = sampler()
+    for at in range(5):
+        assert one.take(P1[at % 4], START + 86_400 + at * 10) == []
+    assert one.faults == {"clock_apart": 5}
+
+
 def test_a_telegram_that_comes_again_and_again_is_stale() -> None:
     one = sampler()
     assert len(one.take(P1[0], START)) == 1
