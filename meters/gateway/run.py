@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from dao.errors import CheckFailed, GridCommonsError
-from dao.slots import SLOT_SECONDS
+from dao.slots import SLOT_SECONDS, SLOTS_PER_DAY
 from meters.adapters.engine import MeterReading
 from meters.gateway.chain import NodeReader
 from meters.gateway.clock import Clock
@@ -31,7 +31,7 @@ from meters.gateway.drivers.chargers import ChargePoints
 from meters.gateway.intervals import Assembler, Feed, Interval, PowerSample, Sample
 from meters.gateway.keys import Keys
 from meters.gateway.keystore import DeviceKey, read_password
-from meters.gateway.outbox import ACKNOWLEDGED, Outbox, OutboxFull
+from meters.gateway.outbox import ACKNOWLEDGED, REFUSED, Outbox, OutboxFull
 from meters.gateway.receipts import Receipts
 from meters.gateway.settings import STREAMS, DeviceSettings, Settings, SourceSettings
 from meters.gateway.sources.charge_points import CentralSystem
@@ -45,7 +45,7 @@ from meters.gateway.sources.readers import (
     follow,
 )
 from meters.gateway.sources.samples import Sampler
-from meters.gateway.uplink import HttpTransport, MqttTransport, Transport, Unreachable, Uplink
+from meters.gateway.uplink import HttpTransport, MqttTransport, Refused, Transport, Uplink
 from meters.signing import reading_separator
 
 log = logging.getLogger("gridcommons.gateway")
@@ -336,7 +336,7 @@ class Gateway:
         while True:
             try:
                 head = await asyncio.to_thread(self._http.head, self.settings.meter)
-            except Unreachable as error:
+            except CheckFailed as error:
                 self._told("head", str(error))
                 await asyncio.sleep(_HEAD_RETRY_S * (0.5 + self._jitter()))
                 continue
@@ -442,6 +442,15 @@ class Gateway:
                 try:
                     await self._send_report(report)
                     self.outbox.settle_report(report["device"], report["slot"], ACKNOWLEDGED)
+                except Refused as error:
+                    # A collector may not have heard of a new key yet; after a day it is final.
+                    self.faults["report_refused"] += 1
+                    if self.clock() > (report["slot"] + SLOTS_PER_DAY) * SLOT_SECONDS:
+                        self.outbox.settle_report(
+                            report["device"], report["slot"], REFUSED, str(error)
+                        )
+                    self._told("dispatch reports", str(error))
+                    continue
                 except CheckFailed as error:
                     self._told("dispatch reports", str(error))
                     break

@@ -284,7 +284,7 @@ def test_a_clock_that_is_days_behind_after_a_power_cut_signs_nothing(tmp_path: P
 
 
 def test_a_full_disk_holds_what_is_measured_until_there_is_room(tmp_path: Path) -> None:
-    truth = day(16)
+    truth = day(64)
 
     async def run() -> None:
         with Collector(NOBODY) as collector:
@@ -297,13 +297,13 @@ def test_a_full_disk_holds_what_is_measured_until_there_is_room(tmp_path: Path) 
                     db = gateway.outbox._db
                     pages = db.execute("PRAGMA page_count").fetchone()[0]
                     db.execute(f"PRAGMA max_page_count = {pages}")
-                    while not gateway.faults["outbox_full"] and clock() < START + 14 * 900:
+                    while not gateway.faults["outbox_full"] and clock() < START + 56 * 900:
                         await play(gateway, clock, clock() + 900)
                     assert "disk" in gateway.problems["outbox"]
                     assert gateway.status()["outbox"]["held"] > 0
                     db.execute("PRAGMA max_page_count = 1000000")
-                    await play(gateway, clock, START + 16 * 900)
-                    await delivered(gateway, collector, clock, 16)
+                    await play(gateway, clock, START + 64 * 900)
+                    await delivered(gateway, collector, clock, 64)
         assert told(collector) == expected(truth)
         assert collector.forks == []
 
