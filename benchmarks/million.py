@@ -20,11 +20,17 @@ from pathlib import Path
 
 import coincurve
 import numpy as np
+from eth_account import Account
 
 from dao import eip712
+from dao.abi import Interface
+from dao.artifacts import load_artifacts
 from dao.errors import CheckFailed
+from dao.ledger import pack_totals
+from dao.paths import cache_dir
 from meters import frames
 from meters.collector import Collector
+from meters.lake import Batch
 from meters.leaves import DerivedSecrets
 from meters.readings import SIGNATURE_BYTES, Readings
 from meters.registry import KeyPeriods
@@ -45,8 +51,9 @@ _TIMEOUT_S = 1_800
 def run(meters: int = METERS) -> dict[str, float]:
     """Seconds of each step (`receive_s`, `again_s`, `close_s`, `prepare_s`), `bare_recover_s` for
     as many recoveries, and `mib`, the most memory that the collecting process had."""
-    # Not in /tmp, which may be memory: a collector's disk is a disk.
-    with tempfile.TemporaryDirectory(prefix="million-", dir=Path.cwd()) as folder:
+    # In the state folder, not in /tmp, which may be memory: a collector's disk is a disk.
+    cache_dir().mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="million-", dir=cache_dir()) as folder:
         for step in ("sign", "collect"):
             done = subprocess.run(
                 [sys.executable, "-m", "benchmarks.million", step, folder, str(meters)],
@@ -90,6 +97,7 @@ def collect(folder: Path, meters: int) -> dict[str, float]:
     """Take the frames twice, close, and prepare the commit."""
     addresses = (folder / "devices").read_bytes()
     keys = KeyPeriods.fixed({i + 1: addresses[i * 20 : i * 20 + 20] for i in range(meters)})
+    interface = load_artifacts()["ReadingLedger"].interface
     spent = dict.fromkeys(("receive", "again", "close", "prepare", "bare"), 0.0)
     recovered = 0
     with Collector(
@@ -120,7 +128,7 @@ def collect(folder: Path, meters: int) -> dict[str, float]:
         with _timed(spent, "close"):
             batch = collector.close_batch(SLOT, 1)
         with _timed(spent, "prepare"):
-            data = _commit_data(batch.root, batch.homes, batch.leaves, batch.net_wh, batch.export_wh)
+            data = _commit_data(interface, batch)
         if batch.homes != meters or len(data) < 200:
             raise CheckFailed(f"the batch holds {batch.homes} homes, not {meters}")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -165,19 +173,13 @@ def _groups(path: Path) -> Iterator[list[bytes]]:
             yield group
 
 
-def _commit_data(
-    root: bytes, homes: int, leaves: int, net_wh: np.ndarray, export_wh: np.ndarray
-) -> bytes:
+def _commit_data(interface: Interface, batch: Batch) -> bytes:
     """The signed transaction that commits the slot. The ledger takes whole hours: the other three
     slots' totals, which cost nothing to pack, stand at zero."""
-    from eth_account import Account
-
-    from dao.artifacts import load_artifacts
-    from dao.ledger import pack_totals
-
-    words = pack_totals(*(np.pad(total, (0, 3)) for total in (net_wh, export_wh)))
-    interface = load_artifacts()["ReadingLedger"].interface
-    data = interface.encode_call("commit", [1, SLOT, 4, root, homes, leaves, words])
+    words = pack_totals(*(np.pad(total, (0, 3)) for total in (batch.net_wh, batch.export_wh)))
+    data = interface.encode_call(
+        "commit", [1, SLOT, 4, batch.root, batch.homes, batch.leaves, words]
+    )
     fields = {
         "type": 2,
         "chainId": 31_337,
