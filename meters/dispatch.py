@@ -15,12 +15,8 @@ import numpy as np
 
 from dao import eip712
 from dao.errors import BadUse, CheckFailed
-from dao.parameters import COMMUNITY_BATTERY
+from dao.parameters import CHARGE_POINTS, COMMUNITY_BATTERY, HOME_BATTERIES
 
-CHARGE_POINTS = 1_001
-"""Window key: the most W that a charge point taking part may draw."""
-HOME_BATTERIES = 1_002
-"""Window key: permille of a home battery's rated power, positive charges."""
 KEYS: Mapping[str, int] = {
     "community_battery": COMMUNITY_BATTERY,
     "charge_points": CHARGE_POINTS,

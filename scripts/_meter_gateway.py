@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from meters.gateway.settings import Settings
 
 _DAY = 86_400
-_MOST_AHEAD = 30 * _DAY
-"""How far ahead the registry takes a new key."""
 
 config_option = click.option(
     "--config",
@@ -272,15 +270,16 @@ def key_rotate(config: Path, valid_from: int | None, output: Path | None, replac
     Any account may send the request to MeterRegistry. The gateway, running or not, signs with the
     new key once the registry has it and its time has come.
     """
-    from meters.gateway.keystore import load_key, make_rotation, new_key, read_password
+    from dao.metering import MAX_AHEAD
+    from meters.gateway.keystore import load_key, new_key, read_password, request_rotation
     from meters.gateway.outbox import KeyPeriod
     from meters.gateway.settings import read
 
     settings = read(config)
     password = read_password(settings.password_file)
     now = int(time.time())
-    begin = now + _DAY if valid_from is None else valid_from
-    if not now < begin <= now + _MOST_AHEAD:
+    begin = (now + _DAY) // 900 * 900 if valid_from is None else valid_from
+    if not now < begin <= now + MAX_AHEAD:
         raise BadUse("--valid-from lies in the past, or more than 30 days ahead")
     with _outbox(settings) as outbox:
         periods = [one for one in outbox.key_periods() if one.confirmed]
@@ -298,8 +297,8 @@ def key_rotate(config: Path, valid_from: int | None, output: Path | None, replac
             outbox.put_key(KeyPeriod(old.address, old_file.name, 0, confirmed=True))
         file = settings.folder / f"key-{begin}.json"
         made = new_key(file, password)
-        chain = {"chain_id": settings.chain.chain_id, "registry": settings.chain.registry}
-        request = make_rotation(chain, settings.meter, old, made, begin, begin)
+        chain = settings.chain
+        request = request_rotation(chain.chain_id, chain.registry, settings.meter, old, made, begin)
         outbox.put_key(KeyPeriod(made.address, file.name, begin, confirmed=False))
     text = json.dumps(request.as_dict(), indent=1)
     if output is None:

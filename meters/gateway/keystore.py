@@ -10,22 +10,17 @@ from __future__ import annotations
 import json
 import os
 import secrets
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from dao import eip712
 from dao.errors import BadUse, CheckFailed
+from dao.metering import KeyRotation, registry_separator, sign_rotation
 from dao.paths import ensure_parent
 from meters.signing import CURVE_ORDER
 
 PASSWORD_VARIABLE = "GRIDCOMMONS_GATEWAY_PASSWORD"
-
-ROTATION_DOMAIN = ("GridCommons MeterRegistry", "1")
-ROTATION_TYPEHASH = eip712.keccak(
-    b"KeyRotation(uint32 meter,address device,uint64 validFrom,uint64 deadline)"
-)
 
 
 @dataclass(frozen=True)
@@ -140,69 +135,36 @@ def _document(file: Path) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class Rotation:
-    """A new device key for a meter from `valid_from` on (unix seconds); to be sent by `deadline`,
-    by any account, as `MeterRegistry.rotate_key_signed`."""
+class RotationRequest:
+    """What `MeterRegistry.rotate_key_signed` takes, signed by the old key and by the new one."""
 
     chain_id: int
     registry: str
-    meter: int
-    device: str
-    valid_from: int
-    deadline: int
+    rotation: KeyRotation
     old_signature: bytes
     new_signature: bytes
 
     def as_dict(self) -> dict[str, Any]:
-        """The request as JSON, in the order of the call's arguments."""
+        """The request as JSON, its fields in the order of the call's arguments."""
         return {
             "chain_id": self.chain_id,
             "registry": self.registry,
             "call": "rotate_key_signed",
-            "meter": self.meter,
-            "device": self.device,
-            "valid_from": self.valid_from,
-            "deadline": self.deadline,
+            **asdict(self.rotation),
             "old_signature": "0x" + self.old_signature.hex(),
             "new_signature": "0x" + self.new_signature.hex(),
         }
 
 
-def rotation_digest(
-    chain_id: int, registry: str, meter: int, device: str, valid_from: int, deadline: int
-) -> bytes:
-    """What the old and the new key sign, 32 bytes."""
-    return eip712.digest(
-        eip712.domain_separator(*ROTATION_DOMAIN, chain_id, registry),
-        eip712.keccak(
-            ROTATION_TYPEHASH
-            + eip712.word(meter)
-            + eip712.address_word(device)
-            + eip712.word(valid_from)
-            + eip712.word(deadline)
-        ),
-    )
-
-
-def make_rotation(
-    chain: Mapping[str, Any],
-    meter: int,
-    old: DeviceKey,
-    new: DeviceKey,
-    valid_from: int,
-    deadline: int,
-) -> Rotation:
-    """The request to change keys, signed by both. chain: `chain_id` and `registry`."""
+def request_rotation(
+    chain_id: int, registry: str, meter: int, old: DeviceKey, new: DeviceKey, valid_from: int
+) -> RotationRequest:
+    """The request that a new key holds from a unix time on, until which it can be sent."""
     if old.address == new.address:
         raise BadUse("the new key is the old one")
-    if deadline > valid_from:
-        raise BadUse("the request must reach the registry before the new key is to hold")
-    terms = (meter, new.address, valid_from, deadline)
-    digest = rotation_digest(chain["chain_id"], chain["registry"], *terms)
-    return Rotation(
-        chain["chain_id"],
-        chain["registry"],
-        *terms,
-        eip712.sign_digest(old.private, digest),
-        eip712.sign_digest(new.private, digest),
+    rotation = KeyRotation(meter, new.address, valid_from, deadline=valid_from)
+    separator = registry_separator(chain_id, registry)
+    old_signature, new_signature = (
+        sign_rotation(separator, key.private, rotation) for key in (old, new)
     )
+    return RotationRequest(chain_id, registry, rotation, old_signature, new_signature)

@@ -14,7 +14,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from dao.errors import BadUse
-from meters.dispatch import HOME_BATTERIES, KEYS, Acknowledged
+from dao.parameters import HOME_BATTERIES
+from meters.dispatch import KEYS, Acknowledged
 from meters.gateway.clock import Clock, every
 from meters.gateway.drivers.counting import Counting
 from meters.gateway.settings import DeviceSettings

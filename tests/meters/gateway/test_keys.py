@@ -10,17 +10,15 @@ from pathlib import Path
 import pytest
 from eth_account import Account
 
-from dao import eip712
 from dao.errors import BadUse, CheckFailed
 from meters.gateway.keys import Keys
 from meters.gateway.keystore import (
     DeviceKey,
     address_in,
     load_key,
-    make_rotation,
     new_key,
     read_password,
-    rotation_digest,
+    request_rotation,
 )
 from meters.gateway.outbox import KeyPeriod, Outbox
 from tests.meters.gateway.house import (
@@ -95,8 +93,7 @@ def test_a_password_comes_from_a_private_file_or_the_environment(
 
 def test_a_rotation_is_signed_by_the_old_key_and_the_new_one() -> None:
     old, new = DeviceKey.of(b"\x01" * 32), DeviceKey.of(b"\x02" * 32)
-    chain = {"chain_id": CHAIN, "registry": REGISTRY}
-    request = make_rotation(chain, METER, old, new, START, START - 5)
+    request = request_rotation(CHAIN, REGISTRY, METER, old, new, START)
     typed = {
         "types": {
             "EIP712Domain": [
@@ -123,16 +120,14 @@ def test_a_rotation_is_signed_by_the_old_key_and_the_new_one() -> None:
             "meter": METER,
             "device": new.address,
             "validFrom": START,
-            "deadline": START - 5,
+            "deadline": START,
         },
     }
     for key, signature in ((old, request.old_signature), (new, request.new_signature)):
         signed = Account.sign_typed_data(key.private, full_message=typed)
         assert bytes(signed.signature) == signature
-    digest = rotation_digest(CHAIN, REGISTRY, METER, new.address, START, START - 5)
-    assert eip712.recover(digest, request.old_signature) == eip712.address_bytes(old.address)
     with pytest.raises(BadUse):
-        make_rotation(chain, METER, old, old, START, START)
+        request_rotation(CHAIN, REGISTRY, METER, old, old, START)
 
 
 class Registry:
