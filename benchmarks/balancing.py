@@ -16,7 +16,7 @@ from datetime import date
 
 import numpy as np
 
-from benchmarks.balancing_street import OWN_PROGRAMME, Street
+from benchmarks.balancing_street import Street
 from benchmarks.results import Number, Result
 from dao.parameters import COMMUNITY_BATTERY
 from dao.paths import cache_dir
@@ -35,7 +35,7 @@ from forecasting.balancing import (
     schedule_of,
     standard_shares,
 )
-from forecasting.balancing.actions import community_store
+from forecasting.balancing.actions import NOT_CALLED, community_store
 from forecasting.balancing.flexibility import flexibility_of
 from forecasting.grid import BatterySpec, IntArray, load_grid
 from forecasting.zone import DayForecast, ZoneTotals, forecast_zone_day, without_battery
@@ -113,9 +113,12 @@ class Case:
         )
         self._forecasts: dict[tuple[int, bytes], DayForecast] = {}
 
-    def run(self, *, scenarios: bool, called: bool, days: int = DAYS) -> Outcome:
+    def run(
+        self, *, scenarios: bool, called: bool, community: bool = True, days: int = DAYS
+    ) -> Outcome:
         """Live through the days: forecast, plan, do, measure."""
         flexibility = self.flexibility if called else Flexibility()
+        battery = self.battery if community else None
         done = Outcome()
         levels = self.street.levels()
         # The batteries settle into the season before anybody calls them.
@@ -135,29 +138,29 @@ class Case:
             )
             history = without_battery(published, _possible(rows, published))
             forecast = self._forecast(history, at)
-            began = time.perf_counter()
+            began = time.process_time()
             courses = courses_of(forecast, history) if scenarios else median_of(forecast)
             found = plan(
                 courses.spread(self.shares),
                 self.shares.buses,
                 at,
                 self.grid,
-                self.battery,
+                battery,
                 flexibility=flexibility,
                 stored_wh=stored,
             )
-            done.slowest_s = max(done.slowest_s, time.perf_counter() - began)
+            done.slowest_s = max(done.slowest_s, time.process_time() - began)
             permille, caps = _orders(found, at)
             change = self.street.day(at, permille, caps, levels)
             rows += _public_rows(found, at)
             begin = at - self.history_slot
             part = slice(begin, begin + SLOTS_PER_DAY)
             measured = net[part] * 4.0
-            store = community_store(self.battery, stored)
-            power, level = store.follow(
-                schedule_of(found.windows(COMMUNITY_BATTERY), at, SLOTS_PER_DAY)
-            )
-            stored = int(level[-1])
+            wanted = schedule_of(found.windows(COMMUNITY_BATTERY), at, SLOTS_PER_DAY)
+            power = np.zeros(SLOTS_PER_DAY, dtype=np.int64)
+            if battery is not None:
+                power, level = community_store(battery, stored, SLOTS_PER_DAY).follow(wanted)
+                stored = int(level[-1])
             rest = self.grid.states(measured, self.buses).slots_over_limit
             acted = self.grid.states(
                 measured + change, self.buses, battery_w=power, battery=self.battery
@@ -178,7 +181,7 @@ class Case:
 
 
 def _orders(found: Plan, at: int) -> tuple[IntArray, IntArray]:
-    permille = schedule_of(found.windows(HOME_BATTERIES), at, SLOTS_PER_DAY, rest=OWN_PROGRAMME)
+    permille = schedule_of(found.windows(HOME_BATTERIES), at, SLOTS_PER_DAY, rest=NOT_CALLED)
     caps = schedule_of(found.windows(CHARGE_POINTS), at, SLOTS_PER_DAY, rest=NO_CAP_W)
     return permille, caps
 
@@ -219,7 +222,7 @@ def _add(
     done.days.append((rest, acted))
     done.taken_wh += int(power[power > 0].sum()) // 4
     done.given_wh += int(-power[power < 0].sum()) // 4
-    done.called_slots += int((permille != OWN_PROGRAMME).sum())
+    done.called_slots += int((permille != NOT_CALLED).sum())
     done.capped_slots += int((caps != NO_CAP_W).sum())
     done.expected_before += found.before.expected
     done.expected_after += found.after.expected
@@ -244,6 +247,7 @@ def run() -> Result:
         case = Case(weeks)
         planned = case.run(scenarios=True, called=True)
         battery = case.run(scenarios=True, called=False)
+        homes = case.run(scenarios=True, called=True, community=False)
         median = case.run(scenarios=False, called=True)
         name = f"balancing.{weeks.name}"
         loss = planned.taken_wh - planned.given_wh
@@ -251,6 +255,8 @@ def run() -> Result:
             f"{name}_hours_without": planned.without / 4,
             f"{name}_hours_with": planned.over / 4,
             f"{name}_hours_battery_alone": battery.over / 4,
+            f"{name}_hours_called_devices_alone": homes.over / 4,
+            f"{name}_called_devices_alone_cost_eur": homes.homes_cost / 1e6,
             f"{name}_hours_foreseen_without": planned.expected_before / 4,
             f"{name}_hours_foreseen_with": planned.expected_after / 4,
             f"{name}_community_battery_loss_kwh": loss / 1000,
@@ -259,7 +265,7 @@ def run() -> Result:
             f"{name}_called_hours": planned.called_slots / 4,
             f"{name}_capped_hours": planned.capped_slots / 4,
             f"{name}_worse_days": planned.worse_days,
-            f"{name}_slowest_plan_s": planned.slowest_s,
+            f"{name}_slowest_plan_cpu_s": planned.slowest_s,
         }
         peers[f"{name}_hours_median_only"] = median.over / 4
         ratios[f"{name}_with_vs_without"] = planned.over / planned.without
@@ -268,6 +274,7 @@ def run() -> Result:
             f"{name}_hours_without": f"{weeks.code}, {DAYS} days from {weeks.first}",
             f"{name}_hours_with": "batteries and charge points, no answer to any price",
             f"{name}_hours_battery_alone": "the community battery only",
+            f"{name}_hours_called_devices_alone": "home batteries and charge points only",
             f"{name}_hours_foreseen_without": "expected by the plans' own courses",
             f"{name}_community_battery_cost_eur": "its losses at the feed-in tariff",
             f"{name}_called_homes_cost_eur": "what all homes pay more for called devices",

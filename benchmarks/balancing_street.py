@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from dao.errors import BadUse
+from forecasting.balancing.actions import NOT_CALLED
 from forecasting.balancing.shares import SLOTS_PER_HOUR
 from forecasting.grid import FloatArray, IntArray
 from meters.profiles import PERIOD_SLOTS, ZoneProfiles
@@ -96,7 +97,7 @@ class Street:
 
     def own_programme_w(self, first_slot: int, slots: int, levels: Levels) -> FloatArray:
         """What the batteries do uncalled, W drawn: (slots, batteries). `levels` moves on."""
-        rest = np.full(slots, _OWN)
+        rest = np.full(slots, NOT_CALLED)
         return self._batteries(first_slot, slots, rest, levels.own)
 
     def day(
@@ -104,12 +105,12 @@ class Street:
     ) -> FloatArray:
         """How far each home's power departs from its measured profile, (slots, homes) W.
 
-        permille: of the batteries' rated power, `OWN_PROGRAMME` where they are not called. caps_w:
+        permille: of the batteries' rated power, `NOT_CALLED` where they are not called. caps_w:
         of the charge points, NO_CAP_W where there is none. `levels` moves on.
         """
         slots = permille.size
         change = np.zeros((slots, self._net_w.shape[1]))
-        own = self._batteries(first_slot, slots, np.full(slots, _OWN), levels.own)
+        own = self._batteries(first_slot, slots, np.full(slots, NOT_CALLED), levels.own)
         called = self._batteries(first_slot, slots, permille.astype(np.float64), levels.called)
         for at, store in enumerate(self._stores):
             change[:, store.home] += called[:, at] - own[:, at]
@@ -134,7 +135,7 @@ class Street:
         size = np.array([store.capacity_wh for store in self._stores])
         for slot in range(slots):
             without = np.array([store.without_w[begin + slot] for store in self._stores])
-            wanted = -without if permille[slot] == _OWN else permille[slot] / 1000.0 * rated
+            wanted = -without if permille[slot] == NOT_CALLED else permille[slot] / 1000.0 * rated
             wanted = np.clip(wanted, -rated, rated)
             room = (size - level) / _ONE_WAY * SLOTS_PER_HOUR
             held = level * _ONE_WAY * SLOTS_PER_HOUR
@@ -142,8 +143,3 @@ class Street:
             level += np.where(done > 0.0, done * _ONE_WAY, done / _ONE_WAY) / SLOTS_PER_HOUR
             power[slot] = done
         return power
-
-
-_OWN = 9_999.0
-OWN_PROGRAMME = int(_OWN)
-"""Not a permille: the home's own programme runs."""

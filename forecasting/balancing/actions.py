@@ -41,9 +41,10 @@ MAX_WINDOWS = 16
 # as many quarter-hours stay broken.
 DEMO_BATTERY = BatterySpec(buses=(83, 121), capacity_wh=300_000, max_power_w=50_000)
 
-# A called home battery may be asked for this part of its size: at midnight it is taken to hold at
-# least that much, which is all that the plan takes out before it puts it back.
-_CALLED_PART = 0.5
+# Of what a home battery's own night does not use, this part may be taken out of it.
+CALLED_PART = 0.5
+# In a schedule of permille: nobody is called, the home's own programme runs.
+NOT_CALLED = 9_999
 # SimBench's data sheet of its home batteries: 95 % each way.
 _HOME_EFFICIENCY_PERMILLE = 903
 # A capped car stays plugged in and takes what it missed within these hours after the cap.
@@ -134,13 +135,16 @@ class Flexibility:
             raise BadUse("a home battery needs a size above zero")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Store:
     """Batteries that follow one schedule in step, as one: the community's, or the called homes'.
 
     buses, parts: where the units stand and their part of the power, summing to 1. full: the key's
-    value at full power. must_return: what was taken out has to go back in the same day, because
-    it belongs to somebody else.
+    value at full power. own_w: what the units do when nobody calls them, (slots,) W, as it is in
+    the forecast already. Everything else is about the departure from that: stored_wh is what there
+    is to give at first, capacity_wh the most there can be, floor_wh the least there may be after
+    each slot, (slots,). rest: what the schedule says where nobody is called. must_return: what was
+    taken out has to go back in the same day, because it belongs to somebody else.
     """
 
     key: int
@@ -153,21 +157,39 @@ class Store:
     stored_wh: int
     full: int
     step: int
+    own_w: FloatArray
+    floor_wh: FloatArray
+    rest: int
     must_return: bool
 
-    def power_of(self, values: npt.ArrayLike) -> IntArray:
-        """The key's values as W of all units together."""
-        asked = np.asarray(values, dtype=np.int64)
-        return asked * self.max_power_w // self.full
+    def values_of(self, departure_w: IntArray) -> IntArray:
+        """The key's value per slot for a departure from the units' own doing, in W.
 
-    def follow(self, power_w: npt.ArrayLike) -> tuple[IntArray, IntArray]:
-        """What the units really do, and what they then hold: see `follow`."""
+        Called units do what they are told and nothing else: between the first slot that departs
+        and the last one every slot is told. The community battery has no own doing to tell.
+        """
+        values = np.full(departure_w.size, self.rest, dtype=np.int64)
+        told = np.flatnonzero(departure_w)
+        if told.size:
+            part = slice(int(told[0]), int(told[-1]) + 1)
+            power = departure_w[part] + self.own_w[part]
+            steps = np.rint(power * self.full / self.max_power_w / self.step)
+            values[part] = np.clip(steps * self.step, -self.full, self.full)
+        return values
+
+    def departure_of(self, values: IntArray) -> IntArray:
+        """The departure that the schedule asks for, in W."""
+        asked = np.rint(values * (self.max_power_w / self.full) - self.own_w)
+        return np.where(values == self.rest, 0, asked).astype(np.int64)
+
+    def follow(self, departure_w: npt.ArrayLike) -> tuple[IntArray, IntArray]:
+        """The departure as far as energy allows, and what is then there to give: see `follow`."""
         spec = BatterySpec(self.buses, self.capacity_wh, self.max_power_w, self.efficiency_permille)
-        return follow(spec, power_w, self.stored_wh)
+        return follow(spec, departure_w, self.stored_wh)
 
 
-def community_store(battery: BatterySpec, stored_wh: int) -> Store:
-    """The community battery at the beginning of a day."""
+def community_store(battery: BatterySpec, stored_wh: int, slots: int) -> Store:
+    """The community battery at the beginning of a day; it rests unless it is told."""
     if not 0 <= stored_wh <= battery.capacity_wh:
         raise BadUse(f"a battery of {battery.capacity_wh} Wh cannot hold {stored_wh} Wh")
     count = len(battery.buses)
@@ -182,34 +204,82 @@ def community_store(battery: BatterySpec, stored_wh: int) -> Store:
         stored_wh=stored_wh,
         full=battery.max_power_w,
         step=100,
+        own_w=np.zeros(slots),
+        floor_wh=np.zeros(slots),
+        rest=0,
         must_return=False,
     )
 
 
-def home_store(flexibility: Flexibility) -> Store | None:
+def home_store(
+    batteries: Sequence[HomeBattery], net_w: FloatArray, called_part: float = CALLED_PART
+) -> Store | None:
     """The called home batteries as one; None where there are none.
 
-    Only the half of each that it is taken to hold at midnight is used: first out, then in again.
-    Nothing is known of the other half, and a home's own programme keeps it.
+    net_w: expected net power at each battery's home, (slots, batteries) W, which says what its own
+    programme does (`own_programme`). What a battery holds is not public. It is taken to hold at
+    midnight what it will be used for until sunrise, and of the rest a part (called_part): that
+    much may be taken out and has to go back. What its own programme would charge in the morning
+    may be held back for later, which costs nobody anything.
     """
-    batteries = flexibility.home_batteries
     if not batteries:
         return None
-    power = sum(battery.rated_w for battery in batteries)
-    usable = int(_CALLED_PART * sum(battery.capacity_wh for battery in batteries))
+    rated = np.array([battery.rated_w for battery in batteries], dtype=np.float64)
+    size = np.array([battery.capacity_wh for battery in batteries], dtype=np.float64)
+    own, used = own_programme(rated, size, net_w)
+    # By the hour, as it is told: a standard is no finer.
+    hour = np.arange(len(own)) // SLOTS_PER_HOUR
+    own = np.stack([np.bincount(hour, column) / np.bincount(hour) for column in own.T], axis=1)[
+        hour
+    ]
+    spare = called_part * float((size - used).sum())
+    charged = np.cumsum(np.maximum(own, 0.0).sum(axis=1)) / SLOTS_PER_HOUR
+    held_back = charged * _HOME_EFFICIENCY_PERMILLE / 1000.0
+    usable = max(1, int(spare + float(held_back[-1])))
     return Store(
         key=HOME_BATTERIES,
         buses=tuple(battery.bus for battery in batteries),
-        parts=tuple(battery.rated_w / power for battery in batteries),
-        max_power_w=power,
+        parts=tuple((rated / rated.sum()).tolist()),
+        max_power_w=int(rated.sum()),
         capacity_wh=usable,
         efficiency_permille=_HOME_EFFICIENCY_PERMILLE,
         reactive_per_active=0.0,
         stored_wh=usable,
         full=FULL_PERMILLE,
         step=10,
+        own_w=own.sum(axis=1),
+        floor_wh=np.clip(usable - spare - held_back, 0.0, usable),
+        rest=NOT_CALLED,
         must_return=True,
     )
+
+
+def own_programme(
+    rated_w: FloatArray, capacity_wh: FloatArray, net_w: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """What home batteries do by themselves, by standard: (slots, batteries) W; Wh used by night.
+
+    They give what their home draws in the dark, as far as rating and size go, and take it back from
+    the first surplus of the morning on, before anything is fed into the grid. The coming evening
+    stands for the one before.
+    """
+    drawn = np.minimum(np.maximum(net_w, 0.0), rated_w)
+    surplus = np.minimum(np.maximum(-net_w, 0.0), rated_w)
+    sunny = surplus.sum(axis=1) > 0.0
+    own = np.zeros(net_w.shape)
+    if not sunny.any():
+        return own, np.zeros(rated_w.size)
+    dawn, dusk = int(np.flatnonzero(sunny)[0]), int(np.flatnonzero(sunny)[-1])
+    dark = np.ones(len(net_w), dtype=bool)
+    dark[dawn : dusk + 1] = False
+    used = np.minimum(drawn[dark].sum(axis=0) / SLOTS_PER_HOUR, capacity_wh)
+    scale = used / np.maximum(drawn[dark].sum(axis=0) / SLOTS_PER_HOUR, 1e-9)
+    own[dark] = -drawn[dark] * scale
+    left = used.copy()
+    for slot in range(dawn, dusk + 1):
+        own[slot] = np.minimum(surplus[slot], left * SLOTS_PER_HOUR)
+        left -= own[slot] / SLOTS_PER_HOUR
+    return own, used
 
 
 def schedule_of(windows: Sequence[Window], first_slot: int, slots: int, rest: int = 0) -> IntArray:
@@ -233,25 +303,27 @@ def windows_of(values: npt.ArrayLike, first_slot: int, rest: int = 0) -> tuple[W
     )
 
 
-def fewer_windows(values: npt.ArrayLike, most: int) -> IntArray:
+def fewer_windows(values: npt.ArrayLike, most: int, rest: int = 0) -> IntArray:
     """The schedule in at most `most` windows: neighbours that differ least become one.
 
-    Only neighbours of one sign do, and the one that charges more or gives less stands for both.
-    Where signs alone make too many windows, the shortest work least and are dropped.
+    The one that charges more or gives less stands for both. A window that charges and one that
+    gives become one only where nothing else is left, and a lone window between slots of `rest` is
+    dropped, the one that does least first.
     """
     table = np.array(values, dtype=np.int64)
-    while len(found := windows_of(table, 0)) > most:
+    while len(found := windows_of(table, 0, rest)) > most:
         pairs = [
-            (abs(one.value - two.value) * min(one.slots, two.slots), at)
+            (one.value * two.value < 0, abs(one.value - two.value) * min(one.slots, two.slots), at)
             for at, (one, two) in enumerate(pairwise(found))
-            if one.first_slot + one.slots == two.first_slot and one.value * two.value > 0
+            if one.first_slot + one.slots == two.first_slot
         ]
-        if pairs:
-            one, two = found[min(pairs)[1] : min(pairs)[1] + 2]
+        if pairs and (rest != 0 or not min(pairs)[0]):
+            at = min(pairs)[2]
+            one, two = found[at], found[at + 1]
             table[one.first_slot : two.first_slot + two.slots] = max(one.value, two.value)
         else:
             least = min(found, key=lambda window: abs(window.value) * window.slots)
-            table[least.first_slot : least.first_slot + least.slots] = 0
+            table[least.first_slot : least.first_slot + least.slots] = rest
     return table
 
 

@@ -6,6 +6,7 @@ What is not here: the wear of batteries, which no tariff states.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -14,10 +15,11 @@ import numpy as np
 from dao.errors import BadUse
 from dao.parameters import COMMUNITY_BATTERY
 from dao.tariffs import Tariffs
-from forecasting.balancing.actions import CHARGE_POINTS, HOME_BATTERIES
+from forecasting.balancing.actions import CHARGE_POINTS, HOME_BATTERIES, Window
 from forecasting.balancing.plan import Plan
 from forecasting.balancing.prices import GRID_FEE, PriceRules
 from forecasting.balancing.shares import SLOTS_PER_HOUR
+from forecasting.grid import FloatArray, IntArray
 
 
 @dataclass(frozen=True)
@@ -69,36 +71,63 @@ def bill_of(
     costs nothing. A changed grid fee moves money between buyers and treasury, counted on all that
     the zone draws in the window as if all of it were traded, which is the most it can come to.
     """
+    fee = plan.windows(GRID_FEE)
+    rates = tariffs or Tariffs()
+    lines = bill_lines(
+        plan.power_w,
+        plan.stored_wh[1] - plan.stored_wh[0],
+        fee,
+        plan.first_slot,
+        plan.drawn_wh,
+        homes,
+        rates,
+        rates.grid_fee if prices is None else prices.fee.value,
+    )
+    return Bill(homes, lines)
+
+
+def bill_lines(
+    power_w: Mapping[int, IntArray],
+    kept_wh: int,
+    fee_windows: Sequence[Window],
+    first_slot: int,
+    drawn_wh: FloatArray,
+    homes: int,
+    tariffs: Tariffs,
+    fee: int,
+) -> tuple[Line, ...]:
+    """The lines of a day's bill from what devices draw more, per key and slot.
+
+    kept_wh: what the community battery holds more at the end than at first. drawn_wh: what the
+    zone draws in each slot from first_slot on. fee: the grid fee outside its windows, µ€ per Wh.
+    """
     if homes < 1:
         raise BadUse("a bill is shared by at least one home")
-    rates = tariffs or Tariffs()
     lines = []
     for key, what, payer in (
         (COMMUNITY_BATTERY, "losses of the community battery", "treasury"),
         (HOME_BATTERIES, "losses of called home batteries", "owners of the batteries called"),
     ):
-        power = plan.power_w.get(key)
+        power = power_w.get(key)
         if power is None:
             continue
-        kept = plan.stored_wh[1] - plan.stored_wh[0] if key == COMMUNITY_BATTERY else 0
+        kept = kept_wh if key == COMMUNITY_BATTERY else 0
         lost = max(0, int(power.sum()) // SLOTS_PER_HOUR - kept)
-        lines.append(_line(what, payer, lost, lost * rates.feed_in, homes))
-    charged = plan.power_w.get(CHARGE_POINTS)
+        lines.append(_line(what, payer, lost, lost * tariffs.feed_in, homes))
+    charged = power_w.get(CHARGE_POINTS)
     if charged is not None:
         moved = int(-charged[charged < 0].sum()) // SLOTS_PER_HOUR
         lines.append(_line("charging moved to later hours", "nobody", moved, 0, homes))
-    fee = plan.action(GRID_FEE)
-    if fee is not None and prices is not None:
-        drawn = np.maximum(plan.drawn_wh, 0.0)
+    if fee_windows:
         cost = energy = 0
-        for window in fee.windows:
-            begin = window.first_slot - plan.first_slot
-            part = round(float(drawn[begin : begin + window.slots].sum()))
+        for window in fee_windows:
+            begin = window.first_slot - first_slot
+            part = round(float(np.maximum(drawn_wh[begin : begin + window.slots], 0.0).sum()))
             energy += part
-            cost += part * (window.value - prices.fee.value)
+            cost += part * (window.value - fee)
         lines.append(_line("grid fee of traded energy", "buyers", energy, cost, homes))
         lines.append(_line("grid fee of traded energy", "treasury", energy, -cost, 0))
-    return Bill(homes, tuple(lines))
+    return tuple(lines)
 
 
 def _line(what: str, payer: str, energy: int, cost: int, homes: int) -> Line:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from forecasting.balancing.actions import Store
+from forecasting.balancing.actions import HomeBattery, Store
 from forecasting.balancing.scenarios import Scenario, check_weights
 from forecasting.grid import (
     REACTIVE_PER_ACTIVE,
@@ -77,6 +77,23 @@ class Bench:
                 active[:, at] += part * power
                 reactive[:, at] += part * change.reactive_per_active * np.abs(power)
         return self.grid.states(active, reactive_var=reactive, limits=self.limits)
+
+    def expected_at(self, batteries: Sequence[HomeBattery]) -> FloatArray:
+        """Mean net power of the courses at each battery's home, (slots, batteries) W.
+
+        Batteries at one bus share what is there by their rating.
+        """
+        mean = np.tensordot(
+            self.weights, self._active.reshape(self.courses, self.slots, -1), axes=1
+        )
+        at_bus: dict[int, int] = {}
+        for one in batteries:
+            at_bus[one.bus] = at_bus.get(one.bus, 0) + one.rated_w
+        self.grid.at_buses(np.zeros((0, len(at_bus))), list(at_bus))  # names a bad bus
+        found = np.zeros((self.slots, len(batteries)))
+        for at, one in enumerate(batteries):
+            found[:, at] = mean[:, self._column[one.bus]] * one.rated_w / at_bus[one.bus]
+        return found
 
     def state(self, row: int) -> tuple[FloatArray, FloatArray]:
         """Active and reactive power per bus of one row, as `ZoneGrid.sensitivity` takes them."""

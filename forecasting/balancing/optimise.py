@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from dao.errors import CheckFailed
-from forecasting.balancing.actions import Store
+from forecasting.balancing.actions import MAX_WINDOWS, Store, fewer_windows
 from forecasting.balancing.confirm import Bench, Change, change_of
 from forecasting.balancing.shares import SLOTS_PER_HOUR
 from forecasting.grid import BoolArray, FloatArray, GridLimits, GridResult, IntArray
@@ -30,6 +30,8 @@ _SCALE = 100.0
 # outweighs any energy. What giving everything back earns: leftover energy costs more than that.
 _FILLING = 0.3
 _GIVING = -0.2
+# What may at most be taken out of people's own batteries for one quarter-hour mended, Wh.
+SLOT_WORTH_WH = 20_000.0
 _TOUCHING = 1e-6
 # At so many powers between rest and full it is looked which measure is the largest.
 _LOOKS = 9
@@ -129,7 +131,9 @@ def solve(bench: Bench, store: Store, answer: Answer, block: int) -> tuple[IntAr
     held.resize((blocks, size))
     stored = store.stored_wh / store.capacity_wh
     table = sparse.vstack([grid_rows, held, -held], format="csr")
-    right = np.concatenate([bound, np.full(blocks, 1.0 - stored), np.full(blocks, stored)])
+    last = np.flatnonzero(np.diff(block_of, append=blocks))
+    floor = store.floor_wh[last] / store.capacity_wh
+    right = np.concatenate([bound, np.full(blocks, 1.0 - stored), stored - floor])
     if store.must_return:
         # At the end of the day at least what it held in the beginning.
         table = sparse.vstack([table, -held.tocsr()[-1:]], format="csr")
@@ -137,16 +141,24 @@ def solve(bench: Bench, store: Store, answer: Answer, block: int) -> tuple[IntAr
 
     cost = np.zeros(size)
     cost[:blocks] = _FILLING * charge_share
+    own = np.bincount(block_of, weights=store.own_w) / np.bincount(block_of) / store.max_power_w
     if store.must_return:
-        cost[blocks : 2 * blocks] = _FILLING * give_share * (1.0 + 0.2 * _rank(bench, block_of))
+        # Late is better than early, and holding back what would be charged anyway costs nothing.
+        early = 1.0 - np.arange(blocks) / blocks
+        worth = give_share * store.capacity_wh / SLOT_WORTH_WH
+        cost[blocks : 2 * blocks] = np.where(
+            own > 0.0, 0.1 * _FILLING * give_share, worth * (1.0 + 0.2 * early)
+        )
     else:
         cost[blocks : 2 * blocks] = _GIVING * give_share * (1.0 - 0.2 * _rank(bench, block_of))
     likelihood = weight[over]
     cost[2 * blocks :] = likelihood
     upper = np.ones(size)
     upper[2 * blocks :] = np.inf
-    upper[:blocks] = np.where(may_charge, most, 0.0)
-    upper[blocks : 2 * blocks] = np.where(may_give, most, 0.0)
+    upper[:blocks] = np.where(may_charge, np.minimum(most, 1.0 - own), 0.0)
+    # A battery that would charge by itself is held back, and not made to give.
+    held_back = np.where(own > 0.0, own, 1.0 + own)
+    upper[blocks : 2 * blocks] = np.where(may_give, np.minimum(most, held_back), 0.0)
     bounds = np.column_stack([np.zeros(size), upper])
     solution = np.zeros(size)
     for _ in range(_REWEIGHTINGS):
@@ -157,7 +169,8 @@ def solve(bench: Bench, store: Store, answer: Answer, block: int) -> tuple[IntAr
         # What is left over the limit now counts for its slot, not for its size.
         cost[2 * blocks :] = likelihood / (solution[2 * blocks :] + _REWEIGHT_FLOOR)
     hoped = float((solution[2 * blocks :] > _TOUCHING) @ likelihood)
-    return _values(store, solution[:blocks], solution[blocks : 2 * blocks])[block_of], hoped
+    departure = _departure(store, solution[:blocks], solution[blocks : 2 * blocks])[block_of]
+    return fewer_windows(store.values_of(departure), MAX_WINDOWS, store.rest), hoped
 
 
 def _room(answer: Answer, slope: FloatArray, at: IntArray, blocks: int) -> FloatArray:
@@ -223,13 +236,13 @@ def _rank(bench: Bench, block_of: IntArray) -> FloatArray:
     return found
 
 
-def _values(store: Store, charge: FloatArray, give: FloatArray) -> IntArray:
-    """Shares of full power as values of the key, whole steps.
+def _departure(store: Store, charge: FloatArray, give: FloatArray) -> IntArray:
+    """Shares of full power as W, in whole steps of the key.
 
-    Charging is rounded up (it is what mends), discharging down to what is then stored.
+    Charging is rounded up (it is what mends), giving down to what is then stored.
     """
-    full, step = float(store.full), float(store.step)
+    full, step = float(store.max_power_w), store.step * store.max_power_w / store.full
     up = np.minimum(np.ceil(charge * full / step - 1e-6) * step, full)
     up = np.where(up >= 2 * step, up, 0.0)
     down = np.where(up > 0.0, 0.0, np.floor(give * full / step + 1e-6) * step)
-    return np.asarray(up - down, dtype=np.int64)
+    return np.asarray(np.rint(up - down), dtype=np.int64)

@@ -17,19 +17,18 @@ import numpy as np
 from dao.errors import BadUse
 from dao.slots import SLOTS_PER_DAY
 from forecasting.balancing.actions import (
-    MAX_WINDOWS,
+    CALLED_PART,
     Action,
     Flexibility,
     Store,
     Window,
     community_store,
-    fewer_windows,
     home_store,
     windows_of,
 )
 from forecasting.balancing.charging import cap_charge_points
 from forecasting.balancing.confirm import Bench, Change, change_of
-from forecasting.balancing.optimise import answer_of, solve
+from forecasting.balancing.optimise import SLOT_WORTH_WH, answer_of, solve
 from forecasting.balancing.prices import PriceRules, price_windows
 from forecasting.balancing.risk import Risk, risk_of
 from forecasting.balancing.scenarios import Scenario, courses_of
@@ -39,6 +38,8 @@ from forecasting.zone import DayForecast, ZoneTotals
 
 _ATTEMPTS = 3
 _MARGIN_STEP = 0.0004  # pu; the linear picture is off by less than this on the demo zone
+# So far (expected quarter-hours) the power flow may find more than the programme hoped for.
+_CONFIRMED = 0.1
 # A day with less than this expected (quarter-hours) bothers nobody's devices, and an action that
 # mends less than that is not worth a vote.
 TOLERATED = 0.5
@@ -50,7 +51,8 @@ class Plan:
 
     actions: none where nothing is to be mended. before, after: the day's risk without and with
     them, prices unanswered. with_prices: the same had people answered to the price windows; None
-    without any. power_w: what each action's devices draw more by plan, per key, (slots,) W.
+    without any. power_w: what each action's devices draw more than by themselves, per key, (slots,)
+    W, as planned.
     stored_wh: what the community battery held at first, and then holds. net_wh, drawn_wh: what the
     zone is expected to draw net, and gross, per slot. flows: all courses without and with the
     actions.
@@ -147,22 +149,21 @@ def plan(
     step = _Step([], rest, bench.expected_slots(rest))
     actions: list[Action] = []
     power: dict[int, IntArray] = {}
-    store = None if battery is None else community_store(battery, stored_wh)
+    store = None if battery is None else community_store(battery, stored_wh, bench.slots)
     held = (stored_wh, stored_wh)
     if store is not None and step.expected > 0.0:
         found = _schedule(bench, store, step)
         if found is not None:
             values, step = found
             actions.append(Action(store.key, windows_of(values, first_slot)))
-            power[store.key], level = store.follow(store.power_of(values))
+            power[store.key], level = store.follow(store.departure_of(values))
             held = (stored_wh, int(level[-1]))
-    called = home_store(flex)
-    if called is not None and step.expected > TOLERATED and _reaches(bench, called, step):
-        found = _schedule(bench, called, step)
-        if found is not None and step.expected - found[1].expected >= TOLERATED:
-            values, step = found
-            actions.append(Action(called.key, windows_of(values, first_slot)))
-            power[called.key], _ = called.follow(called.power_of(values))
+    if flex.home_batteries and step.expected > TOLERATED:
+        best = _call_homes(bench, flex, step)
+        if best is not None:
+            called, values, step = best
+            actions.append(Action(called.key, windows_of(values, first_slot, called.rest)))
+            power[called.key], _ = called.follow(called.departure_of(values))
     if flex.charge_points and step.expected > TOLERATED:
         caps = cap_charge_points(bench, flex, step.changes, step.result, first_slot)
         if caps is not None:
@@ -197,6 +198,33 @@ def plan(
     )
 
 
+def _call_homes(
+    bench: Bench, flex: Flexibility, step: _Step
+) -> tuple[Store, IntArray, _Step] | None:
+    """The call to home batteries that is worth it; None where none is.
+
+    Two are tried: holding back the morning's own charging, which costs their owners nothing, and
+    taking energy out at night besides. What is taken out counts against what it mends.
+    """
+    expected = bench.expected_at(flex.home_batteries)
+    best: tuple[Store, IntArray, _Step] | None = None
+    least = step.expected - TOLERATED
+    for called_part in (0.0, CALLED_PART):
+        store = home_store(flex.home_batteries, expected, called_part)
+        if store is None or not _reaches(bench, store, step):
+            return None
+        found = _schedule(bench, store, step)
+        if found is None:
+            continue
+        values, after = found
+        departure, _ = store.follow(store.departure_of(values))
+        given = -departure[(departure < 0) & (store.own_w <= 0.0)].sum() / SLOTS_PER_HOUR
+        score = after.expected + given / SLOT_WORTH_WH
+        if score < least:
+            best, least = (store, values, after), score
+    return best
+
+
 def _schedule(bench: Bench, store: Store, step: _Step) -> tuple[IntArray, _Step] | None:
     """The best schedule of a store that the power flow confirms; None where none mends anything."""
     best: tuple[IntArray, _Step] | None = None
@@ -205,8 +233,7 @@ def _schedule(bench: Bench, store: Store, step: _Step) -> tuple[IntArray, _Step]
     for attempt in range(_ATTEMPTS):
         tightened = answer.tightened(attempt * _MARGIN_STEP)
         values, hoped = solve(bench, store, tightened, SLOTS_PER_HOUR)
-        values = fewer_windows(values, MAX_WINDOWS)
-        done, _ = store.follow(store.power_of(values))
+        done, _ = store.follow(store.departure_of(values))
         if not done.any():
             break
         changes = [*step.changes, change_of(store, done)]
@@ -214,8 +241,8 @@ def _schedule(bench: Bench, store: Store, step: _Step) -> tuple[IntArray, _Step]
         expected = bench.expected_slots(result)
         if expected < least:
             best, least = (values, _Step(changes, result, expected)), expected - 1e-9
-        if expected <= hoped + 1e-9:
-            break  # the power flow confirms every slot the programme took for mended
+        if expected <= hoped + _CONFIRMED:
+            break  # the power flow confirms what the programme took for mended
     return best
 
 

@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from dao.errors import BadUse
+from dao.slots import SLOTS_PER_DAY
 from dao.tariffs import Tariffs
 from forecasting.balancing.bill import Bill, bill_of
 from forecasting.balancing.plan import Plan
@@ -113,6 +115,29 @@ def proposal_of(
         timezone=timezone,
         elasticity=None if prices is None else prices.elasticity,
     )
+
+
+def check_document(document: Any) -> None:
+    """Whether something read from a file has what `report` needs of a document. BadUse if not."""
+    if not isinstance(document, dict) or document.get("format") != FORMAT:
+        raise BadUse(f"no balancing plan: expected the format {FORMAT}")
+    first, slots = document.get("first_slot"), document.get("slots")
+    if type(first) is not int or type(slots) is not int or not 0 < slots <= SLOTS_PER_DAY:
+        raise BadUse("first_slot and slots: expected slots of one day")
+    if type(document.get("zone")) is not int:
+        raise BadUse("zone: expected a number")
+    for part in ("if_nothing_is_done", "with_the_action"):
+        quarters = (document.get(part) or {}).get("quarter_hours")
+        if not isinstance(quarters, dict) or not all(
+            type(quarters.get(name)) in (int, float) for name in ("mean", "q10", "q50", "q90")
+        ):
+            raise BadUse(f"{part}: expected quarter_hours with mean, q10, q50 and q90")
+    power = (document.get("chart") or {}).get("power_w")
+    if not isinstance(power, dict) or not all(
+        isinstance(watts, list) and len(watts) == slots and all(type(watt) is int for watt in watts)
+        for watts in power.values()
+    ):
+        raise BadUse("chart.power_w: expected a list of whole W per slot for each key")
 
 
 def chart_of(plan: Plan) -> dict[str, Any]:

@@ -18,10 +18,12 @@ from forecasting.balancing import (
     windows_of,
 )
 from forecasting.balancing.actions import (
+    NOT_CALLED,
     charging_change,
     community_store,
     fewer_windows,
     home_store,
+    own_programme,
     price_response,
 )
 from forecasting.grid import BatterySpec
@@ -70,16 +72,54 @@ def test_an_impossible_battery_is_refused(broken: dict[str, object]) -> None:
 
 def test_a_battery_cannot_begin_fuller_than_it_is_large() -> None:
     with pytest.raises(BadUse, match="cannot hold"):
-        community_store(BatterySpec((1,), 1000, 500), 1001)
+        community_store(BatterySpec((1,), 1000, 500), 1001, 96)
 
 
-def test_only_half_of_a_home_battery_is_called_and_in_step_with_its_rating() -> None:
-    store = home_store(Flexibility((HomeBattery(5, 3_000, 6_000), HomeBattery(9, 1_000, 2_000))))
+def sunny_home(batteries: int = 1) -> np.ndarray:
+    """1 kW drawn in the dark, 4 kW left over from 6 to 18 h; (96, batteries) W."""
+    net = np.full((96, batteries), 1_000.0)
+    net[24:72] = -4_000.0
+    return net
+
+
+def test_a_home_battery_by_itself_covers_the_night_and_refills_from_the_first_sun() -> None:
+    own, used = own_programme(np.array([3_000.0]), np.array([6_000.0]), sunny_home())
+    assert used.tolist() == [6_000.0], "the night would take 12 kWh, the battery holds six"
+    assert own[:24].sum() + own[72:].sum() == pytest.approx(-4 * 6_000.0)
+    assert (own[24:32] == 3_000.0).all()
+    assert not own[32:72].any()
+    assert own_programme(np.array([3_000.0]), np.array([6e3]), np.ones((96, 1)))[1][0] == 0.0
+
+
+def test_of_home_batteries_only_what_their_own_night_leaves_is_called() -> None:
+    batteries = (HomeBattery(5, 3_000, 30_000), HomeBattery(9, 1_000, 30_000))
+    store = home_store(batteries, sunny_home(2))
     assert store is not None
-    assert store.capacity_wh == store.stored_wh == 4_000
     assert store.parts == (0.75, 0.25)
-    assert store.power_of([500, -1000]).tolist() == [2_000, -4_000]
-    assert home_store(Flexibility()) is None
+    # Each uses 12 of its 30 kWh by night; half of the rest may be taken out, and nothing more
+    # before the morning's own charging can be held back.
+    assert store.stored_wh - store.floor_wh[0] == pytest.approx(18_000, abs=1)
+    assert store.floor_wh[-1] == 0.0
+    assert store.stored_wh == pytest.approx(18_000 + 0.903 * 24_000, abs=1)
+    held_only = home_store(batteries, sunny_home(2), called_part=0.0)
+    assert held_only is not None
+    assert held_only.floor_wh[0] == held_only.stored_wh
+    assert home_store((), np.zeros((96, 0))) is None
+
+
+def test_called_homes_are_told_every_slot_between_the_first_and_the_last_that_departs() -> None:
+    store = home_store((HomeBattery(5, 3_000, 30_000),), sunny_home())
+    assert store is not None
+    departure = np.zeros(96, dtype=np.int64)
+    departure[26:28], departure[44:48] = -3_000, 1_500
+    values = store.values_of(departure)
+    assert (values[:26] == NOT_CALLED).all()
+    assert (values[48:] == NOT_CALLED).all()
+    assert values[26:28].tolist() == [0, 0], "held back"
+    assert values[30:34].tolist() == [1_000] * 4, "as it would do by itself"
+    assert (values[44:48] == 500).all()
+    assert store.departure_of(values)[44:48].tolist() == [1_500] * 4
+    assert not store.departure_of(np.full(96, NOT_CALLED)).any()
 
 
 def test_a_capped_car_catches_up_after_the_cap() -> None:
