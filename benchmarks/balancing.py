@@ -246,7 +246,6 @@ def run() -> Result:
     for weeks in WEEKS:
         case = Case(weeks)
         planned = case.run(scenarios=True, called=True)
-        battery = case.run(scenarios=True, called=False)
         homes = case.run(scenarios=True, called=True, community=False)
         median = case.run(scenarios=False, called=True)
         name = f"balancing.{weeks.name}"
@@ -254,7 +253,6 @@ def run() -> Result:
         figures |= {
             f"{name}_hours_without": planned.without / 4,
             f"{name}_hours_with": planned.over / 4,
-            f"{name}_hours_battery_alone": battery.over / 4,
             f"{name}_hours_called_devices_alone": homes.over / 4,
             f"{name}_called_devices_alone_cost_eur": homes.homes_cost / 1e6,
             f"{name}_hours_foreseen_without": planned.expected_before / 4,
@@ -273,7 +271,6 @@ def run() -> Result:
         notes |= {
             f"{name}_hours_without": f"{weeks.code}, {DAYS} days from {weeks.first}",
             f"{name}_hours_with": "batteries and charge points, no answer to any price",
-            f"{name}_hours_battery_alone": "the community battery only",
             f"{name}_hours_called_devices_alone": "home batteries and charge points only",
             f"{name}_hours_foreseen_without": "expected by the plans' own courses",
             f"{name}_community_battery_cost_eur": "its losses at the feed-in tariff",

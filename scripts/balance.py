@@ -7,59 +7,25 @@ Only the commands live here; plans and reports are `forecasting.balancing`'s.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from dao.errors import BadUse, CheckFailed
+from dao.errors import BadUse
+from scripts._balance_zone import Zone, checked_forecast, price_rules, read, zone_options
 from scripts._common import handles_errors, json_option, open_chain, read_input
 
 if TYPE_CHECKING:
-    from dao.deployment import Deployment
-    from dao.tariffs import Tariffs
-    from forecasting.balancing import Courses, Flexibility, PriceRules, Scenario, Shares
     from forecasting.balancing.route import Policy
-    from forecasting.evidence import Evidence
-    from forecasting.grid import BatterySpec, IntArray, ZoneGrid
 
-_DEMO_GRID = "1-LV-rural3--2-sw"
 _LARGEST_PLAN = 4_000_000
 
 
 @click.group(name="balance")
 def cli() -> None:
     """Plan what keeps a zone's grid within its limits, and see what a plan did."""
-
-
-def zone_options(function: Callable[..., None]) -> Callable[..., None]:
-    """The options that say which grid it is and what stands in it."""
-    for option in (
-        click.option(
-            "--grid",
-            "code",
-            default=_DEMO_GRID,
-            show_default=True,
-            help="SimBench's code of the zone's grid.",
-        ),
-        click.option(
-            "--seed",
-            type=click.IntRange(0, 2**63 - 1),
-            default=1,
-            show_default=True,
-            help="Of the homes' scales, as the demo was run with.",
-        ),
-        click.option(
-            "--battery",
-            "battery_text",
-            metavar="BUS[+BUS]:WH:W",
-            help='The community battery: where its units stand, size and power; "none" for none.  '
-            "[default: the demo's in its grid, else none]",
-        ),
-    ):
-        function = option(function)
-    return function
 
 
 @cli.command()
@@ -137,22 +103,24 @@ def plan(
         raise BadUse("--account and --deployment say where on a chain to look: --network is needed")
     if lake is not None and calls is not None:
         raise BadUse("the operator's own view makes no proposal: leave --calls or --operator out")
+    for target in (output, calls, chart):
+        _check_target(target)
+    if chart is not None and chart.suffix.lower() not in (".png", ".svg"):
+        raise BadUse(f"cannot write {chart}: a chart is .png or .svg")
     from dao.tariffs import load_tariffs
     from forecasting.balancing import courses_of, median_of
     from forecasting.balancing import plan as plan_of
-    from forecasting.balancing.operator import METHOD
+    from forecasting.balancing.operator import METHOD, spread_as_measured
     from forecasting.balancing.proposal import proposal_of
     from forecasting.balancing.route import route
-    from forecasting.evidence import check_file, read_evidence, recompute
 
+    # Mistakes are told before seconds are spent on the forecast.
     tariffs = load_tariffs(tariffs_file)
-    evidence = read_evidence(read_input(file), "standard input" if file == "-" else file)
-    fault = next((check for check in check_file(evidence) if check.state == "failed"), None)
-    if fault is not None:
-        raise CheckFailed(f"the evidence does not hold: {fault.name}: {fault.detail}")
-    zone = _Zone(code, seed, battery_text)
+    evidence = read(file)
+    zone = Zone(code, seed, battery_text, stored_wh)
+    readings = None if lake is None else zone.week_before(lake, evidence)
     policies: list[Policy] = []
-    rules = _price_rules(None, tariffs, zone.shares)
+    rules = price_rules(None, tariffs, zone.shares)
     if network is not None:
         from dao import deployment as deploying
         from dao.paths import deployment_path
@@ -163,15 +131,13 @@ def plan(
             for name in ("GridParameters", "StandingPolicies"):
                 if name not in deployed.contracts:
                     raise BadUse(f"the deployment names no {name}")
-            rules = _price_rules(deployed, tariffs, zone.shares)
+            rules = price_rules(deployed, tariffs, zone.shares)
             policies = read_policies(deployed["StandingPolicies"])
-    forecast = recompute(evidence)
+    forecast = checked_forecast(evidence)
     courses = median_of(forecast) if median else courses_of(forecast, evidence.totals)
     scenarios, buses = courses.spread(zone.shares), zone.shares.buses
-    if lake is not None:
-        scenarios, buses = zone.as_measured(courses, lake, evidence)
-    if zone.battery is None and stored_wh:
-        raise BadUse("--stored tells of a community battery, and there is none")
+    if readings is not None:
+        scenarios, buses = spread_as_measured(courses, *readings), zone.buses
     found = plan_of(
         scenarios,
         buses,
@@ -234,170 +200,11 @@ def report(
     holds the published totals of the plan's day, and what the community battery did on it. Devices
     that people let be called are taken to have done what the plan says.
     """
-    from forecasting.evidence import read_evidence
-
     promise = _read_plan(plan_file)
-    evidence = read_evidence(read_input(evidence_file), evidence_file)
-    zone = _Zone(code, seed, battery_text)
+    evidence = read(evidence_file)
+    zone = Zone(code, seed, battery_text)
     found = zone.report(promise, evidence, lake)
     click.echo(json.dumps(found) if as_json else "\n".join(_report_lines(found)))
-
-
-class _Zone:
-    """A grid, its homes, and what stands in it, all public."""
-
-    def __init__(self, code: str, seed: int, battery_text: str | None) -> None:
-        from dao.paths import cache_dir
-        from forecasting.balancing import standard_shares
-        from forecasting.balancing.flexibility import flexibility_of
-        from forecasting.grid import load_grid
-        from meters.profiles import zone_profiles
-        from meters.simbench import load_grid as load_elements
-
-        self.grid: ZoneGrid = load_grid(code, cache_dir())
-        self.homes = zone_profiles(code, 0, 0, seed, cache_dir()).homes
-        self.shares: Shares = standard_shares(self.homes)
-        self.flexibility: Flexibility = flexibility_of(load_elements(code, cache_dir()), self.homes)
-        self.battery = _battery(battery_text, code)
-
-    def as_measured(
-        self, courses: Courses, lake: Path, evidence: Evidence
-    ) -> tuple[tuple[Scenario, ...], IntArray]:
-        """The courses spread as the homes' readings of the week before the forecast are."""
-        import numpy as np
-
-        from dao.slots import SLOTS_PER_DAY
-        from forecasting.balancing.operator import spread_as_measured
-
-        end = evidence.totals.end_slot // SLOTS_PER_DAY * SLOTS_PER_DAY
-        imported, exported = self._readings(lake, evidence.zone, end - 7 * SLOTS_PER_DAY, end)
-        buses = np.array([home.bus for home in self.homes], dtype=np.int64)
-        return spread_as_measured(courses, imported, exported), buses
-
-    def report(self, promise: Mapping[str, Any], evidence: Evidence, lake: Path | None) -> Any:
-        """The measured effect of a plan, as JSON."""
-        import numpy as np
-
-        from forecasting.balancing.actions import home_store
-        from forecasting.balancing.report import Done, operator_effect, public_effect
-        from forecasting.zone import ZoneTotals
-
-        first, slots = int(promise["first_slot"]), int(promise["slots"])
-        totals = evidence.totals
-        if promise["zone"] != evidence.zone:
-            raise BadUse(f"the plan is of zone {promise['zone']}, the evidence of {evidence.zone}")
-        if not totals.first_slot <= first or first + slots > totals.end_slot:
-            raise BadUse("the evidence ends before the plan's day does; take a later one")
-        done = []
-        battery_w = np.zeros(slots, dtype=np.int64)
-        for slot, taken, given in evidence.battery_wh:
-            if first <= slot < first + slots:
-                battery_w[slot - first] = 4 * (taken - given)
-        if battery_w.any():
-            if self.battery is None:
-                raise BadUse("the evidence tells of a community battery: give it with --battery")
-            count = len(self.battery.buses)
-            done.append(
-                Done(
-                    1_000,
-                    battery_w,
-                    self.battery.buses,
-                    (1.0 / count,) * count,
-                    self.battery.reactive_per_active,
-                )
-            )
-        batteries, points = self.flexibility.home_batteries, self.flexibility.charge_points
-        nobody = home_store(batteries, np.zeros((slots, len(batteries))))
-        for key, buses, parts in (
-            (1_002, *(() if nobody is None else (nobody.buses, nobody.parts))),
-            (
-                1_001,
-                tuple(point.bus for point in points),
-                tuple(point.rated_w / sum(p.rated_w for p in points) for point in points),
-            ),
-        ):
-            power = promise["chart"]["power_w"].get(str(key))
-            if power is not None and any(power):
-                done.append(Done(key, np.array(power, dtype=np.int64), buses, parts, inside=True))
-        if lake is not None:
-            imported, exported = self._readings(lake, evidence.zone, first, first + slots)
-            return operator_effect(
-                self.grid,
-                (imported - exported) * 4.0,
-                [home.bus for home in self.homes],
-                first,
-                done,
-                promise=promise,
-            ).as_dict()
-        part = slice(first - totals.first_slot, first - totals.first_slot + slots)
-        day = ZoneTotals(first, totals.net_wh[part], totals.export_wh[part])
-        return public_effect(self.grid, self.shares, day, done, promise=promise).as_dict()
-
-    def _readings(self, lake: Path, zone: int, first: int, end: int) -> tuple[IntArray, IntArray]:
-        """Import and export in Wh, (slots, homes); a value that is missing counts as 0."""
-        import numpy as np
-
-        from meters.lake import meter_series
-
-        tables = np.zeros((2, end - first, len(self.homes)), dtype=np.int64)
-        rows = 0
-        for at in range(len(self.homes)):
-            frame = meter_series(lake, zone, at + 1, first, end - first)
-            rows += len(frame)
-            where = frame["slot"].to_numpy(dtype=np.int64) - first
-            for number, name in enumerate(("import_wh", "export_wh")):
-                tables[number, where, at] = frame[name].fillna(0).to_numpy(dtype=np.int64)
-        if not rows:
-            raise CheckFailed(f"{lake} holds no readings of zone {zone} for these days")
-        return tables[0], tables[1]
-
-
-def _battery(text: str | None, code: str) -> BatterySpec | None:
-    """A community battery from BUS[+BUS]:WH:W. BadUse says what is wrong."""
-    from forecasting.balancing import DEMO_BATTERY
-    from forecasting.grid import BatterySpec
-
-    if text is None:
-        return DEMO_BATTERY if code == _DEMO_GRID else None
-    if text == "none":
-        return None
-    parts = text.split(":")
-    try:
-        buses = tuple(int(bus) for bus in parts[0].split("+"))
-        size, power = (int(part) for part in parts[1:])
-    except ValueError:
-        raise BadUse(
-            f"--battery {text}: expected BUS[+BUS]:WH:W like 83+121:300000:50000"
-        ) from None
-    return BatterySpec(buses, size, power)
-
-
-def _price_rules(deployed: Deployment | None, tariffs: Tariffs, shares: Shares) -> PriceRules:
-    """The price rules of the chain, or as they are first deployed with these tariffs.
-
-    Energy is expected to cost the middle between what a seller gets and a buyer pays elsewhere.
-    """
-    from dao.parameters import KEYS, MARKET_RULES
-    from forecasting.balancing import KeyBounds, PriceRules
-
-    first = {rule.name: rule for rule in MARKET_RULES}
-    found = {}
-    for name in ("grid_fee", "price_band_min", "price_band_max"):
-        if deployed is None:
-            rule = first[name]
-            value = tariffs.grid_fee if name == "grid_fee" else rule.initial
-            found[name] = KeyBounds(value, rule.minimum, rule.maximum, rule.max_step)
-        else:
-            bounds = deployed["GridParameters"].call("bounds_of", KEYS[name])
-            found[name] = KeyBounds(
-                int(deployed["GridParameters"].call("value", KEYS[name])),
-                int(bounds["minimum"]),
-                int(bounds["maximum"]),
-                int(bounds["max_step"]),
-            )
-    fee = found["grid_fee"]
-    middle = max(1, (tariffs.feed_in + tariffs.retail - fee.value) // 2)
-    return PriceRules(fee, found["price_band_min"], found["price_band_max"], middle, shares)
 
 
 def _read_plan(name: str) -> dict[str, Any]:
@@ -414,6 +221,11 @@ def _read_plan(name: str) -> dict[str, Any]:
     except BadUse as error:
         raise BadUse(f"{name}: {error}") from None
     return dict(document)
+
+
+def _check_target(path: Path | None) -> None:
+    if path is not None and not path.absolute().parent.is_dir():
+        raise BadUse(f"cannot write {path}: there is no folder {path.parent}")
 
 
 def _write(path: Path, text: str) -> None:
