@@ -19,17 +19,20 @@ import numpy as np
 import numpy.typing as npt
 
 from dao.errors import BadUse
-from dao.parameters import COMMUNITY_BATTERY, KEYS
+from dao.parameters import (
+    CHARGE_POINTS,
+    COMMUNITY_BATTERY,
+    FULL_POWER,
+    HOME_BATTERIES,
+    KEYS,
+    MAX_CHARGE_POINT_W,
+)
 from dao.slots import SLOTS_PER_DAY
 from forecasting.balancing.shares import SLOTS_PER_HOUR
 from forecasting.grid import BatterySpec, FloatArray, IntArray
 
-# Keys of GridParameters beside COMMUNITY_BATTERY.
-CHARGE_POINTS = 1_001
-HOME_BATTERIES = 1_002
 # Above what any charge point draws: a cap that high is none.
-NO_CAP_W = 22_000
-FULL_PERMILLE = 1_000
+NO_CAP_W = MAX_CHARGE_POINT_W
 # As many as GridParameters takes for a key and day.
 MAX_WINDOWS = 16
 
@@ -245,7 +248,7 @@ def home_store(
         efficiency_permille=_HOME_EFFICIENCY_PERMILLE,
         reactive_per_active=0.0,
         stored_wh=usable,
-        full=FULL_PERMILLE,
+        full=FULL_POWER,
         step=10,
         own_w=own.sum(axis=1),
         floor_wh=np.clip(usable - spare - held_back, 0.0, usable),

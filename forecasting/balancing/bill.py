@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from dao.errors import BadUse
-from dao.parameters import COMMUNITY_BATTERY
+from dao.parameters import CHARGE_POINTS, COMMUNITY_BATTERY, HOME_BATTERIES
 from dao.tariffs import Tariffs
-from forecasting.balancing.actions import CHARGE_POINTS, HOME_BATTERIES, Window
+from forecasting.balancing.actions import Window
 from forecasting.balancing.plan import Plan
 from forecasting.balancing.prices import GRID_FEE, PriceRules
 from forecasting.balancing.shares import SLOTS_PER_HOUR

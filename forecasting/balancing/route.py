@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dao.governance.proposals import Lane
+from dao.parameters import neutral_distance
 from dao.slots import SLOT_SECONDS
-from forecasting.balancing.actions import CHARGE_POINTS, NO_CAP_W, PRICE_KEYS, Action
+from forecasting.balancing.actions import PRICE_KEYS, Action
 
 if TYPE_CHECKING:
     from dao.chain import Contract
@@ -82,20 +83,16 @@ def route(
 ) -> list[Route]:
     """Where each action goes. rules: the price rules' values now by key, µ€ per Wh.
 
-    An action costs its deviation: slots times the distance of each value from what would hold
-    without it: the rule's value, rest for batteries, no cap for charge points. What is used up by
-    an action is off the budget for the next. Of several fitting policies the one with the most
-    left is taken. Raises KeyError where a price window comes without its rule's value.
+    An action costs its deviation: slots times `neutral_distance` of each value from what would hold
+    without it. What is used up by an action is off the budget for the next. Of several fitting
+    policies the one with the most left is taken. Raises KeyError where a price window comes without
+    its rule's value.
     """
     left = {policy.number: policy.remaining for policy in policies}
     found = []
     for action in actions:
-        neutral = 0
-        if action.key in PRICE_KEYS:
-            neutral = (rules or {})[action.key]
-        elif action.key == CHARGE_POINTS:
-            neutral = NO_CAP_W
-        cost = sum(w.slots * abs(w.value - neutral) for w in action.windows)
+        rule = (rules or {})[action.key] if action.key in PRICE_KEYS else 0
+        cost = sum(w.slots * neutral_distance(action.key, w.value, rule) for w in action.windows)
         own = [one for one in policies if (one.zone, one.key) == (zone, action.key)]
         fits: list[tuple[Policy, str]] = []
         refused: list[tuple[Policy, str]] = []

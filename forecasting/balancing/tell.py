@@ -9,9 +9,9 @@ from __future__ import annotations
 from datetime import UTC
 from zoneinfo import ZoneInfo
 
-from dao.parameters import COMMUNITY_BATTERY, KEYS
+from dao.parameters import CHARGE_POINTS, COMMUNITY_BATTERY, HOME_BATTERIES, KEYS
 from dao.slots import day_of, slot_start
-from forecasting.balancing.actions import CHARGE_POINTS, HOME_BATTERIES, PRICE_KEYS, Action
+from forecasting.balancing.actions import PRICE_KEYS, Action
 from forecasting.balancing.bill import Bill
 from forecasting.balancing.plan import Plan
 from forecasting.balancing.shares import SLOTS_PER_HOUR
