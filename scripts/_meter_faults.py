@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dao.errors import BadUse, CheckFailed
-from scripts import _meter_privacy as shared
-from scripts._common import handles_errors, json_option, read_input
+from scripts import _privacy_options as shared
+from scripts._common import CHECK_MARKS, handles_errors, json_option, read_input
 
 if TYPE_CHECKING:
     from dao.node import Addresses
@@ -89,11 +89,11 @@ def faults(
     meters = _meters(wanted)
     if feeder is not None and (code is None or buses is None):
         raise BadUse("--feeder needs --grid and --buses: the losses are computed from them")
-    addresses = shared._addresses(deployment_file)
-    first, stop = shared._span(None, begin, end)
+    addresses = shared.addresses_from(deployment_file)
+    first, stop = shared.span_from(None, begin, end)
     if stop - first > MAX_DAYS * 96:
         raise BadUse(f"a dossier covers at most {MAX_DAYS} days")
-    lake = shared._lake(lake_place)
+    lake = shared.lake_from(lake_place)
     separator = reading_separator(addresses.chain_id, addresses["MeterRegistry"])
     node = Node(rpc) if rpc is not None else None
     if node is not None and node.chain_id != addresses.chain_id:
@@ -113,7 +113,7 @@ def faults(
     balance = None
     if feeder is not None and code is not None and buses is not None:
         balance = _balance(rows, feeder, code, buses, feeder_side == "high", meters)
-    with SecretStore(secrets_file or shared._paths().secrets_path(), make=False) as secrets:
+    with SecretStore(secrets_file or shared.state_paths().secrets_path(), make=False) as secrets:
         findings, opened, unopened = open_findings(found, lake, secrets, addresses, zone)
     missing = {"signature"} if node is None else set()
     missing |= {"gap", "fork", "link"} if inbox is None else set()
@@ -129,7 +129,7 @@ def faults(
         balance,
     )
     data = encode(dossier)
-    shared._write(output, data.decode())
+    shared.write_output(output, data.decode())
     _report(dossier, "0x" + file_hash(data).hex(), unopened, as_json)
 
 
@@ -165,8 +165,8 @@ def faults_verify(
     node = Node(rpc) if rpc is not None else None
     known: Addresses | None = None
     named = deployment_file is not None
-    if named or shared._paths().deployment_path().exists():
-        known = shared._addresses(deployment_file)
+    if named or shared.state_paths().deployment_path().exists():
+        known = shared.addresses_from(deployment_file)
     checks = verify(dossier, node, known, named=named)
     failed = [check for check in checks if check.state == "failed"]
     if as_json:
@@ -180,7 +180,7 @@ def faults_verify(
         click.echo(json.dumps(document))
     else:
         for check in checks:
-            click.echo(f"{check.name:<14}{shared._MARKS[check.state]:<13}{check.detail}")
+            click.echo(f"{check.name:<14}{CHECK_MARKS[check.state]:<13}{check.detail}")
         click.echo(f"\nHash: {shown}")
     if failed:
         raise CheckFailed(f"the dossier does not hold: {failed[0].name}: {failed[0].detail}")
@@ -209,7 +209,7 @@ def _balance(
     whole = rows.measured.all(axis=0)
     slots = rows.first_slot + whole.nonzero()[0]
     made = balance(
-        load_grid(code, shared._paths().cache_dir()),
+        load_grid(code, shared.state_paths().cache_dir()),
         read_buses(read_input(buses), buses),
         read_feeder(read_input(feeder), feeder),
         rows.meters,

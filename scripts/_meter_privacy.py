@@ -16,7 +16,7 @@ import click
 
 from dao.errors import CheckFailed
 from scripts import _meter_grants
-from scripts._common import handles_errors, json_option, read_input
+from scripts._common import CHECK_MARKS, handles_errors, json_option, read_input
 from scripts._privacy_options import (
     addresses_from,
     deployment_option,
@@ -37,8 +37,6 @@ from scripts._privacy_options import (
 if TYPE_CHECKING:
     from meters.disclosure import Disclosure
     from meters.verification import Check
-
-_MARKS = {"passed": "ok", "failed": "FAILED", "not checked": "not checked"}
 
 
 @click.command()
@@ -125,7 +123,7 @@ def verify(file: str, rpc: str | None, deployment_file: Path | None, as_json: bo
         )
         click.echo()
         for one in checks:
-            click.echo(f"{one.name:<12}{_MARKS[one.state]:<13}{one.detail}")
+            click.echo(f"{one.name:<12}{CHECK_MARKS[one.state]:<13}{one.detail}")
     faults = [one for one in checks if one.state == "failed"]
     if faults:
         raise CheckFailed(f"the disclosure does not hold: {faults[0].name}: {faults[0].detail}")
