@@ -436,6 +436,14 @@ def test_an_unknown_meter_and_another_chain_are_refused(town: Town) -> None:
         check_final(town.node, other, town.lake, METER, MAY, now)
 
 
+def test_a_lake_that_is_not_this_ledgers_is_left_alone(town: Town) -> None:
+    stored = read_batch(batch_path(town.lake, ZONE, FIRST, SLOTS_PER_DAY))
+    write_batch(town.lake, ZONE, FIRST, SLOTS_PER_DAY, stored.readings, stored.leaves[::-1])
+    with pytest.raises(CheckFailed, match="another root than the lake"):
+        erase(town)
+    assert traces(town)
+
+
 # The command
 
 
