@@ -2,7 +2,7 @@
 """Whether a dossier of faults holds: its slots under their roots, and each finding by its own rule.
 
 Needs the file and, for the ledger and the keys, a node. What nobody but the operator can compute
-again is said to be so: the losses, and which homes fit what is missing.
+again is said to be so: the losses, which homes fit what is missing, and what is not there.
 """
 
 from __future__ import annotations
@@ -111,6 +111,8 @@ def _finding(dossier: Dossier, finding: Finding, slots: Slots, node: Node | None
         return Check(finding.kind, "failed", f"{finding.message}: {fault}")
     if node is None and finding.kind in _NEED_NODE:
         return Check(finding.kind, "not checked", f"{finding.message}; in full with --rpc URL")
+    if finding.kind in _WORDS:
+        return Check(finding.kind, "not checked", f"{finding.message}; {_WORDS[finding.kind]}")
     return Check(finding.kind, "passed", finding.message)
 
 
@@ -228,6 +230,11 @@ _RULES: dict[str, Rule] = {
     "link": _pair,
 }
 _NEED_NODE = {"dead_inverter", "signature", "fork", "link"}
+# A leaf holds values and no signature: nothing on chain says what was signed, or what never came.
+_WORDS = {
+    "signature": "that no other signature was there is the maker's word: one that holds refutes it",
+    "gap": "both sides are signed; that nothing arrived between them is the collector's word",
+}
 
 
 def _balance(dossier: Dossier, node: Node | None) -> Iterator[Check]:

@@ -63,19 +63,31 @@ def open_findings(
     opened: list[Disclosure] = []
     lost: list[str] = []
     for meter, found in by_meter.items():
-        slots: set[int] = set()
-        for finding in found:
-            try:
-                disclosure.disclose(lake, secrets, addresses, zone, meter, finding.opened or ())
-            except (CheckFailed, BadUse) as error:
-                if finding.opened:
+
+        def reveal(slots: set[int], meter: int = meter) -> Disclosure:
+            return disclosure.disclose(lake, secrets, addresses, zone, meter, slots)
+
+        try:
+            whole = reveal(_needed(found)) if _needed(found) else None
+            good = found
+        except CheckFailed:
+            # Something of it cannot be opened, an erased month for one: the rest can.
+            good = []
+            for finding in found:
+                try:
+                    if finding.opened:
+                        reveal(set(finding.opened))
+                    good.append(finding)
+                except CheckFailed as error:
                     lost.append(f"{finding.message}: {error}")
-                    continue
-            kept.append(finding)
-            slots |= set(finding.opened)
-        if slots:
-            opened.append(disclosure.disclose(lake, secrets, addresses, zone, meter, slots))
+            whole = reveal(_needed(good)) if _needed(good) else None
+        kept += good
+        opened += [] if whole is None else [whole]
     return kept, opened, lost
+
+
+def _needed(findings: Sequence[Finding]) -> set[int]:
+    return {slot for finding in findings for slot in finding.opened}
 
 
 def encode(dossier: Dossier) -> bytes:
@@ -155,9 +167,7 @@ def _dossier(given: Any) -> Dossier:
     )
     if fields["format"] != FORMAT:
         raise ValueError(f'its format is not "{FORMAT}"')
-    looked = tuple(_list(fields["looked_for"], "looked_for"))
-    if any(kind not in KINDS for kind in looked):
-        raise ValueError(f"what is looked for is of {', '.join(KINDS)}")
+    looked = tuple(_kind(kind) for kind in _list(fields["looked_for"], "looked_for"))
     meters = None
     if fields["meters"] is not None:
         meters = tuple(_meter(entry) for entry in _list(fields["meters"], "meters"))
@@ -188,15 +198,13 @@ def _finding(entry: Any) -> Finding:
         "a finding",
         {"meter", "kind", "first_slot", "slots", "opened", "records", "numbers"},
     )
-    if fields["kind"] not in KINDS:
-        raise ValueError(f"a finding is one of {', '.join(KINDS)}")
     numbers = fields["numbers"]
     if numbers is not None:
         first, last = (_whole(n, "numbers", 0, 2**63 - 1) for n in _list(numbers, "numbers"))
         numbers = (first, last)
     return Finding(
         _meter(fields["meter"]),
-        fields["kind"],
+        _kind(fields["kind"]),
         _whole(fields["first_slot"], "first_slot", 0, 2**40),
         _whole(fields["slots"], "slots", 1, _MAX_SLOTS),
         tuple(_whole(slot, "a slot", 0, 2**40) for slot in _list(fields["opened"], "opened")),
@@ -249,6 +257,12 @@ def _list(value: Any, name: str) -> list[Any]:
 def _whole(value: Any, name: str, least: int, most: int) -> int:
     if type(value) is not int or not least <= value <= most:
         raise ValueError(f"{name} is a whole number from {least} to {most}")
+    return value
+
+
+def _kind(value: Any) -> str:
+    if not isinstance(value, str) or value not in KINDS:
+        raise ValueError(f"a kind of finding is one of {', '.join(KINDS)}")
     return value
 
 

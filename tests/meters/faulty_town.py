@@ -106,7 +106,7 @@ def signed_readings(separator: bytes) -> Readings:
 
 
 @contextmanager
-def built(folder: Path, cache: Path) -> Iterator[Street]:
+def built(folder: Path) -> Iterator[Street]:
     with (
         AnvilNode(timestamp=(FIRST - SLOTS_PER_DAY) * SLOT_SECONDS) as running,
         Chain.local(running.url) as chain,
@@ -130,7 +130,7 @@ def built(folder: Path, cache: Path) -> Iterator[Street]:
             readings = signed_readings(separator)
             _collect(folder, registry, book, collecting, secrets, readings)
             _cheat(folder, book, collecting, secrets, readings, separator)
-        write_feeder(folder, cache)
+        write_feeder(folder)
         yield Street(chain, addresses, folder)
 
 
@@ -223,9 +223,9 @@ def _commit(
     )
 
 
-def write_feeder(folder: Path, cache: Path) -> None:
+def write_feeder(folder: Path) -> None:
     """The transformer's meter, behind it, and where the homes are connected."""
-    grid = load_grid(CODE, cache)
+    grid = load_grid(CODE, folder / "cache")
     buses = grid.buses[-HOMES:].tolist()
     imported, exported = true_values()
     net = (imported - exported).T
