@@ -40,6 +40,8 @@ _ATTEMPTS = 3
 _MARGIN_STEP = 0.0004  # pu; the linear picture is off by less than this on the demo zone
 # So far (expected quarter-hours) the power flow may find more than the programme hoped for.
 _CONFIRMED = 0.1
+# Less than this (expected quarter-hours) is no reason to put the community battery to a vote.
+WORTH_A_VOTE = 0.1
 # A day with less than this expected (quarter-hours) bothers nobody's devices, and an action that
 # mends less than that is not worth a vote.
 TOLERATED = 0.5
@@ -153,7 +155,7 @@ def plan(
     held = (stored_wh, stored_wh)
     if store is not None and step.expected > 0.0:
         found = _schedule(bench, store, step)
-        if found is not None:
+        if found is not None and step.expected - found[1].expected >= WORTH_A_VOTE:
             values, step = found
             actions.append(Action(store.key, windows_of(values, first_slot)))
             power[store.key], level = store.follow(store.departure_of(values))
