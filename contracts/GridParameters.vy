@@ -6,7 +6,8 @@
 @notice The market's rules as numbers. Each has a minimum, a maximum, a largest step and a
         cooldown, so that no single vote can overturn the market; each stays readable for any
         past time, so that what was in force at gate closure can always be told. A window
-        overrides a value for some slots of one zone, or gives the community battery a power.
+        overrides a value for some slots of one zone, or tells devices what to do in them: the
+        community battery, the charge points and home batteries that take part.
 @dev A rule is one word, and its older values lie three to a word. The first of those words is
      written with the rule, so that its first three changes write no word that is empty, and of
      the later ones only every third does: 22,100 gas instead of 5,000.
@@ -97,8 +98,18 @@ PROBATION_DAYS: public(constant(uint256)) = 27
 MAX_ALLOWANCE: public(constant(uint256)) = 28
 # From an announced admission or removal of a member to its effect.
 ADMISSION_DELAY: public(constant(uint256)) = 29
-# No rule but the key of windows for the community battery; power in W, positive charges it.
+# No rules but the keys of windows for devices. Power of the community battery in W, positive
+# charges it; without a window it rests.
 COMMUNITY_BATTERY: public(constant(uint256)) = 1_000
+# The most W that each charge point taking part may draw; without a window no cap.
+CHARGE_POINTS: public(constant(uint256)) = 1_001
+# Power of each home battery taking part, in permille of its rating, positive charges it; without
+# a window it follows its own programme.
+HOME_BATTERIES: public(constant(uint256)) = 1_002
+
+# Three-phase, 32 A: what a charge point at home draws at most. A cap above it caps nothing.
+MAX_CHARGE_POINT_W: constant(int256) = 22_000
+FULL_POWER: constant(int256) = 1_000
 
 # Only what the market reads slot by slot can differ from slot to slot. Penalty and energy bounds
 # hold for a whole order, over all its slots: a window on them would change nothing.
@@ -332,14 +343,15 @@ def open_window(
     zone: uint256, key: uint256, first_slot: uint256, slots: uint256, window_value: int256
 ):
     """
-    @notice Overrides a rule for some slots of a zone, or sets the community battery's power.
-            Owner only. Final: a window is never moved or closed.
+    @notice Overrides a rule for some slots of a zone, or tells a kind of devices what to do in
+            them. Owner only. Final: a window is never moved or closed.
     @param zone The zone.
-    @param key One of the rules 5 to 7, or COMMUNITY_BATTERY.
+    @param key One of the rules 5 to 7, COMMUNITY_BATTERY, CHARGE_POINTS, or HOME_BATTERIES.
     @param first_slot The first slot; it has not begun and begins within MAX_WINDOW_AHEAD.
     @param slots How many, within one UTC day and outside every other window of the key.
     @param window_value Within the rule's bounds and at most its largest step away from the value
-           now; for the battery W, positive charges, at most BATTERY_MAX_W either way.
+           now; for the community battery W, at most BATTERY_MAX_W either way; for charge points
+           W, 0 to 22,000; for home batteries permille, at most 1,000 either way.
     """
     ownable._check_owner()
     self._open_window(zone, key, first_slot, slots, window_value)
@@ -599,6 +611,14 @@ def _open_window(
         assert (
             window_value >= -limit and window_value <= limit
         ), "parameters: battery power out of range"
+    elif key == CHARGE_POINTS:
+        assert (
+            window_value >= 0 and window_value <= MAX_CHARGE_POINT_W
+        ), "parameters: charging power out of range"
+    elif key == HOME_BATTERIES:
+        assert (
+            window_value >= -FULL_POWER and window_value <= FULL_POWER
+        ), "parameters: share of power out of range"
     else:
         assert key >= FIRST_WINDOW_KEY and key <= LAST_WINDOW_KEY, "parameters: key takes no window"
         assert window_value >= 0, "parameters: value out of bounds"
@@ -619,7 +639,7 @@ def _open_window(
         | start
     )
     self._covered[id] = ((count + 1) << 96) | (covered & DAY_MASK) | mask
-    if key != COMMUNITY_BATTERY:
+    if key < COMMUNITY_BATTERY:
         mask |= mask << SLOTS_PER_DAY
     self._days[self._window_id(zone, 0, day)] |= mask
     log WindowOpened(zone=zone, key=key, first_slot=first_slot, slots=slots, value=window_value)
@@ -736,7 +756,7 @@ def _packed_at(when: uint256, wanted: uint256) -> uint256:
 @internal
 def _window_id(zone: uint256, key: uint256, day: uint256) -> uint256:
     # Zone and key are bounded where windows open; larger ones find no window.
-    assert zone <= MAX_ZONE and key <= COMMUNITY_BATTERY, "parameters: no such window"
+    assert zone <= MAX_ZONE and key <= HOME_BATTERIES, "parameters: no such window"
     assert day <= TIME_MASK, "parameters: no such window"
     return (zone << 128) | (key << 96) | day
 

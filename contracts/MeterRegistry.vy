@@ -13,16 +13,23 @@
            device  |---- first key ----|---- next key ------ ... in force until something ends it
                    registered          valid_from of its rotation, up to 30 days ahead
 
+        The registrar gives a meter its next key, or the key in force hands over to the next one
+        by its signature. What the registrar has set, no signature changes. What a key has signed
+        for falls with that key: suspended, its handover never begins; convicted of two receipts,
+        it takes along those that it handed over to in the last 30 days.
 @dev A period is kept as its start and its length, so that one subtraction and one comparison
      tell whether a moment lies in it.
 """
 
 from snekmate.auth import ownable
+from snekmate.utils import ecdsa
+from snekmate.utils import eip712_domain_separator
 from interfaces import IMeterRegistry
 
 implements: IMeterRegistry
 initializes: ownable
-exports: (ownable.owner, ownable.transfer_ownership)
+initializes: eip712_domain_separator
+exports: (ownable.owner, ownable.transfer_ownership, eip712_domain_separator.eip712Domain)
 
 
 # ---------------------------------------------------------------------------- #
@@ -39,11 +46,18 @@ MAX_CLAIMS: constant(uint256) = 16
 MAX_METERS: constant(uint256) = 2**32
 # A meter's key is replaced when the device is: eight in a lifetime bound the search.
 MAX_KEYS: constant(uint256) = 8
+# Of these, signatures reach no further than the sixth: a thief of a key cannot use them up, and
+# the registrar can always take the meter back, and once more.
+MAX_SIGNED_KEYS: constant(uint256) = 6
 # A zone number must fit the market's packed account word (10 bits).
 MAX_ZONE: constant(uint256) = 1_023
 
 # Long enough to announce a change of devices to a street; a slip cannot end a key for years.
 MAX_AHEAD: constant(uint256) = 30 * 86_400
+# For so long a handover that has begun falls with the key that made it: whoever is about to be
+# convicted would hand over first. No longer, or a device thrown away years ago could end the
+# meter's key of today.
+MAX_RECENT: constant(uint256) = 30 * 86_400
 
 SLOT_SECONDS: constant(uint256) = 900
 # A receipt speaks of a session, which is at most a day, 16 slots a word.
@@ -51,12 +65,14 @@ MAX_SLOTS: constant(uint256) = 96
 MAX_EXPORT_WORDS: constant(uint256) = 6
 
 ADDRESS_MASK: constant(uint256) = 2**160 - 1
-# The key word: valid_from:40 @216 | seconds it is valid:40 @176 | number:16 @160 | device @0
-# where the number counts the meter's keys from 0.
+# The key word: valid_from:40 @216 | seconds it is valid:40 @176 | signed:1 @175 | number:15 @160
+# | device @0, where the number counts the meter's keys from 0, and `signed` is set where the key
+# before it handed over by signature.
 NUMBER: constant(uint256) = 160
+SIGNED: constant(uint256) = 2**175
 SECONDS: constant(uint256) = 176
 VALID_FROM: constant(uint256) = 216
-NUMBER_MASK: constant(uint256) = 2**16 - 1
+NUMBER_MASK: constant(uint256) = 2**15 - 1
 TIME_MASK: constant(uint256) = 2**40 - 1
 # Seconds of a key that nothing has ended yet.
 OPEN: constant(uint256) = TIME_MASK
@@ -69,6 +85,10 @@ DOMAIN_NAME: constant(bytes32) = keccak256("GridCommons EnergyMarket")
 DOMAIN_VERSION: constant(bytes32) = keccak256("1")
 RECEIPT_TYPE: constant(bytes32) = keccak256(
     "DeliveryReceipt(uint32 meter,uint64 firstSlot,uint8 slots,bytes32 exports)"
+)
+# In the registry's own domain, signed by the key in force and by the new one.
+ROTATION_TYPE: constant(bytes32) = keccak256(
+    "KeyRotation(uint32 meter,address device,uint64 validFrom,uint64 deadline)"
 )
 # Half of the order of secp256k1: above it a signature is the malleable twin of another.
 MAX_S: constant(uint256) = (
@@ -151,6 +171,7 @@ def __init__(registrar: address):
     @param registrar May register meters and rotate or suspend their keys.
     """
     ownable.__init__()
+    eip712_domain_separator.__init__("GridCommons MeterRegistry", "1")
     self.registrar = registrar
     log RegistrarChanged(registrar=registrar)
 
@@ -186,7 +207,7 @@ def register_batch(
         meter += 1
         assert meter < MAX_METERS, "registry: no numbers left"
         self._points[meter] = convert(owners[i], uint256) | (zone << 160)
-        self._put_key(meter, 0, devices[i], block.timestamp)
+        self._put_key(meter, 0, devices[i], block.timestamp, 0)
         log MeterRegistered(meter=meter, owner=owners[i], zone=zone, device=devices[i])
     self.meter_count = meter
 
@@ -201,34 +222,57 @@ def rotate_key(meter: uint256, device: address, valid_from: uint256 = block.time
     """
     assert msg.sender == self.registrar, "registry: caller is not the registrar"
     assert self._points[meter] != 0, "registry: unknown meter"
-    assert (
-        valid_from >= block.timestamp and valid_from <= block.timestamp + MAX_AHEAD
-    ), "registry: start out of range"
+    self._rotate(meter, device, valid_from, 0)
+
+
+@external
+def rotate_key_signed(
+    meter: uint256,
+    device: address,
+    valid_from: uint256,
+    deadline: uint256,
+    old_signature: Bytes[65],
+    new_signature: Bytes[65],
+):
+    """
+    @notice The meter's key in force hands over to a new one; anyone may bring the signatures. As
+            `rotate_key`, but a rotation that the registrar has set is not replaced, the last two
+            of a meter's keys are left to the registrar, and a device that was to come and is
+            replaced by another signed rotation is spent.
+    @dev No pair of signatures counts twice. A device speaks for one meter once: `_put_key` takes
+         none that was ever in force, and none that a signed rotation replaced. One that the
+         registrar replaced is free again, but as long as the key that signed for it stays in
+         force, the registrar's rotation stands in the way.
+    @param device Has spoken for no meter before, and signs that it wants to.
+    @param valid_from Unix time, from now to 30 days ahead.
+    @param deadline Unix time of the last moment at which the signatures count.
+    @param old_signature Of the key in force now: 65 bytes r, s, v or the 64 of EIP-2098, low s.
+    @param new_signature The same by `device`.
+    """
+    assert block.timestamp <= deadline, "registry: signatures have expired"
+    word: uint256 = self._key_at(meter, block.timestamp)
+    assert word != 0, "registry: no key in force"
     newest: uint256 = self._keys[meter]
-    start: uint256 = newest >> VALID_FROM
-    number: uint256 = (newest >> NUMBER) & NUMBER_MASK
-    if start > block.timestamp:
-        # A meter's first key begins at once, so there is one before. Where it ends only because
-        # the rotation would begin, it now ends where this one does; else something else ended it.
-        before: uint256 = self._older[meter][number - 1]
-        if self._end_of(before) == start:
-            self._older[meter][number - 1] = self._ended(before, valid_from)
-        self.meter_of_device[convert(newest & ADDRESS_MASK, address)] = 0
-    else:
-        if (newest >> SECONDS) & TIME_MASK == OPEN:
-            newest = self._ended(newest, valid_from)
-        self._older[meter][number] = newest
-        number += 1
-        assert number < MAX_KEYS, "registry: too many keys"
-    self._put_key(meter, number, device, valid_from)
-    log KeyRotated(meter=meter, device=device, valid_from=valid_from)
+    assert (
+        newest >> VALID_FROM <= block.timestamp or newest & SIGNED != 0
+    ), "registry: the registrar has set the next key"
+    digest: bytes32 = eip712_domain_separator._hash_typed_data_v4(
+        keccak256(abi_encode(ROTATION_TYPE, meter, device, valid_from, deadline))
+    )
+    assert (
+        ecdsa._recover_sig(digest, old_signature) == convert(word & ADDRESS_MASK, address)
+    ), "registry: not signed by the key in force"
+    # Never the zero address, which no signature gives.
+    assert ecdsa._recover_sig(digest, new_signature) == device, "registry: not signed by the device"
+    self._rotate(meter, device, valid_from, SIGNED)
 
 
 @external
 def suspend_key(meter: uint256):
     """
     @notice Ends the meter's key now; nothing that it signs for a later moment counts. A rotation
-            that has not begun yet keeps its time.
+            that has not begun yet keeps its time where the registrar set it, and never begins
+            where this key had signed for it.
     """
     assert msg.sender == self.registrar, "registry: caller is not the registrar"
     word: uint256 = self._key_at(meter, block.timestamp)
@@ -243,7 +287,8 @@ def report_conflict(
     """
     @notice Anyone proves that the meter's device signed two delivery receipts that name different
             energy for one slot. Its key ends where the earlier of the two sessions begins, or
-            with its own first second where that is later, at once and for good.
+            with its own first second where that is later, at once and for good. What it handed
+            over to by signature, in the last 30 days or for a time to come, ends now.
     @dev This is the one place that changes what `device_at` says of the past: from the new end
          on it answers zero where it named the device. Receipts of that time that are not settled
          yet count as missing, and old signatures of that time no longer verify. What was settled
@@ -342,13 +387,47 @@ def speak_for(claims: uint256[MAX_CLAIMS], moment: uint256) -> bool:
 # ---------------------------------------------------------------------------- #
 
 @internal
-def _put_key(meter: uint256, number: uint256, device: address, valid_from: uint256):
+def _rotate(meter: uint256, device: address, valid_from: uint256, signed: uint256):
+    """
+    @param signed SIGNED, or 0 where the registrar rotates.
+    """
+    assert (
+        valid_from >= block.timestamp and valid_from <= block.timestamp + MAX_AHEAD
+    ), "registry: start out of range"
+    newest: uint256 = self._keys[meter]
+    start: uint256 = newest >> VALID_FROM
+    number: uint256 = (newest >> NUMBER) & NUMBER_MASK
+    if start > block.timestamp:
+        # A meter's first key begins at once, so there is one before. Where it ends only because
+        # the rotation would begin, it now ends where this one does; else something else ended it.
+        before: uint256 = self._older[meter][number - 1]
+        if self._end_of(before) == start:
+            self._older[meter][number - 1] = self._ended(before, valid_from)
+        # Freed here, the signatures that brought the device in would bring it in again.
+        if signed == 0:
+            self.meter_of_device[convert(newest & ADDRESS_MASK, address)] = 0
+    else:
+        if (newest >> SECONDS) & TIME_MASK == OPEN:
+            newest = self._ended(newest, valid_from)
+        self._older[meter][number] = newest
+        number += 1
+        assert number < MAX_KEYS, "registry: too many keys"
+        assert signed == 0 or number < MAX_SIGNED_KEYS, "registry: too many signed rotations"
+    self._put_key(meter, number, device, valid_from, signed)
+    log KeyRotated(meter=meter, device=device, valid_from=valid_from)
+
+
+@internal
+def _put_key(
+    meter: uint256, number: uint256, device: address, valid_from: uint256, signed: uint256
+):
     assert device != empty(address), "registry: device is the zero address"
     assert self.meter_of_device[device] == 0, "registry: device already speaks for a meter"
     self.meter_of_device[device] = meter
     self._keys[meter] = (
         convert(device, uint256)
         | (number << NUMBER)
+        | signed
         | (OPEN << SECONDS)
         | (valid_from << VALID_FROM)
     )
@@ -356,6 +435,32 @@ def _put_key(meter: uint256, number: uint256, device: address, valid_from: uint2
 
 @internal
 def _end_key(meter: uint256, word: uint256, moment: uint256):
+    """
+    @notice Ends the key at the moment and, from now on, those that it handed over to by signature
+            and that these handed over to.
+    """
+    self._close_key(meter, word, moment)
+    newest: uint256 = self._keys[meter]
+    last: uint256 = (newest >> NUMBER) & NUMBER_MASK
+    number: uint256 = (word >> NUMBER) & NUMBER_MASK
+    for _: uint256 in range(MAX_KEYS):
+        if number == last:
+            return
+        number += 1
+        heir: uint256 = newest
+        if number != last:
+            heir = self._older[meter][number]
+        start: uint256 = heir >> VALID_FROM
+        if heir & SIGNED == 0 or start + MAX_RECENT < block.timestamp:
+            return
+        # One still to come ends where it would begin, and so never does.
+        end: uint256 = max(start, block.timestamp)
+        if end < self._end_of(heir):
+            self._close_key(meter, heir, end)
+
+
+@internal
+def _close_key(meter: uint256, word: uint256, moment: uint256):
     number: uint256 = (word >> NUMBER) & NUMBER_MASK
     if number == (self._keys[meter] >> NUMBER) & NUMBER_MASK:
         self._keys[meter] = self._ended(word, moment)

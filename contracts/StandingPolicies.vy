@@ -13,7 +13,15 @@
                                                     last window ends before
 
 @dev An action costs its deviation: slots times the distance of each window's value from what would
-     hold without it, the rule's value now, or rest for the battery. It is taken off the budget
+     hold without it:
+
+       a rule               its value now
+       community battery    rest, 0 W
+       charge points        no cap, that is 22,000 W
+       home batteries       their own programmes. Nobody here knows them, so the distance to the
+                            one furthest away counts: 1,000 permille and those of the window
+
+     It is taken off the budget
      when it is proposed and stays so, whatever becomes of the proposal: who wants to act again
      after an objection has less left, and no budget can be filled twice by waiting.
      A policy is two words:
@@ -52,10 +60,15 @@ OPEN_WINDOW_BYTES: constant(uint256) = 164
 OPEN_WINDOWS_HEAD: constant(uint256) = 132
 SLOT_SECONDS: constant(uint256) = 900
 
-# Keys of `GridParameters` that take windows, and that of the battery.
+# Keys of `GridParameters` that take windows: of rules, and of devices.
 FIRST_KEY: constant(uint256) = 5
 LAST_KEY: constant(uint256) = 7
 COMMUNITY_BATTERY: constant(uint256) = 1_000
+CHARGE_POINTS: constant(uint256) = 1_001
+HOME_BATTERIES: constant(uint256) = 1_002
+# The cap in W, and the share of power in permille, that no window exceeds.
+MAX_CHARGE_POINT_W: constant(int256) = 22_000
+FULL_POWER: constant(uint256) = 1_000
 
 # The governor and the market pack zones into 10 bits.
 MAX_ZONE: constant(uint256) = 1_023
@@ -186,8 +199,8 @@ def adopt(
     """
     @notice Adopts a policy. Owner only.
     @param zone Whose windows, and whose members may object.
-    @param key One of the rules 5 to 7 of `GridParameters`, or 1000 for the community battery.
-    @param lowest The smallest value of a window; micro euro per Wh, or W.
+    @param key One of the rules 5 to 7 of `GridParameters`, or 1000 to 1002 for devices.
+    @param lowest The smallest value of a window; micro euro per Wh, W, or permille.
     @param highest The largest one.
     @param max_slots Slots of all windows of one action together.
     @param budget Deviation in thirty days: slots times the distance from what would hold else.
@@ -198,7 +211,8 @@ def adopt(
     ownable._check_owner()
     assert zone != 0 and zone <= MAX_ZONE, "policies: zone out of range"
     assert (
-        (key >= FIRST_KEY and key <= LAST_KEY) or key == COMMUNITY_BATTERY
+        (key >= FIRST_KEY and key <= LAST_KEY)
+        or (key >= COMMUNITY_BATTERY and key <= HOME_BATTERIES)
     ), "policies: key takes no window"
     assert lowest >= MIN_INT32 and highest <= MAX_INT32, "policies: value out of range"
     assert lowest <= highest, "policies: lowest above highest"
@@ -268,7 +282,12 @@ def use(
     highest: int256 = self._signed(terms >> HIGHEST)
     expires_at: uint256 = (terms >> EXPIRES) & MASK_40
     neutral: int256 = 0
-    if key != COMMUNITY_BATTERY:
+    beyond: uint256 = 0
+    if key == CHARGE_POINTS:
+        neutral = MAX_CHARGE_POINT_W
+    elif key == HOME_BATTERIES:
+        beyond = FULL_POWER
+    elif key != COMMUNITY_BATTERY:
         neutral = convert(staticcall parameters.value(key), int256)
 
     slots: uint256 = 0
@@ -290,7 +309,7 @@ def use(
                 ((window & MASK_64) + length) * SLOT_SECONDS <= expires_at
             ), "policies: window ends after the policy"
             slots += length
-            deviation += length * convert(abs(window_value - neutral), uint256)
+            deviation += length * (convert(abs(window_value - neutral), uint256) + beyond)
     assert slots <= (terms >> SLOTS) & MASK_16, "policies: too many slots"
 
     period: uint256 = self._period(terms)

@@ -125,5 +125,35 @@ def unpack_session_terms(word: int) -> SessionTerms:
 
 KEYS: dict[str, int] = {rule.name: rule.key for rule in MARKET_RULES}
 
-# Window key for the community battery's power in W, positive charging (GridParameters).
+# Keys of windows for devices (GridParameters), and what their values mean.
 COMMUNITY_BATTERY = 1_000
+"""Power in W, positive charges; without a window it rests."""
+CHARGE_POINTS = 1_001
+"""The most W that each charge point taking part may draw; without a window no cap."""
+HOME_BATTERIES = 1_002
+"""Permille of each home battery's rated power, positive charges; without a window each follows its
+own programme."""
+MAX_CHARGE_POINT_W = 22_000
+FULL_POWER = 1_000
+
+WINDOW_NAMES: dict[int, str] = {
+    **{key: name for name, key in KEYS.items() if 5 <= key <= 7},
+    COMMUNITY_BATTERY: "community battery",
+    CHARGE_POINTS: "charge points",
+    HOME_BATTERIES: "home batteries",
+}
+"""Every key that takes windows, with its name."""
+
+
+def neutral_distance(key: int, value: int, rule_value: int = 0) -> int:
+    """How far a window's value moves something, as `StandingPolicies` takes it off a budget a slot.
+
+    rule_value: what the rule says now, for keys 5 to 7.
+    """
+    if key == COMMUNITY_BATTERY:
+        return abs(value)
+    if key == CHARGE_POINTS:
+        return abs(value - MAX_CHARGE_POINT_W)
+    if key == HOME_BATTERIES:
+        return FULL_POWER + abs(value)
+    return abs(value - rule_value)

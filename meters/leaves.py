@@ -127,7 +127,7 @@ def record_leaves(records: Sequence[EditedRow], secrets: MonthSecrets) -> list[b
 
 def record_salts(records: Sequence[EditedRow], secrets: MonthSecrets) -> list[bytes]:
     """The salt of each edit record; records are sorted by meter, slot and number."""
-    months = [months_of_record(record) for record in records]
+    months = [months_of_record(record.canonical()) for record in records]
     known = secrets_of(
         secrets, {(r.meter, month) for r, of in zip(records, months, strict=True) for month in of}
     )
@@ -141,13 +141,13 @@ def record_salts(records: Sequence[EditedRow], secrets: MonthSecrets) -> list[by
     return salts
 
 
-def months_of_record(record: EditedRow) -> list[int]:
+def months_of_record(canonical: bytes) -> list[int]:
     """The UTC months a record speaks of, in order: from the earliest slot it names to the latest.
 
     A value of May that a record of June was made from could else be tried out with June's secret,
     after May was erased. BadUse for a record that is not readable.
     """
-    slots = slots_named(record.canonical())
+    slots = slots_named(canonical)
     first, last = month_of(np.array([min(slots), max(slots)], dtype=np.int64)).tolist()
     return list(range(first, last + 1))
 

@@ -91,11 +91,23 @@ class SecretStore:
     leaves a mark without content: it is never made anew, because a new one would open nothing and
     hide that the old one is gone. Nothing is kept in memory, so an erasure by another process holds
     at once. One object serves any number of threads; several processes may share the file.
+
+    make: whether the file and secrets that are not there yet are made, else CheckFailed. source:
+    where new secrets come from instead of chance; whoever has the source can make them again, so
+    it is for demonstrations.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = ensure_parent(Path(path))
+    def __init__(
+        self, path: Path, *, make: bool = True, source: MonthSecrets | None = None
+    ) -> None:
+        self.path = Path(path)
+        self._make = make
+        self._source = source
         self._turn = threading.RLock()
+        if make:
+            ensure_parent(self.path)
+        elif not self.path.is_file():
+            raise CheckFailed(f"there is no store of secrets at {self.path}")
         try:
             # Before SQLite makes it: a file that is closed up later was open for a moment.
             os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))
@@ -135,16 +147,18 @@ class SecretStore:
         with self._turn:
             found = self._find(wanted)
             absent = sorted(wanted - found.keys())
+            if absent and not self._make:
+                _refuse_erased(found)
+                meter, month = absent[0]
+                raise CheckFailed(
+                    f"{self.path} has no secret of meter {meter} for {month_name(month)}"
+                )
             if absent:
                 with self._transaction():
                     # Another process may have made one meanwhile: the first one stands.
                     found.update(self._find(set(absent)))
                     _refuse_erased(found)
-                    made = {
-                        pair: randomness.token_bytes(SECRET_BYTES)
-                        for pair in absent
-                        if pair not in found
-                    }
+                    made = {pair: self._new(pair) for pair in absent if pair not in found}
                     self._db.executemany(
                         "INSERT INTO month_secret (meter, month, secret) VALUES (?, ?, ?)",
                         ((*pair, secret) for pair, secret in made.items()),
@@ -168,6 +182,11 @@ class SecretStore:
                 "ON CONFLICT DO UPDATE SET secret = NULL",
                 (meter, month),
             )
+
+    def _new(self, pair: Pair) -> bytes:
+        if self._source is None:
+            return randomness.token_bytes(SECRET_BYTES)
+        return self._source.month_secret(*pair)
 
     def _find(self, wanted: set[Pair]) -> dict[Pair, bytes | None]:
         """What the file has of these: the secret, or None where it was erased."""

@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 import click
 
 from dao.errors import BadUse
+from scripts import _meter_privacy, _meter_vee
 from scripts._common import handles_errors, json_option, read_input
 
 if TYPE_CHECKING:
@@ -24,7 +25,11 @@ SHOWN_NOTES = 20
 
 @click.group(name="meter")
 def cli() -> None:
-    """Read what meters, inverters and portals say."""
+    """Read what meters, inverters and portals say; open, grant and erase a home's readings."""
+
+
+for _command in (*_meter_privacy.COMMANDS, _meter_vee.replay):
+    cli.add_command(_command)
 
 
 @cli.command()

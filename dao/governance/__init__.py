@@ -35,6 +35,7 @@ from dao.governance.proposals import (
     state,
     terms_of,
     votes_of,
+    windows_call,
     zone_of,
 )
 
@@ -66,5 +67,6 @@ __all__ = [
     "state",
     "terms_of",
     "votes_of",
+    "windows_call",
     "zone_of",
 ]

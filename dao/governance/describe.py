@@ -19,7 +19,14 @@ from dao.deployment import Deployment
 from dao.eip712 import checksum_address
 from dao.errors import BadUse, CheckFailed
 from dao.governance.proposals import Call
-from dao.parameters import COMMUNITY_BATTERY, KEYS
+from dao.parameters import (
+    CHARGE_POINTS,
+    COMMUNITY_BATTERY,
+    HOME_BATTERIES,
+    KEYS,
+    MAX_CHARGE_POINT_W,
+    WINDOW_NAMES,
+)
 from dao.slots import SLOTS_PER_DAY, slot_start
 
 _SHOWN_BYTES = 256
@@ -58,6 +65,11 @@ _UNITS = {
     "max_allowance": "proposals a zone and day",
 }
 _NAMES = {key: name for name, key in KEYS.items()}
+_UNCHANGED = {
+    COMMUNITY_BATTERY: "keeps its plan",
+    CHARGE_POINTS: "keep their caps",
+    HOME_BATTERIES: "keep their plans",
+}
 _EURO_CONTRACTS = ("Treasury", "TestEuro", "ForecastRegistry", "EnergyMarket")
 
 
@@ -129,9 +141,7 @@ def rule_value(name: str, value: int) -> str:
 
 def rule_name(key: int) -> str:
     """What a key of `GridParameters` stands for."""
-    if key == COMMUNITY_BATTERY:
-        return "community battery"
-    return _NAMES.get(key, f"the rule of key {key}")
+    return _NAMES.get(key) or WINDOW_NAMES.get(key, f"the rule of key {key}")
 
 
 def duration(seconds: int) -> str:
@@ -195,9 +205,15 @@ def _windows(
     windows: Sequence[tuple[int, int, int]],
     block: int | str,
 ) -> str:
-    if key == COMMUNITY_BATTERY:
-        parts = [f"{_battery(value)} {_span(first, slots)}" for first, slots, value in windows]
-        return f"the community battery of zone {zone} {'; '.join(parts) or 'keeps its plan'}"
+    told = {
+        COMMUNITY_BATTERY: ("the community battery of zone", _battery),
+        CHARGE_POINTS: ("charge points taking part in zone", _charge_points),
+        HOME_BATTERIES: ("home batteries taking part in zone", _home_batteries),
+    }.get(key)
+    if told is not None:
+        who, does = told
+        parts = [f"{does(value)} {_span(first, slots)}" for first, slots, value in windows]
+        return f"{who} {zone} {'; '.join(parts) or _UNCHANGED[key]}"
     name = rule_name(key)
     before = _value(parameters, key, block)
     since = "" if before is None else f" instead of {rule_value(name, before)}"
@@ -209,6 +225,21 @@ def _battery(power: int) -> str:
     if power == 0:
         return "rests"
     return f"{'charges' if power > 0 else 'discharges'} at {abs(power):,} W"
+
+
+def _charge_points(cap: int) -> str:
+    if cap == 0:
+        return "may draw nothing"
+    if 0 < cap <= MAX_CHARGE_POINT_W:
+        return f"may draw at most {cap / 1_000:g} kW"
+    return f"may draw at most {cap:,} W"
+
+
+def _home_batteries(share: int) -> str:
+    if share == 0:
+        return "rest"
+    percent = f"{abs(share) // 10:,}" + (f".{abs(share) % 10}" if share % 10 else "")
+    return f"{'charge' if share > 0 else 'discharge'} at {percent} % of their rated power"
 
 
 def _span(first_slot: int, slots: int) -> str:

@@ -16,10 +16,13 @@ from typing import Any
 from dao.chain import Account, Contract, Event, Receipt
 from dao.eip712 import keccak, word
 from dao.errors import BadUse
-from dao.parameters import COMMUNITY_BATTERY, KEYS
+from dao.parameters import COMMUNITY_BATTERY, KEYS, WINDOW_NAMES
 
 MAX_DESCRIPTION = 4_096
 """Bytes of a description that the governor takes."""
+
+MAX_WINDOWS = 16
+"""Windows of one key, zone and UTC day."""
 
 _PROPOSER = re.compile(r"#proposer=0x[0-9a-fA-F]{40}\Z")
 _SIMULATION = re.compile(r"^simulation: (0x[0-9a-f]{64})$", re.MULTILINE)
@@ -117,18 +120,33 @@ def rule_call(parameters: Contract, name: str, value: int) -> Call:
     return Call(parameters.address, parameters.encode("set_value", KEYS[name], value))
 
 
-def battery_call(parameters: Contract, zone: int, windows: Iterable[tuple[int, int, int]]) -> Call:
-    """The call that puts the community battery on a schedule: all of it, or nothing.
+def windows_call(
+    parameters: Contract, zone: int, key: int, windows: Iterable[tuple[int, int, int]]
+) -> Call:
+    """The call that opens windows of one key in a zone: all of them, or none.
 
-    windows: at most 16 of (first slot, slots, power in W; positive charges), inside one UTC day.
+    windows: at most 16 of (first slot, slots, value), each inside one UTC day; what a value means
+    is said in `dao.parameters`. BadUse for more, for a key that takes none, and for a number that
+    cannot stand in a window.
     """
-    words = [
-        first | (slots << 64) | ((power & ((1 << 128) - 1)) << 128)
-        for first, slots, power in windows
-    ]
-    return Call(
-        parameters.address, parameters.encode("open_windows", zone, COMMUNITY_BATTERY, words)
-    )
+    if key not in WINDOW_NAMES:
+        takes = ", ".join(f"{number} {name}" for number, name in WINDOW_NAMES.items())
+        raise BadUse(f"key {key} takes no window; there are {takes}")
+    words = []
+    for first, slots, value in windows:
+        if not (0 <= first < 1 << 64 and 0 <= slots < 1 << 64):
+            raise BadUse(f"{WINDOW_NAMES[key]}: no window has {slots} slots from slot {first} on")
+        if abs(value) >= 1 << 127:
+            raise BadUse(f"{WINDOW_NAMES[key]}: no window has the value {value}")
+        words.append(first | (slots << 64) | ((value & ((1 << 128) - 1)) << 128))
+    if len(words) > MAX_WINDOWS:
+        raise BadUse(f"{len(words)} windows; a day of a zone has at most {MAX_WINDOWS} of one key")
+    return Call(parameters.address, parameters.encode("open_windows", zone, key, words))
+
+
+def battery_call(parameters: Contract, zone: int, windows: Iterable[tuple[int, int, int]]) -> Call:
+    """The call that puts the community battery on a schedule, in W; positive charges."""
+    return windows_call(parameters, zone, COMMUNITY_BATTERY, windows)
 
 
 # Propose

@@ -17,13 +17,14 @@ from meters.lake.batches import (
     batch_path,
     check_range,
     erase_rows,
+    mentions,
     newest,
     read_batch,
     signed_rows,
     totals_of,
     write_batch,
 )
-from meters.lake.checks import SignatureCheck, key_at, leaves_hold, verify_signatures
+from meters.lake.checks import SignatureCheck, leaves_hold, verify_signatures
 from meters.lake.queries import counts, frame, meter_series, quality_shares, zone_totals
 from meters.lake.store import BatchFile, Lake, LakeLike
 
@@ -42,8 +43,8 @@ __all__ = [
     "counts",
     "erase_rows",
     "frame",
-    "key_at",
     "leaves_hold",
+    "mentions",
     "meter_series",
     "newest",
     "quality_shares",

@@ -493,6 +493,24 @@ def erase_rows(
     return True
 
 
+def mentions(lake: LakeLike, path: str, meter: int, first_slot: int, end_slot: int) -> bool:
+    """Whether an edit record of the meter in this file names a slot of the range. Reads little."""
+    held = Lake.of(lake)
+    try:
+        with held.reading(path) as source:
+            table = pq.read_table(source, columns=["record"], filters=pc.field("meter") == meter)
+    except (OSError, pa.ArrowException) as error:
+        raise BadUse(f"cannot read the batch {held.address(path)}: {error}") from error
+    texts = table["record"].drop_null().to_pylist()
+    return any(
+        first_slot <= slot < end_slot
+        for text in texts
+        for record in _split(text) or ()
+        if record is not None
+        for slot in slots_named(record)
+    )
+
+
 def _naming(stored: StoredBatch, meter: int, first_slot: int, end_slot: int) -> list[int]:
     """Rows with an edit record that names a slot of the meter's in the range."""
     rows = stored.record_rows

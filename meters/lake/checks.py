@@ -6,18 +6,22 @@ Whether its root stands on chain is asked where a chain is at hand (`disclosure.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
-from dao.slots import SLOT_SECONDS
 from meters.lake.batches import StoredBatch, signed_rows
 from meters.leaves import MonthSecrets, leaves_of
 from meters.signing import digests, recover_all
 
-Periods = Sequence[tuple[bytes, int, int | None]]
-"""A meter's keys: 20-byte address, valid from, valid to (unix seconds; None where open)."""
+
+class SlotKeys(Protocol):
+    """Who may sign for which meter and slot: see `registry.KeyPeriods`."""
+
+    def of_slots(self, meter: np.ndarray, slot: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Addresses, uint8 (n, 20), and whether there is one, bool (n,)."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -41,10 +45,7 @@ def leaves_hold(stored: StoredBatch, secrets: MonthSecrets) -> bool:
 
 
 def verify_signatures(
-    stored: StoredBatch,
-    separator: bytes,
-    keys: Mapping[int, Periods],
-    workers: int | None = None,
+    stored: StoredBatch, separator: bytes, keys: SlotKeys, workers: int | None = None
 ) -> SignatureCheck:
     """Check every signature of a batch, its chain of links rebuilt, against the key of its time:
     the one valid in the last second of the slot."""
@@ -52,22 +53,8 @@ def verify_signatures(
     at = np.flatnonzero(signed)
     rows = signed_rows(stored, separator).take(at)
     found = recover_all(digests(separator, rows), rows.signature, workers)
-    good = np.array(
-        [
-            bool(address) and address == key_at(keys.get(meter, ()), slot)
-            for address, meter, slot in zip(
-                found, rows.meter.tolist(), rows.slot.tolist(), strict=True
-            )
-        ],
-        dtype=bool,
-    )
+    # No address is all zeros, so that may stand for none.
+    block = np.frombuffer(b"".join(address or bytes(20) for address in found), dtype=np.uint8)
+    expected, valid = keys.of_slots(rows.meter, rows.slot)
+    good = valid & (block.reshape(-1, 20) == expected).all(axis=1)
     return SignatureCheck(at[good], at[~good], np.flatnonzero(~signed))
-
-
-def key_at(periods: Periods, slot: int) -> bytes | None:
-    """The address valid at the last second of a slot, None where none is."""
-    moment = (slot + 1) * SLOT_SECONDS - 1
-    for address, begins, ends in reversed(periods):
-        if begins <= moment and (ends is None or moment < ends):
-            return address
-    return None

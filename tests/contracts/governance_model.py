@@ -23,7 +23,7 @@ AGAINST, FOR, ABSTAIN, VETO = range(4)
 # Keys of the rules that the DAO itself reads; a battery window has a key without a rule.
 BATTERY_MAX_W, SKILL_THRESHOLD, QUORUM, VETO_SHARE, FORFEIT_SHARE = 17, 14, 15, 20, 21
 BOND, HOLDING_TIME, ZONE_QUORUM, PROBATION, ALLOWANCE, ADMISSION_DELAY = 22, 23, 24, 27, 28, 29
-BATTERY = 1_000
+DEVICES = BATTERY, CHARGE_POINTS, HOME_BATTERIES = 1_000, 1_001, 1_002
 OFFICE_ENDS = 30 * DAY
 BUDGET_PERIOD = 30 * DAY
 WINDOW_AHEAD = 14 * DAY
@@ -450,7 +450,6 @@ class Dao:
         require(number in self.policies, "policies: unknown policy")
         policy = self.policies[number]
         require(not policy.ended, "policies: policy has ended")
-        neutral = 0 if policy.key == BATTERY else self.rule(policy.key)
         slots = cost = 0
         for call in calls:
             zone, key, windows = self._read(call)
@@ -462,11 +461,19 @@ class Dao:
                 ends = (first + length) * SLOT
                 require(ends <= policy.expires, "policies: window ends after the policy")
                 slots += length
-                cost += length * abs(value - neutral)
+                cost += length * self._deviation(key, value)
         require(slots <= policy.max_slots, "policies: too many slots")
         require(cost <= policy.left(self.now), "policies: budget is used up")
         self.policies[number] = replace(policy, uses=(*policy.uses, (self.now, cost)))
         return policy.zone, policy.veto_hours * HOUR
+
+    def _deviation(self, key: int, value: int) -> int:
+        """The longest way from where the devices may be without the window, or the rule is."""
+        if key == CHARGE_POINTS:
+            return 22_000 - value if value <= 22_000 else value - 22_000
+        if key == HOME_BATTERIES:
+            return max(abs(value - programme) for programme in (-1_000, 1_000))
+        return abs(value if key == BATTERY else value - self.rule(key))
 
     def remaining(self, number: int) -> int:
         policy = self.policies[number]
@@ -648,6 +655,10 @@ class Dao:
         if key == BATTERY:
             possible = abs(value) <= self.rule(BATTERY_MAX_W)
             require(possible, "parameters: battery power out of range")
+        elif key == CHARGE_POINTS:
+            require(0 <= value <= 22_000, "parameters: charging power out of range")
+        elif key == HOME_BATTERIES:
+            require(-1_000 <= value <= 1_000, "parameters: share of power out of range")
         else:
             require(5 <= key <= 7, "parameters: key takes no window")
             require(value >= 0, "parameters: value out of bounds")
@@ -671,7 +682,7 @@ class Dao:
         expires: int,
     ) -> None:
         require(0 < zone < 1_024, "policies: zone out of range")
-        require(key in (5, 6, 7, BATTERY), "policies: key takes no window")
+        require(key in (5, 6, 7, *DEVICES), "policies: key takes no window")
         require(lowest <= highest, "policies: lowest above highest")
         require(0 < max_slots <= 14 * 96, "policies: slots out of range")
         require(budget > 0, "policies: budget out of range")

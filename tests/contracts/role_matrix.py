@@ -99,7 +99,7 @@ MATRIX: Matrix = {
     "MeterRegistry": {
         TIMELOCK: _names("transfer_ownership set_registrar"),
         REGISTRAR: _names("register_batch rotate_key suspend_key"),
-        ANYONE: _names("report_conflict"),
+        ANYONE: _names("report_conflict rotate_key_signed"),
     },
     "ReadingLedger": {
         TIMELOCK: _names("transfer_ownership set_collector"),

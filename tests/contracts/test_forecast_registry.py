@@ -303,8 +303,10 @@ def test_anyone_may_have_a_forecast_scored(bench: Bench, mallory: str) -> None:
 
 def test_slots_inside_a_window_are_left_out_up_to_the_cap(bench: Bench) -> None:
     bench.at_day(FIRST_DAY, -DAY)
-    # Six slots in two windows; the first four of them are excused.
+    # Six slots in windows, two of them in those of several keys; the first four are excused.
     bench.parameters.open_window(ZONE, 1_000, FIRST_DAY * 96 + 50, 3, 1)
+    bench.parameters.open_window(ZONE, 1_001, FIRST_DAY * 96 + 51, 2, 3_700)
+    bench.parameters.open_window(ZONE, 1_002, FIRST_DAY * 96 + 11, 1, -500)
     bench.parameters.open_window(ZONE, 7, FIRST_DAY * 96 + 10, 3, 45)
     result = bench.scored(FIRST_DAY, FORECAST)
     skip = {10, 11, 12, 50}

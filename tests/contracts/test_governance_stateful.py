@@ -92,6 +92,19 @@ CHANGES = {
     28: (0, 1, 3),
     29: (HOUR, 2 * HOUR, DAY),
 }
+# Values of windows by key, the last of them one that never can be; other keys take prices.
+VALUES = {
+    model.BATTERY: (-20_000, -10_000, 5_000, 20_000) * 3 + (70_000,),
+    model.CHARGE_POINTS: (0, 3_700, 3_700, 11_000, 22_000) * 2 + (22_001,),
+    model.HOME_BATTERIES: (-1_000, -500, 0, 250, 1_000) * 2 + (-1_001,),
+}
+# Lowest and highest value and budget of policies: micro euro, W, or permille.
+AGREED = {
+    7: ((10, 80, 400), (40, 55, 100)),
+    model.BATTERY: ((-20_000, 20_000, 400_000), (-10_000, 5_000, 90_000)),
+    model.CHARGE_POINTS: ((3_700, 22_000, 400_000), (0, 11_000, 90_000)),
+    model.HOME_BATTERIES: ((-1_000, 1_000, 20_000), (-500, 250, 6_000)),
+}
 MOST_LIVE = 6
 BALLOT_FAULTS = ("signer", "other support", "other proposal", "late", "chain", "bad support")
 
@@ -615,9 +628,7 @@ class DaoLife:
     ) -> Call:
         """Windows that begin so many slots from now, and now and then ones that never can."""
         first = self.model.now // 900 + ahead
-        value = dice.choice((-20_000, -10_000, 5_000, 20_000) * 3 + (70_000,))
-        if key != model.BATTERY:
-            value = dice.choice((10, 45, 45, 55, 60, 80))
+        value = dice.choice(VALUES.get(key, (10, 45, 45, 55, 60, 80)))
         if values and dice.random() < 0.9:
             value = dice.choice(values)
         slots = min(dice.choice((1, 2, 4, 8)), 96 - first % 96) if dice.random() < 0.95 else 97
@@ -659,17 +670,12 @@ class DaoLife:
             return Call("set_forecaster", (dice.choice(FORECASTERS), dice.random() < 0.7))
         if what == "least bond":
             return Call("set_minimum_bond", (dice.choice((FORECAST_BOND, 0, FORECAST_BOND + 1)),))
-        key = dice.choice((7, model.BATTERY) * 4 + (8,))
+        key = dice.choice((7, model.BATTERY) * 4 + (*model.DEVICES, 8))
         return self.windows(dice, dice.choice((1, 2) * 4 + (0,)), key, dice.choice((500, 700, 4)))
 
     def terms_of_a_policy(self, dice: Random) -> tuple[int, ...]:
-        key = dice.choice((7, model.BATTERY, model.BATTERY))
-        # Of the fee's few micro euro, or of some ten thousand watts.
-        lowest, highest, budget = dice.choice(
-            ((-20_000, 20_000, 400_000), (-10_000, 5_000, 90_000))
-        )
-        if key == 7:
-            lowest, highest, budget = dice.choice(((10, 80, 400), (40, 55, 100)))
+        key = dice.choice((7, model.BATTERY, model.BATTERY, *model.DEVICES))
+        lowest, highest, budget = dice.choice(AGREED[key])
         terms = {
             "zone": dice.choice((1, 1, 2)),
             "key": key,
@@ -721,7 +727,7 @@ class DaoLife:
             if adopting:
                 calls = (Call("adopt", self.terms_of_a_policy(dice)),)
         else:
-            zone, key = dice.choice((1, 1, 2)), dice.choice((7, model.BATTERY))
+            zone, key = dice.choice((1, 1, 2)), dice.choice((7, model.BATTERY, *model.DEVICES))
             values: tuple[int, ...] = ()
             if lane == POLICY:
                 policy = dice.choice(usable or [1])
@@ -828,6 +834,8 @@ class DaoLife:
             assert logged == {(w.first, w.slots, w.value) for w in opened}
             for call in m.proposals[number].calls:
                 REACHED[f"voted: {call.what}"] += 1
+                if call.what.startswith("open_window"):
+                    REACHED[f"windows of key {call.arguments[1]}"] += 1
 
     def somebody_cancels(self, dice: Random) -> None:
         number = self.pick(dice, model.PENDING, ACTIVE, QUEUED)
@@ -1215,6 +1223,7 @@ EVERYWHERE = (
     "lane 1 Executed", "lane 1 Expired", "lane 1 Defeated", "lane 1 Canceled",
     "lane 2 Executed", "lane 2 Expired", "lane 2 Defeated", "lane 2 Canceled",
     "voted: set_value", "voted: adopt", "voted: open_window",
+    "windows of key 7", "windows of key 1000", "windows of key 1001", "windows of key 1002",
     "decree set_value", "decree end",
 )  # fmt: skip
 

@@ -10,7 +10,7 @@ from typing import Any
 import boa
 import pytest
 
-from dao.parameters import KEYS, MARKET_RULES, Rule, unpack_session_terms
+from dao.parameters import KEYS, MARKET_RULES, WINDOW_NAMES, Rule, unpack_session_terms
 from tests.contracts.governance_fixtures import (
     DAY,
     RULES,
@@ -24,6 +24,7 @@ from tests.contracts.governance_fixtures import (
 
 ZONE = 1
 BAND_MIN, BAND_MAX, GRID_FEE, QUORUM, BATTERY = 5, 6, 7, 15, 1_000
+CHARGE_POINTS, HOME_BATTERIES = 1_001, 1_002
 TODAY = START // 900
 TOMORROW = TODAY + 96
 
@@ -258,10 +259,31 @@ def test_a_window_stays_within_the_rules_bounds(parameters: Any, value: int) -> 
 
 
 # Penalty and energy bounds hold for a whole order; the market reads them once for all slots.
-@pytest.mark.parametrize("key", [1, 4, 8, 9, 10, QUORUM, 12, 999, 1_001])
+@pytest.mark.parametrize("key", [1, 4, 8, 9, 10, QUORUM, 12, 999, 1_003, 2**256 - 1])
 def test_only_what_varies_by_slot_takes_a_window(parameters: Any, key: int) -> None:
     with reverts("parameters: key takes no window"):
         parameters.open_window(ZONE, key, TOMORROW, 1, 50)
+
+
+@pytest.mark.parametrize(
+    ("key", "lowest", "highest", "reason"),
+    [
+        (CHARGE_POINTS, 0, 22_000, "charging power out of range"),
+        (HOME_BATTERIES, -1_000, 1_000, "share of power out of range"),
+    ],
+)
+def test_what_devices_are_told_has_bounds(
+    parameters: Any, key: int, lowest: int, highest: int, reason: str
+) -> None:
+    for value in (lowest - 1, highest + 1, -(2**127), 2**127 - 1):
+        with reverts(f"parameters: {reason}"):
+            parameters.open_window(ZONE, key, TOMORROW, 1, value)
+        with reverts(f"parameters: {reason}"):
+            parameters.open_windows(ZONE, key, [packed(TOMORROW, 1, value)])
+    parameters.open_window(ZONE, key, TOMORROW, 4, lowest)
+    parameters.open_windows(ZONE, key, [packed(TOMORROW + 4, 4, highest)])
+    told = [parameters.window_at(ZONE, key, TOMORROW + slot) for slot in (3, 4, 7, 8)]
+    assert told == [(True, lowest), (True, highest), (True, highest), (False, 0)]
 
 
 @pytest.mark.parametrize(("start", "slots"), [(8, 1), (15, 9), (0, 9), (0, 96), (11, 2)])
@@ -279,7 +301,8 @@ def test_windows_may_touch(parameters: Any) -> None:
 
 
 def test_other_zones_and_keys_have_windows_of_their_own(parameters: Any) -> None:
-    for zone, key in ((ZONE, BATTERY), (ZONE, GRID_FEE), (2, BATTERY)):
+    devices = (BATTERY, CHARGE_POINTS, HOME_BATTERIES)
+    for zone, key in ((ZONE, GRID_FEE), (2, BATTERY), *((ZONE, key) for key in devices)):
         parameters.open_window(zone, key, TOMORROW, 4, 45)
         assert parameters.window_at(zone, key, TOMORROW) == (True, 45)
     assert parameters.window_at(2, GRID_FEE, TOMORROW)[0] is False
@@ -324,7 +347,9 @@ def test_exempt_slots_are_those_inside_any_window(parameters: Any) -> None:
     parameters.open_window(ZONE, BATTERY, TOMORROW + 2, 3, 1)
     parameters.open_window(ZONE, GRID_FEE, TOMORROW + 4, 2, 45)
     parameters.open_window(ZONE, GRID_FEE, TOMORROW + 95, 1, 45)
-    expected = sum(1 << slot for slot in (2, 3, 4, 5, 95))
+    parameters.open_window(ZONE, CHARGE_POINTS, TOMORROW + 3, 5, 3_700)
+    parameters.open_window(ZONE, HOME_BATTERIES, TOMORROW + 94, 2, -500)
+    expected = sum(1 << slot for slot in (2, 3, 4, 5, 6, 7, 94, 95))
     assert parameters.exempt_slots(ZONE, TOMORROW) == expected
     assert parameters.exempt_slots(2, TOMORROW) == 0
 
@@ -351,7 +376,8 @@ def test_windows_of_another_day_zone_or_key_leave_the_terms_alone(parameters: An
     (plain,) = set(parameters.market_terms(ZONE, TOMORROW, 96, boa.env.timestamp))
     parameters.open_window(ZONE, GRID_FEE, TOMORROW + 96, 96, 40)
     parameters.open_window(2, GRID_FEE, TOMORROW, 96, 40)
-    parameters.open_window(ZONE, BATTERY, TOMORROW, 96, 40)
+    for key in (BATTERY, CHARGE_POINTS, HOME_BATTERIES):
+        parameters.open_window(ZONE, key, TOMORROW, 96, 40)
     parameters.open_window(ZONE, GRID_FEE, TOMORROW + 24, 24, 40)
     for first in (0, 48, 72):
         terms = parameters.market_terms(ZONE, TOMORROW + first, 24, boa.env.timestamp)
@@ -366,7 +392,9 @@ def test_market_terms_are_asked_for_within_a_day(parameters: Any) -> None:
 def test_the_keys_have_names(parameters: Any) -> None:
     for key, (name, *_) in RULES.items():
         assert getattr(parameters, name)() == key
-    assert parameters.COMMUNITY_BATTERY() == BATTERY
+    told = (parameters.COMMUNITY_BATTERY, parameters.CHARGE_POINTS, parameters.HOME_BATTERIES)
+    assert [key() for key in told] == [BATTERY, CHARGE_POINTS, HOME_BATTERIES]
+    assert sorted(WINDOW_NAMES) == [BAND_MIN, BAND_MAX, GRID_FEE, *(key() for key in told)]
 
 
 def test_the_number_of_sessions_must_divide_the_day_into_whole_hours() -> None:

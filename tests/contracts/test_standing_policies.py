@@ -8,6 +8,7 @@ from typing import Any
 import boa
 import pytest
 
+from dao.parameters import neutral_distance
 from tests.contracts.governance_fixtures import (
     AGAINST,
     DAY,
@@ -23,6 +24,7 @@ from tests.contracts.governance_fixtures import (
 )
 
 GRID_FEE, BATTERY, VETO_SHARE = 7, 1_000, 20
+CHARGE_POINTS, HOME_BATTERIES = 1_001, 1_002
 MONTH, YEAR = 30 * DAY, 366 * DAY
 WATT = 20_000
 TERMS = {
@@ -113,7 +115,8 @@ def test_nobody_else_adopts_or_ends_a_policy(dao: Dao, who: str) -> None:
         ({"zone": 1_024}, "zone out of range"),
         ({"key": 4}, "key takes no window"),
         ({"key": 8}, "key takes no window"),
-        ({"key": 1_001}, "key takes no window"),
+        ({"key": 999}, "key takes no window"),
+        ({"key": 1_003}, "key takes no window"),
         ({"lowest": -(2**31) - 1}, "value out of range"),
         ({"highest": 2**31}, "value out of range"),
         ({"lowest": 30_001}, "lowest above highest"),
@@ -138,6 +141,7 @@ def test_a_policy_has_bounds(dao: Dao, changes: dict[str, int], reason: str) -> 
         {"zone": 1_023},
         {"key": 5},
         {"key": 7},
+        {"key": 1_002},
         {"lowest": 30_000},
         {"max_slots": 1_344},
         {"budget": 2**64 - 1},
@@ -235,6 +239,39 @@ def test_a_price_deviates_from_what_the_rule_says_now(dao: Dao) -> None:
     assert dao.policies.remaining(policy) == 40
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "a_slot"),
+    [
+        (CHARGE_POINTS, 22_000, 0),
+        (CHARGE_POINTS, 3_700, 18_300),
+        (CHARGE_POINTS, 0, 22_000),
+        (HOME_BATTERIES, 0, 1_000),
+        (HOME_BATTERIES, 250, 1_250),
+        (HOME_BATTERIES, -1_000, 2_000),
+    ],
+)
+def test_devices_cost_how_far_they_may_be_moved(
+    dao: Dao, key: int, value: int, a_slot: int
+) -> None:
+    """From no cap; and from whatever the homes' own programmes may be, full power the other way."""
+    policy = adopt(dao, key=key, lowest=-1_000, highest=22_000, budget=8 * 22_000)
+    dao.propose(action(dao, policy, key=key, value=value))
+    assert dao.policies.remaining(policy) == 8 * (22_000 - a_slot)
+    assert neutral_distance(key, value) == a_slot
+
+
+def test_called_devices_do_as_the_policy_says_unless_somebody_objects(dao: Dao) -> None:
+    noon = dao.noon()
+    terms = {"lowest": 0, "highest": 22_000, "budget": 8 * 22_000}
+    policy = adopt(dao, key=CHARGE_POINTS, **terms)
+    proposal = dao.open_vote(action(dao, policy, "cap", key=CHARGE_POINTS, value=3_700))
+    dao.close(proposal)
+    dao.governor.queue(*proposal.calls)
+    dao.pass_time(900)
+    dao.governor.execute(*proposal.calls)
+    assert dao.parameters.window_at(1, CHARGE_POINTS, noon) == (True, 3_700)
+
+
 def test_a_budget_is_used_to_the_last_and_no_further(dao: Dao) -> None:
     policy = adopt(dao, budget=16 * WATT + 1)
     dao.propose(action(dao, policy, "first"))
@@ -274,6 +311,7 @@ def test_what_was_objected_to_stays_used(dao: Dao) -> None:
         ({"zone": 2}, "another zone"),
         ({"zone": 2**40 + 1}, "another zone"),
         ({"key": GRID_FEE, "value": 60}, "another key"),
+        ({"key": CHARGE_POINTS}, "another key"),
         ({"key": 2**10 + BATTERY}, "another key"),
         ({"value": -WATT - 1}, "value outside the bounds"),
         ({"value": 30_001}, "value outside the bounds"),

@@ -14,6 +14,7 @@ import numpy as np
 from dao.slots import first_slot_of_day
 from meters.devices import Fleet
 from meters.readings import NULL_WH, Quality, Readings
+from meters.registry import KeyPeriods
 from meters.signing import Head, reading_separator, sign_chains
 
 DAY = first_slot_of_day(date(2016, 6, 1))
@@ -70,9 +71,9 @@ def fleet(homes: int) -> Fleet:
     return Fleet.of(7, range(1, homes + 1))
 
 
-def keys(homes: int) -> dict[int, list[tuple[bytes, int, int | None]]]:
+def keys(homes: int) -> KeyPeriods:
     """The devices' keys, valid from ever on."""
-    return {meter: [(address, 0, None)] for meter, address in fleet(homes).devices.items()}
+    return KeyPeriods.fixed(fleet(homes).devices)
 
 
 def leaves(n: int) -> list[bytes]:

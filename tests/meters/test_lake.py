@@ -32,6 +32,7 @@ from meters.lake import (
 from meters.lake import store as store_module
 from meters.leaves import leaves_of, record_leaves, root_of_leaves
 from meters.readings import NULL_WH, Quality, Readings
+from meters.registry import KeyPeriods, Period
 from meters.secrets import DerivedSecrets
 from meters.signing import heads_after
 from tests.meters.batch_rows import (
@@ -222,9 +223,11 @@ def test_a_signature_counts_only_by_the_key_of_its_time(tmp_path: Path) -> None:
     path = write_batch(tmp_path, 1, DAY, 4, chained(DAY, 4, 2), leaves(8), separator=SEPARATOR)
     first, second = (fleet(2).devices[meter] for meter in (1, 2))
     rotation = (DAY + 2) * 900
-    held = {1: [(second, 0, rotation), (first, rotation, None)], 2: [(second, 0, None)]}
+    held = KeyPeriods(
+        {1: [Period(second, 0, rotation), Period(first, rotation)], 2: [Period(second)]}
+    )
     assert verify_signatures(read_batch(path), SEPARATOR, held).bad.tolist() == [0, 1]
-    assert len(verify_signatures(read_batch(path), SEPARATOR, {}).bad) == 8
+    assert len(verify_signatures(read_batch(path), SEPARATOR, KeyPeriods({})).bad) == 8
 
 
 # Edit records

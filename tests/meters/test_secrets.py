@@ -14,7 +14,7 @@ import pytest
 from dao.errors import CheckFailed
 from meters.leaves import leaves_of, month_of
 from meters.readings import Reading, Readings
-from meters.secrets import ErasedSecret, SecretStore, month_name
+from meters.secrets import DerivedSecrets, ErasedSecret, SecretStore, month_name
 
 MAY = 46 * 12 + 4
 JUNE = MAY + 1
@@ -91,6 +91,30 @@ def test_two_processes_that_ask_at_once_get_the_same_secrets(tmp_path: Path) -> 
     running = [subprocess.Popen(command, stdout=subprocess.PIPE) for _ in range(2)]
     answers = [process.communicate(timeout=60)[0] for process in running]
     assert answers[0] == answers[1] != b""
+
+
+def test_looking_up_makes_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "secrets.sqlite"
+    with pytest.raises(CheckFailed, match="no store of secrets"):
+        SecretStore(path, make=False)
+    assert not path.exists()
+    with SecretStore(path) as store:
+        made = store.month_secret(7, MAY)
+    with SecretStore(path, make=False) as store:
+        assert store.month_secret(7, MAY) == made
+        with pytest.raises(CheckFailed, match="no secret of meter 8 for 2016-05"):
+            store.month_secrets([(7, MAY), (8, MAY)])
+    with SecretStore(path) as store:
+        assert store._find({(8, MAY)}) == {}
+
+
+def test_a_demonstrations_secrets_come_from_its_source_and_can_be_erased(tmp_path: Path) -> None:
+    source = DerivedSecrets(b"a secret for the tests only")
+    with SecretStore(tmp_path / "secrets.sqlite", source=source) as store:
+        assert store.month_secret(7, MAY) == source.month_secret(7, MAY)
+        store.erase(7, MAY)
+        with pytest.raises(ErasedSecret):
+            store.month_secret(7, MAY)
 
 
 def test_a_file_that_is_no_store_is_named(tmp_path: Path) -> None:

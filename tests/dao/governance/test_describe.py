@@ -7,8 +7,9 @@ import pytest
 
 from benchmarks.street import DAY_SLOT, ZONE, Street
 from dao.abi import Interface
-from dao.governance import Call, battery_call, rule_call
+from dao.governance import Call, battery_call, rule_call, windows_call
 from dao.governance.describe import duration, euro, plain_text, read_call, rule_value
+from dao.parameters import CHARGE_POINTS, COMMUNITY_BATTERY, HOME_BATTERIES
 from tests.dao.governance.conftest import parameters
 
 STRANGER = "0x" + "77" * 20
@@ -43,6 +44,57 @@ def test_a_battery_schedule_is_told_as_times_and_power(on: Street) -> None:
         "the community battery of zone 1 charges at 60,000 W from 2016-06-06 10:00 to 12:00 UTC; "
         "discharges at 30,000 W from 2016-06-06 18:00 to 19:00 UTC"
     )
+
+
+@pytest.mark.parametrize(
+    ("cap", "words"),
+    [
+        (3_700, "may draw at most 3.7 kW"),
+        (22_000, "may draw at most 22 kW"),
+        (21_999, "may draw at most 21.999 kW"),
+        (0, "may draw nothing"),
+        # No window can say so, but a proposal's bytes can.
+        (22_001, "may draw at most 22,001 W"),
+        (-1, "may draw at most -1 W"),
+    ],
+)
+def test_a_cap_on_charge_points_is_told_as_times_and_power(
+    on: Street, cap: int, words: str
+) -> None:
+    call = windows_call(parameters(on), ZONE, CHARGE_POINTS, [(DAY_SLOT + 68, 12, cap)])
+    assert read_call(on.deployment, call).text == (
+        f"charge points taking part in zone 1 {words} from 2016-06-06 17:00 to 20:00 UTC"
+    )
+
+
+@pytest.mark.parametrize(
+    ("share", "words"),
+    [
+        (500, "charge at 50 % of their rated power"),
+        (-125, "discharge at 12.5 % of their rated power"),
+        (0, "rest"),
+        (-(10**20), "discharge at 10,000,000,000,000,000,000 % of their rated power"),
+    ],
+)
+def test_what_home_batteries_do_is_told_as_times_and_share(
+    on: Street, share: int, words: str
+) -> None:
+    call = windows_call(parameters(on), ZONE, HOME_BATTERIES, [(DAY_SLOT + 40, 8, share)])
+    assert read_call(on.deployment, call).text == (
+        f"home batteries taking part in zone 1 {words} from 2016-06-06 10:00 to 12:00 UTC"
+    )
+
+
+@pytest.mark.parametrize(
+    ("key", "words"),
+    [
+        (COMMUNITY_BATTERY, "the community battery of zone 1 keeps its plan"),
+        (CHARGE_POINTS, "charge points taking part in zone 1 keep their caps"),
+        (HOME_BATTERIES, "home batteries taking part in zone 1 keep their plans"),
+    ],
+)
+def test_a_schedule_without_windows_changes_nothing(on: Street, key: int, words: str) -> None:
+    assert read_call(on.deployment, windows_call(parameters(on), ZONE, key, [])).text == words
 
 
 def test_a_window_of_a_rule_is_told_beside_the_value_it_overrides(on: Street) -> None:
@@ -96,13 +148,16 @@ def test_bytes_after_the_arguments_are_pointed_out(on: Street) -> None:
     assert "99)" in text
 
 
-@pytest.mark.parametrize("function", ["set_value", "open_window", "open_windows"])
-def test_numbers_beyond_all_bounds_are_told_too(on: Street, function: str) -> None:
+@pytest.mark.parametrize(
+    ("function", "key"),
+    [("set_value", 0), ("open_window", 0), *(("open_windows", key) for key in range(1_000, 1_004))],
+)
+def test_numbers_beyond_all_bounds_are_told_too(on: Street, function: str, key: int) -> None:
     most = 2**256 - 1
     arguments = {
         "set_value": (most, most),
         "open_window": (most, most, most, most, 2**255 - 1),
-        "open_windows": (most, 1_000, [most, 1 << 127, 0]),
+        "open_windows": (most, key, [most, 1 << 127, 0]),
     }[function]
     data = parameters(on).encode(function, *arguments)
     assert read_call(on.deployment, Call(parameters(on).address, data)).function == function

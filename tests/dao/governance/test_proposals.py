@@ -30,11 +30,13 @@ from dao.governance import (
     state,
     terms_of,
     votes_of,
+    windows_call,
     zone_of,
 )
 from dao.governance.describe import plain_text
 from dao.governance.proposals import MAX_DESCRIPTION, full_description
 from dao.index import Indexer
+from dao.parameters import CHARGE_POINTS, COMMUNITY_BATTERY, HOME_BATTERIES
 from tests.dao.governance import conftest
 from tests.dao.governance.conftest import accept, carry_out, governor, parameters
 
@@ -78,6 +80,40 @@ def test_the_lanes_differ_in_who_votes_and_how_fast(on: Street) -> None:
         one.voting_period for one in terms
     ]
     assert terms_of(governor(on), Lane.POLICY) == terms[1]
+
+
+@pytest.mark.parametrize(
+    ("key", "values"),
+    [(7, (90, 130)), (COMMUNITY_BATTERY, (-5_000, 60_000)), (CHARGE_POINTS, (0, 22_000)),
+     (HOME_BATTERIES, (-1_000, 1_000))],
+)  # fmt: skip
+def test_windows_of_any_key_are_voted_on_in_the_balancing_lane(
+    on: Street, key: int, values: tuple[int, int]
+) -> None:
+    first = on.chain.now() // 86_400 * 96 + 288
+    windows = [(first + 4 * i, 3, value) for i, value in enumerate(values)]
+    carry_out(
+        on,
+        conftest.propose(
+            on, [windows_call(parameters(on), ZONE, key, windows)], f"Key {key}.", Lane.BALANCING
+        ),
+    )
+    opened = parameters(on).call("windows_of", ZONE, key, first)
+    assert [(w["first_slot"], w["slots"], w["value"]) for w in opened] == windows
+
+
+def test_windows_that_cannot_be_are_refused(on: Street) -> None:
+    for key in (0, 4, 8, 999, 1_003, 2**300):
+        with pytest.raises(BadUse, match="takes no window; there are 5 price_band_min"):
+            windows_call(parameters(on), ZONE, key, [(DAY_SLOT, 4, 1)])
+    for window in ((-1, 4, 1), (2**64, 4, 1), (DAY_SLOT, -1, 1), (DAY_SLOT, 2**64, 1)):
+        with pytest.raises(BadUse, match="charge points: no window has"):
+            windows_call(parameters(on), ZONE, CHARGE_POINTS, [window])
+    for value in (2**127, -(2**127)):
+        with pytest.raises(BadUse, match="charge points: no window has the value"):
+            windows_call(parameters(on), ZONE, CHARGE_POINTS, [(DAY_SLOT, 4, value)])
+    with pytest.raises(BadUse, match="17 windows; a day of a zone has at most 16"):
+        windows_call(parameters(on), ZONE, CHARGE_POINTS, [(DAY_SLOT + i, 1, 1) for i in range(17)])
 
 
 def test_a_policys_number_goes_with_its_lane_only(on: Street) -> None:
