@@ -31,7 +31,7 @@ AT_LEAST = {
     "ten times for a day": 70,
     "frozen for 6 h or more": 80,
     "swapped for a day": 85,
-    "dead inverter, one day": 15,
+    "dead inverter, one day": 10,
     "clock off by 1 or 2 h": 5,
 }
 
@@ -42,13 +42,13 @@ def test_a_clean_year_is_not_touched_and_raises_hardly_a_flag(
     flags: Counter[str] = Counter()
     for day in range(BEGIN_DAY, year.slots // SLOTS_PER_DAY):
         rows = rows_of(year, FIRST + day * SLOTS_PER_DAY, SLOTS_PER_DAY)
-        # What only a day shows takes as long as all the rest: every second day will do.
-        edited = replace(EDITOR, with_day_flags=day % 2 == 0)(rows, history)
+        # What only a day shows takes as long as all the rest: every fourth day will do.
+        edited = replace(EDITOR, with_day_flags=day % 4 == 0)(rows, history)
         assert edited.readings is rows
         assert edited.records == ()
         flags.update(flag.rule for flag in edited.flags)
-    # 118 homes, 168 days: fewer than one flag in 2,000 days of a home.
-    assert sum(flags.values()) < 10, flags
+    # 118 homes, 84 days: fewer than one flag in 1,500 days of a home.
+    assert sum(flags.values()) <= 6, flags
 
 
 def test_random_faults_are_found_as_often_as_the_docs_say(
@@ -64,7 +64,7 @@ def test_random_faults_are_found_as_often_as_the_docs_say(
         day = int(random.integers(BEGIN_DAY, year.slots // SLOTS_PER_DAY))
         clean = rows_of(year, FIRST + day * SLOTS_PER_DAY, SLOTS_PER_DAY)
         bad = copy_of(clean)
-        meters = random.choice(np.arange(1, len(year.homes) + 1), 12, replace=False)
+        meters = random.choice(np.arange(1, len(year.homes) + 1), 24, replace=False)
         faults = {}
         for meter in meters.tolist():
             fault = inject(bad, SLOTS_PER_DAY, meter, str(random.choice(kinds)), random)
@@ -98,7 +98,11 @@ def test_random_faults_are_found_as_often_as_the_docs_say(
                     assert fault.kind == "swapped for a day", fault
                 found[fault.kind] += bool(columns) or (meter, FLAGGED[fault.kind]) in flagged
         for meter, rule in flagged - usual:
-            if meter not in faults or FLAGGED.get(faults[meter].kind) != rule:
+            # A fault may raise another flag than its own, on the very same home, and many faults
+            # in a day one on a neighbour that is compared with them.
+            if meter not in faults:
+                elsewhere["a sound home"] += 1
+            elif FLAGGED.get(faults[meter].kind) != rule:
                 elsewhere[rule] += 1
 
     table = {kind: (made[kind], 100 * found[kind] // made[kind]) for kind in kinds}
@@ -111,5 +115,5 @@ def test_random_faults_are_found_as_often_as_the_docs_say(
     }
     print(table, errors, elsewhere)
     assert all(share >= AT_LEAST[kind] for kind, (_, share) in table.items()), table
-    # A fault may raise another flag than its own, on the very same home.
+    assert elsewhere["a sound home"] <= 5, elsewhere
     assert elsewhere.total() <= 40, elsewhere
