@@ -14,6 +14,8 @@ import click
 from dao.errors import BadUse
 from scripts import _meter_privacy, _meter_vee
 from scripts._common import handles_errors, json_option, read_input
+from scripts._meter_gateway import gateway
+from scripts._meter_simulate import simulate
 
 if TYPE_CHECKING:
     from meters.adapters.engine import MeterReading
@@ -30,6 +32,10 @@ def cli() -> None:
 
 for _command in (*_meter_privacy.COMMANDS, _meter_vee.replay):
     cli.add_command(_command)
+
+
+cli.add_command(gateway)
+cli.add_command(simulate)
 
 
 @cli.command()
