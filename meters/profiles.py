@@ -30,7 +30,7 @@ from pathlib import Path
 import numpy as np
 
 from dao.errors import BadUse
-from meters.simbench import Element, load_grid
+from meters.simbench import Element, Grid, load_grid
 
 SOURCE = "SimBench profiles, 2016 (demonstration data)"
 
@@ -131,7 +131,7 @@ def roof_wh(
     The roof inside `zone_profiles`, as its own meter would count it. Where the profile carries roof
     and battery together, it is what both feed in. Rounded by itself, so within a Wh of the net.
     """
-    grid = load_grid(code, cache)
+    grid = _grid(code, cache)
     column = {name: i for i, name in enumerate(grid.profiles)}
     homes, origin, _ = _period(code, seed, cache)
     if not 0 <= index < len(homes):
@@ -155,6 +155,12 @@ def whole_wh(energy_wh: np.ndarray) -> np.ndarray:
     """
     running = np.floor(np.cumsum(energy_wh, axis=0) + 0.5).astype(np.int64)
     return np.diff(running, axis=0, prepend=np.zeros_like(running[:1]))
+
+
+@lru_cache(maxsize=1)
+def _grid(code: str, cache: Path | None) -> Grid:
+    """A grid for one home's roof after the other."""
+    return load_grid(code, cache)
 
 
 @lru_cache(maxsize=2)

@@ -26,6 +26,10 @@ STREET = ("p1", "sml", "homewizard", "shelly", "fronius", "inverter", "p1-belgiu
 """What the homes of a street have in turn, where no kind is named."""
 
 
+PATIENCE_SECONDS = 5
+"""After this time a device that has not reached whom it calls is told of."""
+
+
 @click.command()
 @click.argument("kinds", metavar="[KIND]...", nargs=-1)
 @click.option("--list", "listing", is_flag=True, help="Show the kinds of devices and of faults.")
@@ -103,46 +107,52 @@ def simulate(
     from meters.devices import CommunityBattery
     from meters.simulate.clock import ScaledClock
     from meters.simulate.faults import Fault
-    from meters.simulate.street import Place, Street, Zone
+    from meters.simulate.street import Place, Street, Zone, kind_of
 
-    began = _instant(start)
     # All that can be wrong is found before anything listens.
+    for kind in kinds:
+        kind_of(kind)
+    began = _instant(start)
     wanted = tuple(Fault.parse(text, began) for text in faults)
     first_slot = int(began // 900)
     grid = Zone(zone, first_slot, seed, cache_dir())
     battery = CommunityBattery(battery_wh, battery_w, soc_wh=battery_wh // 2)
-    placed = _places(
-        kinds,
-        homes,
-        Place(
-            grid,
-            home,
-            ScaledClock(began, speed),
-            broker=broker,
-            csms=csms,
-            battery=battery,
-            faults=wanted,
-        ),
-    )
-    devices = _devices(placed, listens)
+    try:
+        # Before SimBench is read, which takes a while.
+        cache_dir().mkdir(parents=True, exist_ok=True)
+        placed = _places(
+            kinds,
+            homes,
+            Place(
+                grid,
+                home,
+                ScaledClock(began, speed),
+                broker=broker,
+                csms=csms,
+                battery=battery,
+                faults=wanted,
+            ),
+        )
+        devices = _devices(placed, listens)
+    except OSError as error:
+        raise BadUse(f"cannot keep profiles in {cache_dir()}: {error.strerror or error}") from None
     stop = _stop_on_signals()
     with Street(device for _, _, device in devices):
         _show(devices, as_json)
-        stop.wait()
+        if not stop.wait(PATIENCE_SECONDS):
+            _say_who_is_alone(devices)
+            stop.wait()
 
 
 def _places(kinds: tuple[str, ...], homes: int | None, first: Place) -> list[tuple[str, Place]]:
     """Kind and place of every device: all kinds at one home, or the homes with them in turn."""
     from dataclasses import replace
 
-    from meters.simulate.street import KINDS
+    from meters.simulate.street import kind_of
 
     if homes is None:
         return [(kind, first) for kind in kinds or ("p1",)]
     chosen = kinds or STREET
-    for kind in chosen:
-        if kind not in KINDS:
-            raise BadUse(f"unknown kind of device {kind!r}; known are {', '.join(KINDS)}")
     placed = []
     turn = 0
     for index in range(first.home, first.home + homes):
@@ -151,7 +161,7 @@ def _places(kinds: tuple[str, ...], homes: int | None, first: Place) -> list[tup
         for _ in chosen:
             kind = chosen[turn % len(chosen)]
             turn += 1
-            if has_roof or not KINDS[kind].needs_roof:
+            if has_roof or not kind_of(kind).needs_roof:
                 placed.append((kind, replace(first, home=index)))
                 break
         else:
@@ -165,11 +175,15 @@ def _devices(
     """Kind, home and device, each with its address to listen on."""
     from dataclasses import replace
 
-    from meters.simulate.street import KINDS, LISTENS, make
+    from meters.simulate.street import LISTENS, kind_of, make
 
-    listening = [i for i, (kind, _) in enumerate(placed) if kind in KINDS]
-    listening = [i for i in listening if KINDS[placed[i][0]].needs == LISTENS]
+    listening = [i for i, (kind, _) in enumerate(placed) if kind_of(kind).needs == LISTENS]
     at = dict(zip(listening, _addresses(listens, len(listening)), strict=True))
+    # Two that call as the same one would throw each other out for ever.
+    calling = [(kind, place.home) for i, (kind, place) in enumerate(placed) if i not in at]
+    for kind, home in calling:
+        if calling.count((kind, home)) > 1:
+            raise BadUse(f"{kind} is named twice for home {home}: one of them can call")
     made = []
     for i, (kind, place) in enumerate(placed):
         host, port = at.get(i, ("127.0.0.1", 0))
@@ -222,6 +236,16 @@ def _show(devices: Sequence[tuple[str, int, Device]], as_json: bool) -> None:
         for kind, home, device in devices:
             click.echo(f"{kind:<16}{home:>5}  {device.address}")
         click.echo("Demonstration data. Ctrl-C ends it.", err=True)
+
+
+def _say_who_is_alone(devices: Sequence[tuple[str, int, Device]]) -> None:
+    for kind, home, device in devices:
+        if not getattr(device, "connected", True):
+            click.echo(
+                f"Note: {kind} of home {home} has not reached {device.address} yet; it goes on "
+                "trying",
+                err=True,
+            )
 
 
 def _list(as_json: bool) -> None:

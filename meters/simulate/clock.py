@@ -12,6 +12,7 @@ import heapq
 import threading
 import time
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from itertools import count
 from typing import Protocol
 
@@ -62,7 +63,7 @@ class ManualClock:
                 due.append(heapq.heappop(self._waiting))
         for _, _, loop, future in due:
             # A loop that has ended took its devices with it.
-            if not loop.is_closed():
+            with suppress(RuntimeError):
                 loop.call_soon_threadsafe(_wake, future)
         return self._now
 
@@ -73,10 +74,16 @@ class ManualClock:
             waits = at > self._now
             if waits:
                 heapq.heappush(self._waiting, (at, next(self._order), loop, future))
-        if waits:
-            await future
-        else:
+        if not waits:
             await asyncio.sleep(0)
+            return
+        try:
+            await future
+        except asyncio.CancelledError:
+            with self._lock:
+                self._waiting = [one for one in self._waiting if one[3] is not future]
+                heapq.heapify(self._waiting)
+            raise
 
     def stride(self, period: int) -> int:
         return period

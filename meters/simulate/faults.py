@@ -39,14 +39,15 @@ TOLD: dict[FaultKind, str] = {
     FaultKind.FROZEN: "registers and power stay as they are",
     FaultKind.RESET: "registers start again at zero",
     FaultKind.ROLLOVER: "registers stand 500 Wh before their last digit and roll over",
-    FaultKind.SPIKE: "registers show 1 GWh too much for a minute",
+    FaultKind.SPIKE: "registers show 100 MWh too much for a minute",
     FaultKind.SIGN: "import and export are exchanged",
     FaultKind.DRIFT: "the device's clock runs 1 % fast",
     FaultKind.REFUSE: "set-points and charging profiles are refused",
 }
 
 ROLLOVER_MARGIN_WH = 500
-SPIKE_WH = 1_000_000_000
+SPIKE_WH = 100_000_000
+"""More than any home could use in a minute, and within every register's width."""
 SPIKE_SECONDS = 60
 DRIFT_SECONDS_PER_SECOND = 0.01
 
@@ -129,7 +130,7 @@ class Faults:
             last = (width_wh - ROLLOVER_MARGIN_WH) * per_wh
             registers = (grown[0] + last, grown[1] + last)
         if self.active(FaultKind.SPIKE, at):
-            registers = (registers[0] + SPIKE_WH * per_wh, registers[1])
+            registers = (registers[0] + SPIKE_WH * per_wh, registers[1] + SPIKE_WH * per_wh)
         if self.active(FaultKind.SIGN, at):
             registers = registers[::-1]
             power = power[::-1]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import socket
 from abc import abstractmethod
 from collections.abc import Iterable
 from typing import Any
@@ -76,6 +77,7 @@ class MqttPublisher(Device):
         self.truth, self.broker, self.name, self.period = truth, broker, name, period
         self.timezone = ZoneInfo(timezone)
         self.published = 0
+        self.connected = False
         self._host, self._port = broker_address(broker)
 
     @property
@@ -118,14 +120,17 @@ class MqttPublisher(Device):
                 async with Client(
                     self._host, self._port, identifier=f"gridcommons-{self.name}", will=will
                 ) as client:
+                    self.connected = True
                     if presence:
                         await client.publish(presence[0], presence[1], qos=1, retain=True)
                     async for at in ticks(self.clock, self.period):
                         await self._publish(client, at)
                         if self.faults.active(FaultKind.DROP, at):
+                            _cut(client)
                             break
-            except MqttError:
+            except (MqttError, OSError):
                 pass
+            self.connected = False
             await asyncio.sleep(RETRY_SECONDS)
 
     async def _publish(self, client: Any, at: float) -> None:
@@ -138,6 +143,15 @@ class MqttPublisher(Device):
             data = data[: len(data) // 2]
         await client.publish(self.topic, data, qos=1)
         self.published += 1
+
+
+def _cut(client: Any) -> None:
+    """End the connection as a power cut does. aiomqtt would say goodbye, and the broker forget the
+    last will.
+    """
+    line = client._client.socket()
+    if line is not None:
+        line.shutdown(socket.SHUT_RDWR)
 
 
 class TasmotaPublisher(MqttPublisher):

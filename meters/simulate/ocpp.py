@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A charge point that speaks OCPP 1.6J: the client of a central system, over a WebSocket.
 
-It tells of cars and meter values, and obeys charging profiles. What it does not do it refuses as
-the standard says (NotImplemented). Cars and limits are in `outlet` and `charging`.
+It tells of cars and meter values, and obeys charging profiles. Cars and limits are in `outlet` and
+`charging`; how messages reach it, over the ocpp library, is in `ocpp_link`.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ from meters.simulate.charging import (
 )
 from meters.simulate.clock import Clock
 from meters.simulate.faults import Fault, FaultKind
+from meters.simulate.ocpp_link import CONNECTOR, Wire, listen, speaker
 from meters.simulate.outlet import Began, Ended, Event, Outlet, Sampled, Turned
-from meters.simulate.wire import Device, State, corrupted
+from meters.simulate.signed import SigningMeter
+from meters.simulate.wire import Device, State
 
 RETRY_SECONDS = 1.0
 """Real seconds between two attempts to reach the central system."""
-RESPONSE_SECONDS = 30
-CONNECTOR = 1
 WIDTH_WH = 10**9
 ID_TAG = "GRIDCOMMONS"
 MAX_QUEUE = 10_000
@@ -98,6 +98,8 @@ class ChargePoint(Device):
         self._sendable = asyncio.Event()
         self._changed = asyncio.Event()
         self._transactions: dict[int, int] = {}
+        self.meter = SigningMeter(identity)
+        self._begun: dict[int, tuple[float, int]] = {}
 
     @property
     def address(self) -> str:
@@ -108,6 +110,11 @@ class ChargePoint(Device):
         """The central system's number for the car that charges; None before it has given one."""
         session = self.outlet.session
         return None if session is None else self._transactions.get(session)
+
+    @property
+    def idle(self) -> bool:
+        """Whether the central system has been told all that happened until now."""
+        return self.connected and not self._queue and self.outlet.now >= self.clock()
 
     def state(self) -> ChargeState:
         at = self.clock()
@@ -178,14 +185,23 @@ class ChargePoint(Device):
         from ocpp.v16 import call
 
         meter, time = self._meter(event.at), self._time(event.at)
+        self._begun[event.session] = event.at, meter
         return lambda: call.StartTransaction(CONNECTOR, ID_TAG, meter, time)
 
     def _stop_call(self, event: Ended) -> Callable[[], Any]:
         from ocpp.v16 import call
 
         meter, time = self._meter(event.at), self._time(event.at)
+        record = self.meter.record(ID_TAG, self._begun.pop(event.session), (event.at, meter))
+        signed = {
+            "value": record,
+            "format": "SignedData",
+            "context": "Transaction.End",
+            "measurand": "Energy.Active.Import.Register",
+        }
+        data = [{"timestamp": time, "sampledValue": [signed]}]
         return lambda: call.StopTransaction(
-            meter, time, self._transactions[event.session], event.reason, ID_TAG
+            meter, time, self._transactions[event.session], event.reason, ID_TAG, data
         )
 
     def _status_call(self, at: float, status: str) -> Callable[[], Any]:
@@ -232,9 +248,9 @@ class ChargePoint(Device):
             await asyncio.sleep(RETRY_SECONDS)
 
     async def _speak(self, socket: Any) -> None:
-        point = _speaker(self, _Wire(self, socket))
+        point = speaker(self, Wire(self, socket))
         tasks = [
-            asyncio.create_task(point.start()),
+            asyncio.create_task(listen(point)),
             asyncio.create_task(self._converse(point)),
         ]
         try:
@@ -415,89 +431,6 @@ class ChargePoint(Device):
         else:
             return False
         return True
-
-
-class _Wire:
-    """The WebSocket as the ocpp library uses it, with the faults of the wire."""
-
-    def __init__(self, device: ChargePoint, socket: Any) -> None:
-        self._device, self._socket = device, socket
-
-    async def recv(self) -> Any:
-        return await self._socket.recv()
-
-    async def send(self, message: str) -> None:
-        faults, at = self._device.faults, self._device.clock()
-        if faults.active(FaultKind.SILENT, at):
-            return
-        if faults.active(FaultKind.DROP, at):
-            self._socket.transport.abort()
-            return
-        if faults.active(FaultKind.CORRUPT, at):
-            message = corrupted(message.encode()).decode("latin-1")
-        await self._socket.send(message)
-
-
-def _speaker(device: ChargePoint, wire: _Wire) -> Any:
-    """The ocpp library's charge point over a connection; made late, its import takes a while."""
-    from ocpp.routing import on
-    from ocpp.v16 import ChargePoint as Speaker
-    from ocpp.v16 import call_result
-    from ocpp.v16.enums import Action
-
-    class Point(Speaker):  # type: ignore[misc, unused-ignore]
-        @on(Action.set_charging_profile)
-        def on_set(self, connector_id: int, cs_charging_profiles: dict[str, Any]) -> Any:
-            return call_result.SetChargingProfile(
-                device.set_profile(connector_id, cs_charging_profiles)
-            )
-
-        @on(Action.clear_charging_profile)
-        def on_clear(
-            self,
-            id: int | None = None,
-            connector_id: int | None = None,
-            charging_profile_purpose: str | None = None,
-            stack_level: int | None = None,
-        ) -> Any:
-            return call_result.ClearChargingProfile(
-                device.clear_profiles(id, connector_id, charging_profile_purpose, stack_level)
-            )
-
-        @on(Action.get_composite_schedule)
-        def on_schedule(
-            self, connector_id: int, duration: int, charging_rate_unit: str | None = None
-        ) -> Any:
-            if connector_id not in (0, CONNECTOR) or duration <= 0:
-                return call_result.GetCompositeSchedule("Rejected")
-            schedule = device.schedule(duration, charging_rate_unit)
-            return call_result.GetCompositeSchedule(
-                "Accepted", connector_id, schedule["start_schedule"], schedule
-            )
-
-        @on(Action.get_configuration)
-        def on_configuration(self, key: list[str] | None = None) -> Any:
-            settings = device.settings()
-            wanted = key or list(settings)
-            return call_result.GetConfiguration(
-                [
-                    {"key": name, "readonly": settings[name][1], "value": settings[name][0]}
-                    for name in wanted
-                    if name in settings
-                ],
-                [name for name in wanted if name not in settings],
-            )
-
-        @on(Action.change_configuration)
-        def on_change(self, key: str, value: str) -> Any:
-            return call_result.ChangeConfiguration(device.change(key, value))
-
-        @on(Action.trigger_message)
-        def on_trigger(self, requested_message: str, connector_id: int | None = None) -> Any:
-            known = connector_id in (None, CONNECTOR) and device.trigger(requested_message)
-            return call_result.TriggerMessage("Accepted" if known else "NotImplemented")
-
-    return Point(device.identity, wire, RESPONSE_SECONDS)
 
 
 async def _set(event: asyncio.Event) -> None:

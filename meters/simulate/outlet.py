@@ -99,6 +99,11 @@ class Outlet:
         return history[max(bisect_right(history, ms, key=itemgetter(0)) - 1, 0)][2], 0
 
     @property
+    def now(self) -> float:
+        """Unix seconds, to the millisecond: how far it has run."""
+        return self._ms / 1000
+
+    @property
     def next_event(self) -> float:
         """Unix seconds, from which on `run_to` has something to tell."""
         return self._next() / 1000

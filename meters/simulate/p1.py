@@ -27,6 +27,12 @@ CRC16_ARC = 0xA001
 WIDTH_WH = 10**9
 """Registers show six digits of kWh and three after the point."""
 VOLTS = 230
+SYSTEM_TITLE = b"GRC67001"
+SECURITY_CONTROL = b"\x30"
+AUTHENTICATION_KEY = bytes.fromhex("00112233445566778899AABBCCDDEEFF")
+"""Public, and the same for all meters of Luxembourg."""
+DEMO_KEY = bytes(range(16))
+"""What an encrypted meter of the command encrypts with; it keeps nothing secret."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +97,10 @@ VARIANTS: dict[str, Variant] = {
 
 
 class P1Meter(PushDevice):
-    """A smart meter of a home; `truth` is what flows through it."""
+    """A smart meter of a home; `truth` is what flows through it.
+
+    key: of the P1 port, 16 bytes; Luxembourg's meters encrypt with it.
+    """
 
     kind = "p1"
 
@@ -102,6 +111,7 @@ class P1Meter(PushDevice):
         *,
         variant: str = "dsmr5",
         serial: str = "E0000000000000001",
+        key: bytes | None = None,
         host: str = "127.0.0.1",
         port: int = 0,
         faults: Iterable[Fault] = (),
@@ -109,7 +119,11 @@ class P1Meter(PushDevice):
         super().__init__(clock, host=host, port=port, faults=faults)
         if variant not in VARIANTS:
             raise BadUse(f"unknown P1 variant {variant!r}; known are {', '.join(VARIANTS)}")
+        if key is not None and (variant != "luxembourg" or len(key) != 16):
+            raise BadUse("Luxembourg's meters alone encrypt, with a key of 16 bytes")
         self.variant = VARIANTS[variant]
+        self._key = key
+        self._sent = 0
         self.period = self.variant.period
         self.serial = serial
         self.truth = truth
@@ -180,7 +194,22 @@ class P1Meter(PushDevice):
             "!",
         ]
         body = "\r\n".join(lines).encode("ascii")
-        return body + b"%04X\r\n" % crc16(body, CRC16_ARC)
+        whole = body + b"%04X\r\n" % crc16(body, CRC16_ARC)
+        return whole if self._key is None else self._encrypted(self._key, whole)
+
+    def _encrypted(self, key: bytes, telegram: bytes) -> bytes:
+        """A DLMS general-global-cipher frame: AES-128-GCM with a tag of 12 bytes."""
+        from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+        # A counter must not come twice under one key: not even for two clients of one second.
+        self._sent += 1
+        counter = self._sent.to_bytes(4, "big")
+        sealed = AESGCM(key).encrypt(
+            SYSTEM_TITLE + counter, telegram, SECURITY_CONTROL + AUTHENTICATION_KEY
+        )[:-4]
+        rest = SECURITY_CONTROL + counter + sealed
+        head = bytes([0xDB, len(SYSTEM_TITLE)]) + SYSTEM_TITLE
+        return head + b"\x82" + len(rest).to_bytes(2, "big") + rest
 
     def _gas(self, clock: datetime) -> str:
         """A gas meter that reports on the hour; it burns a steady 40 litres an hour."""

@@ -102,11 +102,17 @@ class Kind:
     needs_roof: bool = False
 
 
+def kind_of(name: str) -> Kind:
+    """The kind of this name. BadUse for an unknown one."""
+    known = KINDS.get(name)
+    if known is None:
+        raise BadUse(f"unknown kind of device {name!r}; known are {', '.join(KINDS)}")
+    return known
+
+
 def make(kind: str, place: Place) -> Device:
     """A device of this kind at this place. BadUse for an unknown kind or what it lacks."""
-    known = KINDS.get(kind)
-    if known is None:
-        raise BadUse(f"unknown kind of device {kind!r}; known are {', '.join(KINDS)}")
+    known = kind_of(kind)
     if known.needs == BROKER and place.broker is None:
         raise BadUse(f"{kind} publishes over MQTT: name the broker")
     if known.needs == CSMS and place.csms is None:
@@ -116,14 +122,15 @@ def make(kind: str, place: Place) -> Device:
     return known.make(place)
 
 
-def _p1(place: Place, variant: str) -> Device:
-    from meters.simulate.p1 import P1Meter
+def _p1(place: Place, variant: str, encrypted: bool = False) -> Device:
+    from meters.simulate.p1 import DEMO_KEY, P1Meter
 
     return P1Meter(
         place.zone.meter(place.home),
         place.clock,
         variant=variant,
         serial=f"E{place.home:016}",
+        key=DEMO_KEY if encrypted else None,
         host=place.host,
         port=place.port,
         faults=place.faults,
@@ -250,7 +257,12 @@ KINDS: dict[str, Kind] = {
     "p1-dsmr4": Kind("P1 meter on TCP, DSMR 4", LISTENS, partial(_p1, variant="dsmr4")),
     "p1-belgium": Kind("P1 meter on TCP, Belgium", LISTENS, partial(_p1, variant="belgium")),
     "p1-luxembourg": Kind(
-        "P1 meter on TCP, Luxembourg, not encrypted", LISTENS, partial(_p1, variant="luxembourg")
+        "P1 meter on TCP, Luxembourg, decrypted", LISTENS, partial(_p1, variant="luxembourg")
+    ),
+    "p1-encrypted": Kind(
+        "P1 meter on TCP, Luxembourg; key 000102030405060708090a0b0c0d0e0f",
+        LISTENS,
+        partial(_p1, variant="luxembourg", encrypted=True),
     ),
     "sml": Kind("SML meter on TCP", LISTENS, _sml),
     "inverter": Kind(

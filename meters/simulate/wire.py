@@ -7,6 +7,7 @@ What a telegram says is each device's own module.
 from __future__ import annotations
 
 import asyncio
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from contextlib import suppress
@@ -204,7 +205,8 @@ def corrupted(data: bytes) -> bytes:
 
 
 def cannot_listen(host: str, port: int, error: OSError) -> BadUse:
-    return BadUse(f"cannot listen on {host}:{port}: {error.strerror or error}")
+    reason = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
+    return BadUse(f"cannot listen on {host}:{port}: {reason}")
 
 
 def crc16(data: bytes, polynomial: int, start: int = 0) -> int:
