@@ -27,11 +27,11 @@ header{display:flex;flex-wrap:wrap;gap:.25rem 1rem;align-items:baseline;margin-b
 h1{font-size:1.4rem;margin:0}
 h2{font-size:1rem;margin:0 0 .5rem}
 header p{margin:0;color:var(--soft)}
-.state{font-weight:600}.good{color:var(--good)}.bad{color:var(--bad)}.warn{color:var(--warn)}
+dd.when{white-space:nowrap}.state{font-weight:600}.good{color:var(--good)}.bad{color:var(--bad)}.warn{color:var(--warn)}
 .notes{list-style:none;margin:0 0 1rem;padding:0}
 .notes li{background:var(--card);border:1px solid var(--line);border-left:4px solid var(--warn);
 border-radius:.4rem;padding:.5rem .75rem;margin-bottom:.5rem}
-.notes li.bad{border-left-color:var(--bad);color:var(--ink)}
+.notes li.bad{border-left-color:var(--bad)}
 .cards{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(19rem,100%),1fr));gap:1rem}
 section{background:var(--card);border:1px solid var(--line);border-radius:.6rem;padding:1rem}
 dl{display:grid;grid-template-columns:auto minmax(0,1fr);gap:.2rem 1rem;margin:0}
@@ -56,8 +56,8 @@ def page(status: Mapping[str, Any]) -> str:
     zone = status["zone"]
     word, tone = ("All is well", "good") if status["ok"] else ("Something is wrong", "bad")
     notes = "".join(
-        f'<li class="{tone}">{escape(str(text))}</li>'
-        for tone, texts in (("bad", status["problems"]), ("warn", status["warnings"]))
+        f"<li{tone}>{escape(str(text))}</li>"
+        for tone, texts in ((" class=bad", status["problems"]), ("", status["warnings"]))
         for text in texts
     )
     cards = "".join(
@@ -101,14 +101,14 @@ def _card(title: str, rows: Iterable[Row], before: str = "") -> str:
 
 def _ledger(ledger: Mapping[str, Any], node: Mapping[str, Any]) -> list[Row]:
     late = ledger["late_s"]
-    rows = [("complete until", moment_of_slot(ledger["until_slot"]), "")]
+    rows = [("complete until", moment_of_slot(ledger["until_slot"]), "when")]
     if not ledger["commits"]:
         return [*rows, ("commits", "no: --no-commit", "warn")]
     rows += [
-        ("last commit", _moment(ledger["last_commit"]), ""),
-        ("closed, not committed", f"{ledger['uncommitted']:,}", ""),
-        ("next batch from", moment_of_slot(ledger["next_slot"]), ""),
-        ("due", _moment(ledger["due_at"]), ""),
+        ("last commit", _moment(ledger["last_commit"]), "when"),
+        ("to be committed", f"{ledger['uncommitted']:,}", ""),
+        ("next batch from", moment_of_slot(ledger["next_slot"]), "when"),
+        ("due", _moment(ledger["due_at"]), "when"),
         ("late by", span(late) if late else "nothing", "bad" if late > 3_600 else ""),
         ("waits for", ledger["waits_for"] or "nothing", ""),
         ("corrections due", f"{ledger['corrections_due']:,}", ""),
@@ -131,7 +131,7 @@ def _meters(meters: Mapping[str, Any]) -> list[Row]:
     return [
         ("registered", f"{meters['registered']:,}", ""),
         ("not heard since the start", f"{meters['not_heard']:,}", ""),
-        *((f"silent for {name}", f"{count:,}", "") for name, count in silent.items()),
+        *((f"silent for {name[:-1]} h", f"{count:,}", "") for name, count in silent.items()),
         ("with gaps", f"{meters['with_gaps']:,}", ""),
         ("two stories", f"{meters['forks']:,}", "warn" if meters["forks"] else ""),
     ]
@@ -186,7 +186,7 @@ def _connections(status: Mapping[str, Any]) -> list[Row]:
         rows += [
             ("MQTT", "connected" if ok else "away", "good" if ok else "bad"),
             ("since", span(mqtt["for_s"]), ""),
-            ("broker", mqtt["broker"], ""),
+            ("broker", str(mqtt["broker"]).rpartition("/")[2], ""),
         ]
     return [*rows, ("dispatch reports", f"{status['dispatch_reports']:,}", "")]
 
