@@ -66,6 +66,10 @@ class Node:
         block = self._ask("eth_getBlockByNumber", "latest", False)
         return self._number(block.get("timestamp") if isinstance(block, dict) else None)
 
+    def has_code(self, address: str) -> bool:
+        """Whether there is a contract at the address."""
+        return self._ask("eth_getCode", address, "latest") not in ("0x", None)
+
     def view(self, contract: str, signature: str, *numbers: int) -> list[int]:
         """The words that a view answers to whole numbers, as `metering_point(uint256)`.
 

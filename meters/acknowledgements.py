@@ -60,10 +60,6 @@ class Acknowledgement:
 
     def digest(self, separator: bytes) -> bytes:
         """What the collector signs; `separator` is `acknowledgement_separator`."""
-        heads = b"".join(
-            meter.to_bytes(4, "big") + head.sequence.to_bytes(8, "big") + head.link
-            for meter, head in sorted(self.heads.items())
-        )
         return eip712.digest(
             separator,
             eip712.keccak(
@@ -72,8 +68,18 @@ class Acknowledgement:
                 + eip712.word(self.accepted)
                 + eip712.word(self.duplicates)
                 + eip712.word(len(self.rejected))
-                + eip712.keccak(heads)
+                + self.heads_hash
             ),
+        )
+
+    @property
+    def heads_hash(self) -> bytes:
+        """The heads as they are signed, 32 bytes."""
+        return eip712.keccak(
+            b"".join(
+                meter.to_bytes(4, "big") + head.sequence.to_bytes(8, "big") + head.link
+                for meter, head in sorted(self.heads.items())
+            )
         )
 
     def signed(self, key: bytes, separator: bytes) -> Acknowledgement:

@@ -166,6 +166,22 @@ class Batches:
             return batch
         return None
 
+    def reopen(self, first_slot: int) -> None:
+        """See `Collector.reopen_batch`."""
+        with self._inbox.transaction():
+            for batch in self._inbox.closed(first_slot, first_slot + 1):
+                if batch.committed:
+                    raise CheckFailed(f"the batch that starts at {first_slot} is committed")
+                first, end = batch.first_slot, batch.end_slot
+                late = _keyed(self._inbox.beside(first, end, State.LATE))
+                edited = _keyed(self._inbox.beside(first, end, State.EDITED))
+                # An edited reading was copied, a late one never stood among the others.
+                self._inbox.drop("beside", [row[:3] for row in (*late, *edited)])
+                self._inbox.add(late)
+                self._inbox.forget_closed(first, 1)
+                self._store.remove(self._store.path(self._zone, first, batch.slots))
+                self._files.pop((first, 1), None)
+
     def mark_committed(self, batch: Batch) -> None:
         """See `Collector.mark_committed`."""
         first, end = batch.first_slot, batch.first_slot + batch.slots

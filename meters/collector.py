@@ -277,6 +277,11 @@ class Collector:
         """
         return self._batches.close(first_slot, slots)
 
+    def reopen_batch(self, first_slot: int) -> None:
+        """Take back a closed batch that the ledger cannot have, with too few homes behind it: its
+        readings are open again, and late ones enter. CheckFailed for a committed one."""
+        self._batches.reopen(first_slot)
+
     def close_history(
         self, readings: Readings, first_slot: int, slots: int
     ) -> tuple[Batch, ReceiveReport]:

@@ -168,6 +168,27 @@ class Inbox:
             "SELECT count(*) FROM reading WHERE slot >= ? AND slot < ?", first_slot, end_slot
         )
 
+    def homes_waiting(self, first_slot: int, end_slot: int) -> int:
+        """For how many meters something of each of these slots waits, the least over the slots."""
+        return self._number(
+            "SELECT CASE WHEN count(*) < ? THEN 0 ELSE min(homes) END FROM (SELECT "
+            "count(DISTINCT meter) AS homes FROM reading WHERE slot >= ? AND slot < ? "
+            "GROUP BY slot)",
+            end_slot - first_slot,
+            first_slot,
+            end_slot,
+        )
+
+    def first_hour_of(self, homes: int) -> int | None:
+        """The first slot of the first whole hour for which so many meters delivered, None where
+        there is none."""
+        row = self._db.execute(
+            "SELECT slot / 4 FROM (SELECT slot FROM reading GROUP BY slot HAVING "
+            "count(DISTINCT meter) >= ?) GROUP BY 1 HAVING count(*) = 4 ORDER BY 1 LIMIT 1",
+            (homes,),
+        ).fetchone()
+        return None if row is None else 4 * int(row[0])
+
     def purge(self, first_slot: int, end_slot: int) -> int:
         """Drop the readings of committed slots; how many there were."""
         return self._db.execute(
@@ -257,6 +278,19 @@ class Inbox:
             if row is not None:
                 return bytes(row[0])
         return None
+
+    def tallies(self) -> dict[str, int]:
+        """How many meters have gaps, how many readings came late, and how much evidence there is
+        of each rule."""
+        rules = self._db.execute("SELECT rule, count(*) FROM evidence GROUP BY rule").fetchall()
+        late = f"SELECT count(*) FROM beside WHERE state = {int(State.LATE)}"
+        return {
+            "gaps": self._number("SELECT count(DISTINCT meter) FROM gap"),
+            "late": self._number(late),
+            "sequence": 0,
+            "previous": 0,
+            **dict(rules),
+        }
 
     # batches
 

@@ -7,16 +7,28 @@ published these slots, and nothing here is marked as committed. When it is time,
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from dao import ledger as client
 from dao.chain import Account, Contract, ContractReverted, Receipt
 from dao.errors import CheckFailed
-from meters.collector import Collector
+from meters.inbox import Closed
 from meters.lake import Batch
 
 
-def publish(
-    collector: Collector, ledger: Contract, account: Account, batch: Batch
-) -> Receipt | None:
+class Batches(Protocol):
+    """What of a `Collector` publishing needs; a service offers it from the collector's thread."""
+
+    @property
+    def zone(self) -> int: ...
+    def mark_committed(self, batch: Batch) -> None: ...
+    def correct_batch(self, first_slot: int, *, force: bool = False) -> Batch: ...
+    def discard_correction(self, first_slot: int) -> None: ...
+    def correctable(self) -> list[Closed]: ...
+    def uncommitted_corrections(self) -> list[int]: ...
+
+
+def publish(collector: Batches, ledger: Contract, account: Account, batch: Batch) -> Receipt | None:
     """Bring a closed batch or its correction to the ledger and mark it committed here.
 
     None where the ledger has this very root already: a run that broke off after the transaction is
@@ -68,7 +80,7 @@ def stands(ledger: Contract, batch: Batch) -> bool:
     )
 
 
-def due_corrections(collector: Collector, ledger: Contract, now: float) -> list[int]:
+def due_corrections(collector: Batches, ledger: Contract, now: float) -> list[int]:
     """First slots of the batches that wait for a correction and can be corrected now.
 
     The ledger takes one within a window only, and once. `now`: unix seconds of the chain.
@@ -84,7 +96,7 @@ def due_corrections(collector: Collector, ledger: Contract, now: float) -> list[
 
 
 def publish_correction(
-    collector: Collector,
+    collector: Batches,
     ledger: Contract,
     account: Account,
     first_slot: int,

@@ -22,8 +22,9 @@ COMMANDS = {
     "forecast": "Quantile forecast of any interval series.",
     "keeper": "Clear, settle, execute and score what is due on the chain.",
     "market": "Clear an order book.",
-    "meter": "Read what meters, inverters and portals say.",
+    "meter": "Read what meters say, collect it, open and erase a home's readings.",
     "relay": "Take signed orders over HTTP, post them in batches, pay the gas.",
+    "status": "How node, contracts, relay, keeper and collector are.",
 }
 """Subcommand, which is also the module in scripts/, and its line in the help."""
 
