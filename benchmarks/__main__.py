@@ -17,6 +17,7 @@ SUITES = {
     "market": "the solver against a plain sort and sweep and against pymarket",
     "meters": "digests, signatures, Merkle roots, and the lake",
     "forecast": "the closed form against Stan, accuracy against the naive",
+    "balancing": "four weeks of plans, on measured days, with and without",
     "grid": "a year of power flow against pandapower's time series",
     "demo": "two days of the whole loop",
 }

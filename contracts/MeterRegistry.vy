@@ -23,13 +23,11 @@
 
 from snekmate.auth import ownable
 from snekmate.utils import ecdsa
-from snekmate.utils import eip712_domain_separator
 from interfaces import IMeterRegistry
 
 implements: IMeterRegistry
 initializes: ownable
-initializes: eip712_domain_separator
-exports: (ownable.owner, ownable.transfer_ownership, eip712_domain_separator.eip712Domain)
+exports: (ownable.owner, ownable.transfer_ownership)
 
 
 # ---------------------------------------------------------------------------- #
@@ -77,16 +75,17 @@ TIME_MASK: constant(uint256) = 2**40 - 1
 # Seconds of a key that nothing has ended yet.
 OPEN: constant(uint256) = TIME_MASK
 
-# The receipts of `EnergyMarket`, in the domain of whichever market they are meant for.
 DOMAIN_TYPE: constant(bytes32) = keccak256(
     "EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)"
 )
-DOMAIN_NAME: constant(bytes32) = keccak256("GridCommons EnergyMarket")
 DOMAIN_VERSION: constant(bytes32) = keccak256("1")
+# The receipts of `EnergyMarket`, in the domain of whichever market they are meant for.
+MARKET_NAME: constant(bytes32) = keccak256("GridCommons EnergyMarket")
 RECEIPT_TYPE: constant(bytes32) = keccak256(
     "DeliveryReceipt(uint32 meter,uint64 firstSlot,uint8 slots,bytes32 exports)"
 )
 # In the registry's own domain, signed by the key in force and by the new one.
+REGISTRY_NAME: constant(bytes32) = keccak256("GridCommons MeterRegistry")
 ROTATION_TYPE: constant(bytes32) = keccak256(
     "KeyRotation(uint32 meter,address device,uint64 validFrom,uint64 deadline)"
 )
@@ -171,7 +170,6 @@ def __init__(registrar: address):
     @param registrar May register meters and rotate or suspend their keys.
     """
     ownable.__init__()
-    eip712_domain_separator.__init__("GridCommons MeterRegistry", "1")
     self.registrar = registrar
     log RegistrarChanged(registrar=registrar)
 
@@ -256,9 +254,13 @@ def rotate_key_signed(
     assert (
         newest >> VALID_FROM <= block.timestamp or newest & SIGNED != 0
     ), "registry: the registrar has set the next key"
-    digest: bytes32 = eip712_domain_separator._hash_typed_data_v4(
-        keccak256(abi_encode(ROTATION_TYPE, meter, device, valid_from, deadline))
+    separator: bytes32 = keccak256(
+        abi_encode(DOMAIN_TYPE, REGISTRY_NAME, DOMAIN_VERSION, chain.id, self)
     )
+    struct_hash: bytes32 = keccak256(
+        abi_encode(ROTATION_TYPE, meter, device, valid_from, deadline)
+    )
+    digest: bytes32 = keccak256(concat(b"\x19\x01", separator, struct_hash))
     assert (
         ecdsa._recover_sig(digest, old_signature) == convert(word & ADDRESS_MASK, address)
     ), "registry: not signed by the key in force"
@@ -305,7 +307,7 @@ def report_conflict(
     assert word != 0, "registry: no key in force"
     assert self._holds(word, self._last_second(other)), "registry: not the same key"
     separator: bytes32 = keccak256(
-        abi_encode(DOMAIN_TYPE, DOMAIN_NAME, DOMAIN_VERSION, chain.id, market)
+        abi_encode(DOMAIN_TYPE, MARKET_NAME, DOMAIN_VERSION, chain.id, market)
     )
     device: address = convert(word & ADDRESS_MASK, address)
     assert self._signer(separator, meter, one) == device, "registry: not the device's receipt"

@@ -26,6 +26,21 @@ def inbox_path() -> Path:
     return home() / "inbox.sqlite"
 
 
+def secrets_path() -> Path:
+    """The SQLite store of the homes' month secrets."""
+    return home() / "secrets.sqlite"
+
+
+def grants_path() -> Path:
+    """Who may read whose readings, and who did."""
+    return home() / "grants.sqlite"
+
+
+def erasures_dir() -> Path:
+    """What was erased when: no values."""
+    return home() / "erasures"
+
+
 def index_path() -> Path:
     """The SQLite index of chain events."""
     return home() / "index.sqlite"

@@ -129,6 +129,14 @@ class Flows:
     line: FloatArray
 
 
+@dataclass(frozen=True)
+class Losses:
+    """Active power that does not arrive, W per slot: in lines, and in the transformer."""
+
+    lines: FloatArray
+    transformer: FloatArray
+
+
 class _Network:
     """The grid as admittances in pu, its elimination done once.
 
@@ -168,6 +176,7 @@ class _Network:
         series = size / complex(resistance, math.sqrt(trafo["uk"] ** 2 - resistance**2))
         loss = trafo["p0_w"] / trafo["sn_va"]
         shunt = size * complex(loss, -math.sqrt(max(0.0, trafo["i0"] ** 2 - loss**2))) / 2.0
+        self._source = source
         self._low = rows[trafo["lv_bus"]]
         self._end = series + shunt
         y[self._low, self._low] += self._end
@@ -228,6 +237,17 @@ class _Network:
         along = volts / np.sqrt(_squares(volts))
         change: FloatArray = along.real * moved[:size] + along.imag * moved[size:]
         return change
+
+    def losses(self, active: FloatArray, reactive: FloatArray) -> Losses | None:
+        """What is lost at (slots, buses) W and var; None where the iteration does not settle."""
+        volts = self._settle(_drawn(active, reactive))
+        if volts is None:
+            return None
+        below = volts[self._low]
+        given = _BASE_VA * (below * (self._fed - self._end * below).conj()).real
+        high = self._high_alone - self._high_per_low * below
+        taken = _BASE_VA * (self._source * high.conj()).real
+        return Losses(given - active.sum(axis=1), taken - given)
 
     def _settle(self, taken: ComplexArray) -> ComplexArray | None:
         """Voltages (buses, slots) under constant powers, as `_drawn` gives them."""
@@ -509,6 +529,26 @@ class ZoneGrid:
             over_limit=over,
             voltages=voltages,
         )
+
+    def losses(self, net_w: npt.ArrayLike, buses: Sequence[int] | IntArray) -> Losses:
+        """What lines and transformer lose while homes draw net_w: (slots, homes) W, at their buses.
+
+        Losses grow with the square of the current: those of a mean power lie below the mean of the
+        losses. Raises BadUse and CheckFailed as `states` does.
+        """
+        net = np.asarray(net_w, dtype=np.float64)
+        active = self.at_buses(net, buses)
+        if not np.isfinite(active).all():
+            raise BadUse("net power holds a value that is not a finite number")
+        reactive = self.at_buses(REACTIVE_PER_ACTIVE * np.maximum(net, 0.0), buses)
+        lines, transformer = np.empty(len(active)), np.empty(len(active))
+        for first in range(0, len(active), _CHUNK_SLOTS):
+            part = slice(first, first + _CHUNK_SLOTS)
+            found = self._network.losses(active[part], reactive[part])
+            if found is None:
+                raise CheckFailed(f"power flow of zone {self.code} found no state")
+            lines[part], transformer[part] = found.lines, found.transformer
+        return Losses(lines, transformer)
 
     def sensitivity(self, active_w: npt.ArrayLike, reactive_var: npt.ArrayLike) -> FloatArray:
         """How far one more kW drawn at each location moves each voltage, in pu per kW.

@@ -1,107 +1,121 @@
 # SPDX-License-Identifier: Apache-2.0
 """The collector: takes signed readings, keeps them safe, closes batches.
 
-Readings enter a SQLite inbox (WAL, synchronous=FULL) and are acknowledged only after its commit. A
-batch is closed from the inbox; once its root is on chain the inbox rows are purged. History takes a
-bulk path that skips the inbox: its source can be replayed, nothing of it is acknowledged, and a
-run that breaks off is simply run again, with the same file and root.
-
-The inbox may be shared by processes; a `Collector` object belongs to the thread that made it.
+Readings enter the inbox and are acknowledged only after its commit. Here they are judged and
+stored; `closing.py` makes batches of them, `publishing.py` brings those to the ledger, and HTTP and
+MQTT are somewhere else. A `Collector` belongs to the thread that made it.
 """
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
-from dao.eip712 import address_bytes
-from dao.errors import BadUse, CheckFailed, GridCommonsError
-from meters import signing
-from meters.lake import Batch, batch_path, check_range, read_batch, totals_of, write_batch
-from meters.leaves import MonthSecrets, leaves_of, root_of_leaves
-from meters.readings import NULL_WH, SIGNATURE_BYTES, Quality, Reading, Readings
-from meters.validation import DEFAULT_CAPACITY_W, Finding, check
+from dao.errors import BadUse, CheckFailed
+from meters import frames, inbox, signing, validation
+from meters.acknowledgements import Acknowledgement
+from meters.chains import Break, unbroken
+from meters.closing import Batches, Editor, History
+from meters.inbox import Closed, Evidence, Inbox, State
+from meters.lake import Batch, LakeLike, check_range
+from meters.leaves import MonthSecrets
+from meters.readings import SIGNATURE_BYTES, Reading, Readings
+from meters.registry import KeyPeriods, verified
+from meters.signing import Head
+from meters.validation import DEFAULT_CAPACITY_W, Finding
 
-_BUSY_TIMEOUT_S = 30.0
+MAX_VERSIONS = 16
+"""Readings of one meter and slot that are taken: a device may correct itself, not flood."""
 
-_TABLES = """
-CREATE TABLE IF NOT EXISTS reading (
-    zone INTEGER NOT NULL, slot INTEGER NOT NULL, meter INTEGER NOT NULL,
-    import_wh INTEGER, export_wh INTEGER, quality INTEGER NOT NULL, signature BLOB NOT NULL,
-    PRIMARY KEY (zone, slot, meter)
-) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS closed (
-    zone INTEGER NOT NULL, first_slot INTEGER NOT NULL, slots INTEGER NOT NULL,
-    root BLOB NOT NULL, committed INTEGER NOT NULL DEFAULT 0,
-    PRIMARY KEY (zone, first_slot)
-) WITHOUT ROWID;
-"""
+# What becomes of a reading: a rule's place in `validation.NAMES`, or one of these.
+_ACCEPTED = validation.PLAUSIBLE
+_LATE = -2
+_DUPLICATE = -3
 
-_Values = tuple[int, int, int]
-_Kept = tuple[_Values, bytes]
+_RULE = {name: place for place, name in enumerate(validation.NAMES)}
 
 
 @dataclass(frozen=True)
 class ReceiveReport:
     """What became of delivered readings: accepted ones are on disk now.
 
-    `rejected` names the rule, the meter and the slot; `validation.RULES` explains each rule.
+    `late` of the accepted ones belong to closed batches: they are kept, and enter by a correction.
+    `rejected` names the rule; `validation.RULES` explains each.
     """
 
     accepted: int = 0
     duplicates: int = 0
-    rejected: list[tuple[str, int, int]] = field(default_factory=list)
+    rejected: list[Finding] = field(default_factory=list)
+    late: int = 0
 
     def messages(self) -> list[str]:
         """One line per rejected reading."""
-        return [Finding(*entry).message for entry in self.rejected]
+        return [finding.message for finding in self.rejected]
+
+
+@dataclass(frozen=True)
+class FrameReport:
+    """What became of one frame, with the heads of its meters' chains afterwards.
+
+    `error` says what is wrong with a malformed frame, of which nothing was taken.
+    """
+
+    frame: bytes
+    report: ReceiveReport = field(default_factory=ReceiveReport)
+    heads: Mapping[int, Head] = field(default_factory=dict)
+    error: str | None = None
+
+    def acknowledgement(self) -> Acknowledgement:
+        """The answer to the gateway, still to be signed. BadUse for a malformed frame."""
+        if self.error is not None:
+            raise BadUse(self.error)
+        report = self.report
+        return Acknowledgement(
+            self.frame, report.accepted, report.duplicates, tuple(report.rejected), self.heads
+        )
 
 
 class Collector:
-    """Collects one zone's readings.
+    """Collects one zone's readings; the only one that works with its inbox.
 
-    devices: meter to the 20-byte address (or 0x text) of its registered device key; these are the
-    meters a batch has rows for. secrets: keeper of the salts' secrets. separator: the readings'
-    EIP-712 domain. lake: folder; inbox: SQLite file. capacity_w: connection in W, one for all or
-    per meter. clock: unix seconds now, None where no slot can lie ahead.
+    keys: who may sign for which meter when; these are the meters a batch has rows for. secrets:
+    keeper of the salts' secrets. separator: the readings' EIP-712 domain. lake: as `meters.lake`
+    takes it; inbox: SQLite file. capacity_w: connection in W, one for all or per meter. clock: unix
+    seconds now, None where no slot can lie ahead. editor, history: see `closing.Batches`.
     """
 
     def __init__(
         self,
         zone: int,
-        devices: Mapping[int, bytes | str],
+        keys: KeyPeriods,
         secrets: MonthSecrets,
         separator: bytes,
-        lake: Path,
+        lake: LakeLike,
         inbox: Path,
+        *,
         capacity_w: int | Mapping[int, int] = DEFAULT_CAPACITY_W,
-        clock: Callable[[], int] | None = None,
+        clock: Callable[[], float] | None = None,
         workers: int | None = None,
+        editor: Editor | None = None,
+        history: History | None = None,
     ) -> None:
         self.zone = zone
-        self._devices = {int(meter): address_bytes(key) for meter, key in devices.items()}
-        self._meters = np.array(sorted(self._devices), dtype=np.int64)
-        self._capacity = {
-            meter: capacity_w
-            if isinstance(capacity_w, int)
-            else capacity_w.get(meter, DEFAULT_CAPACITY_W)
-            for meter in self._devices
-        }
-        self._secrets = secrets
+        self.keys = keys
         self._separator = separator
-        self._lake = Path(lake)
+        self._capacity_w = capacity_w
         self._clock = clock
         self._workers = workers
-        self._db = _open(Path(inbox))
+        self._limits: tuple[np.ndarray, np.ndarray] | None = None
+        self.inbox = Inbox(Path(inbox), zone)
+        self._batches = Batches(zone, keys, secrets, separator, lake, self.inbox, editor, history)
 
     def close(self) -> None:
         """Close the inbox. Nothing is lost: what was acknowledged is on disk."""
-        self._db.close()
+        self.inbox.close()
 
     def __enter__(self) -> Collector:
         return self
@@ -114,94 +128,144 @@ class Collector:
     def receive(self, readings: Readings | Sequence[Reading]) -> ReceiveReport:
         """Judge readings and store the good ones; returns once they are safe on disk.
 
-        The same value again has no effect; another value for a slot that has one is reported as
-        `conflict` and the first one kept; a value for a closed batch is reported as `late`.
+        The same reading again has no effect. Another one for a slot that has one counts if its
+        sequence is higher; the other is kept beside. One for a closed batch is kept as `late`.
         """
         columns = readings if isinstance(readings, Readings) else Readings.of(readings)
-        good, findings = check(columns, self._capacity, self._now())
-        rejected = [(f.rule, f.meter, f.slot) for f in findings]
-        rows = columns.take(good)
-        if not len(rows):
-            return ReceiveReport(0, 0, rejected)
-        rows = _with_signatures(rows, signing.normalise(rows.signature))
+        with self.inbox.transaction():
+            verdicts = self._take(columns)
+        return _report(columns, verdicts)
 
-        with self._transaction():
-            kept, closed = self._known(rows)
-            entries = _entries(rows)
-            # Only a resend of the very same bytes goes unverified. To compare values before the
-            # signature is checked would let anyone try out a home's readings against the answers.
-            fresh = [i for i, (key, entry) in enumerate(entries) if kept.get(key) != entry]
-            valid = set(self._signed(rows, fresh))
-            inserts: list[tuple[object, ...]] = []
-            duplicates = len(entries) - len(fresh)
-            for i in fresh:
-                (meter, slot), entry = entries[i]
-                before = kept.get((meter, slot))
-                if i not in valid:
-                    rejected.append(("signature", meter, slot))
-                elif before is not None and before[0] == entry[0]:
-                    duplicates += 1
-                elif _covered(slot, closed):
-                    rejected.append(("late", meter, slot))
-                elif before is not None:
-                    rejected.append(("conflict", meter, slot))
-                else:
-                    kept[meter, slot] = entry
-                    (imported, exported, quality), signature = entry
-                    inserts.append(
-                        (
-                            self.zone,
-                            slot,
-                            meter,
-                            None if imported == NULL_WH else imported,
-                            None if exported == NULL_WH else exported,
-                            quality,
-                            signature,
-                        )
-                    )
-            self._db.executemany("INSERT INTO reading VALUES (?, ?, ?, ?, ?, ?, ?)", inserts)
-        return ReceiveReport(len(inserts), duplicates, rejected)
+    def receive_frames(self, received: Sequence[bytes]) -> list[FrameReport]:
+        """As `receive`, many frames in one transaction: one report for each, in order.
 
-    def _known(self, rows: Readings) -> tuple[dict[tuple[int, int], _Kept], list[tuple[int, int]]]:
-        """What is kept already for the rows' slots, by (meter, slot), and the closed ranges there.
-
-        Of a committed batch the inbox rows are purged, so its file is asked.
+        A malformed frame is reported alone, the others go on. When this returns, all that was
+        accepted is on disk; when it raises, nothing of it was taken.
         """
-        low, high = int(rows.slot.min()), int(rows.slot.max())
-        kept: dict[tuple[int, int], _Kept] = {}
-        found = self._db.execute(
-            "SELECT meter, slot, import_wh, export_wh, quality, signature FROM reading "
-            "WHERE zone = ? AND slot BETWEEN ? AND ?",
-            (self.zone, low, high),
-        )
-        for meter, slot, imported, exported, quality, signature in found:
-            values = (_marked(imported), _marked(exported), quality)
-            kept[meter, slot] = (values, signature)
-        closed: list[tuple[int, int]] = []
-        slots = np.unique(rows.slot)
-        for first, count, root, _ in self._closed(low, high + 1):
-            closed.append((first, count))
-            if not ((slots >= first) & (slots < first + count)).any():
+        decoded = [_decoded(frame) for frame in received]
+        parts = [part for part in decoded if isinstance(part, Readings)]
+        columns = Readings.concat(parts)
+        meters = self.keys.meters
+        named = np.unique(columns.meter)
+        with self.inbox.transaction():
+            verdicts = self._take(columns)
+            heads = self.inbox.heads(named[np.isin(named, meters)].tolist())
+        reports: list[FrameReport] = []
+        begin = 0
+        for frame, part in zip(received, decoded, strict=True):
+            name = frames.frame_id(frame)
+            if isinstance(part, str):
+                reports.append(FrameReport(name, error=part))
                 continue
-            filed, _leaves = self._file(first, count, root)
-            present = filed.take(filed.quality != Quality.MISSING)
-            kept.update(_entries(present))
-        return kept, closed
+            end = begin + len(part)
+            of = {m: heads[m] for m in np.unique(part.meter).tolist() if m in heads}
+            reports.append(FrameReport(name, _report(part, verdicts[begin:end]), of))
+            begin = end
+        return reports
 
-    def _signed(self, rows: Readings, picked: Sequence[int]) -> list[int]:
-        """Those of the picked rows that are signed by the device registered for their meter."""
-        part = rows.take(np.array(picked, dtype=np.int64))
-        addresses = signing.recover_all(
-            signing.digests(self._separator, part), part.signature, self._workers
+    def heads(self, meters: Iterable[int]) -> dict[int, Head]:
+        """Where the chains of these meters stand; one without a reading is left out."""
+        with self.inbox.transaction():
+            return self.inbox.heads(meters)
+
+    def _take(self, columns: Readings) -> np.ndarray:
+        """Judge and store, inside a transaction: what became of each row, int8 (n,)."""
+        verdicts = self._judge(columns)
+        at = np.flatnonzero(verdicts == _ACCEPTED)
+        if not len(at):
+            return verdicts
+        rows = _normalised(columns.take(at))
+        records = frames.cut(frames.records_of(rows))
+        held = self.inbox.held(rows)
+        # Only a resend of the very same bytes goes unverified. To compare values before the
+        # signature is checked would let anyone try out a home's readings against the answers.
+        fresh = np.array([record not in held for record in records], dtype=bool)
+        verdicts[at[~fresh]] = _DUPLICATE
+        good, links = self._verified(rows.take(fresh))
+        at = at[fresh]
+        verdicts[at[~good]] = _RULE["signature"]
+        picked = np.flatnonzero(fresh)[good]
+        rows, records = rows.take(picked), [records[i] for i in picked.tolist()]
+        verdicts[at[good]] = codes = self._place(rows, records, links, held)
+        kept = list(
+            zip(
+                rows.slot.tolist(),
+                rows.meter.tolist(),
+                rows.sequence.tolist(),
+                records,
+                strict=True,
+            )
         )
-        meters = part.meter.tolist()
-        return [
-            row
-            for row, meter, address in zip(picked, meters, addresses, strict=True)
-            if address and address == self._devices[meter]
-        ]
+        self.inbox.add([kept[i] for i in np.flatnonzero(codes == _ACCEPTED).tolist()])
+        late = [kept[i] for i in np.flatnonzero(codes == _LATE).tolist()]
+        self.inbox.put_beside(late, State.LATE)
+        return verdicts
 
-    # closing
+    def _judge(self, columns: Readings) -> np.ndarray:
+        """What each row breaks on its own, int8 (n,)."""
+        meters = self.keys.meters
+        if self._limits is None or self._limits[0] is not meters:
+            self._limits = (meters, validation.limits_wh(meters, self._capacity_w))
+        now = None if self._clock is None else self._clock()
+        return validation.judge(columns, *self._limits, now)
+
+    def _verified(self, rows: Readings) -> tuple[np.ndarray, np.ndarray]:
+        return verified(rows, self.keys, self._separator, self._workers)
+
+    def _place(
+        self, rows: Readings, records: list[bytes], links: np.ndarray, held: set[bytes]
+    ) -> np.ndarray:
+        """Put verified rows into their chains: what became of each, int8 (n,). Stores no row.
+
+        `held`: what the inbox has of their meters and slots.
+        """
+        n = len(rows)
+        if not n:
+            return np.zeros(0, dtype=np.int8)
+        order = np.lexsort((np.arange(n), rows.sequence, rows.meter))
+        rows, links = rows.take(order), links[order]
+        records = [records[i] for i in order.tolist()]
+        closed = self.inbox.closed(int(rows.slot.min()), int(rows.slot.max()) + 1)
+        codes = np.where(_covered(rows.slot, closed), _LATE, _ACCEPTED).astype(np.int8)
+        begins = np.append(True, rows.meter[1:] != rows.meter[:-1])
+        meters = rows.meter[begins].tolist()
+        heads = self.inbox.heads(meters)
+        erased = self.inbox.erased(meters)
+
+        plain = unbroken(rows, links, heads)
+        plain &= ~np.isin(rows.meter, _crowded(rows, held, [meter for meter, _, _ in erased]))
+        last = plain & np.append(begins[1:], True)
+        self.inbox.set_heads(
+            {
+                meter: Head(sequence, link.tobytes())
+                for meter, sequence, link in zip(
+                    rows.meter[last].tolist(),
+                    rows.sequence[last].tolist(),
+                    links[last],
+                    strict=True,
+                )
+            }
+        )
+        if not plain.all():
+            # Of a committed batch the inbox has nothing, so its file is asked, for numbers that
+            # are not new: a resend, or a second story.
+            group = np.cumsum(begins) - 1
+            known = np.array([heads.get(meter, Head.NONE).sequence for meter in meters])[group]
+            committed = _covered(rows.slot, [batch for batch in closed if batch.committed])
+            filed = self._batches.filed(rows.take(committed & (rows.sequence <= known)))
+            again = ~plain & np.array([record in filed for record in records], dtype=bool)
+            codes[again] = _DUPLICATE
+            looker = _Closer(self.inbox, held | filed, erased)
+            left = np.flatnonzero(~plain & ~again)
+            for part in np.split(left, np.flatnonzero(np.diff(rows.meter[left])) + 1):
+                if len(part):
+                    of = [records[i] for i in part.tolist()]
+                    codes[part] = looker.judge(rows.take(part), of, links[part], codes[part])
+        verdicts = np.empty(n, dtype=np.int8)
+        verdicts[order] = codes
+        return verdicts
+
+    # batches
 
     def close_batch(self, first_slot: int, slots: int) -> Batch:
         """Close the batch of these slots from the inbox and write its file.
@@ -209,24 +273,14 @@ class Collector:
         Every meter of the zone has a row per slot; where nothing was delivered it says missing.
         From here on the batch does not change: a later value is `late`, and closing again gives the
         same root and file. Raises BadUse for a range outside one UTC day and CheckFailed if it
-        overlaps a closed batch.
+        overlaps a closed batch or the file cannot be written.
         """
-        check_range(first_slot, slots)
-        with self._transaction():
-            before = self._closed_as(first_slot, slots)
-            if before is not None:
-                return self._batch(first_slot, slots, *self._file(first_slot, slots, before))
-            rows = self._db.execute(
-                "SELECT meter, slot, import_wh, export_wh, quality, signature FROM reading "
-                "WHERE zone = ? AND slot >= ? AND slot < ?",
-                (self.zone, first_slot, first_slot + slots),
-            ).fetchall()
-            readings = Readings.of(
-                Reading(m, s, imported, exported, Quality(q), signature)
-                for m, s, imported, exported, q, signature in rows
-                if m in self._devices
-            )
-            return self._close(first_slot, slots, readings)
+        return self._batches.close(first_slot, slots)
+
+    def reopen_batch(self, first_slot: int) -> None:
+        """Take back a closed batch that the ledger cannot have, with too few homes behind it: its
+        readings are open again, and late ones enter. CheckFailed for a committed one."""
+        self._batches.reopen(first_slot)
 
     def close_history(
         self, readings: Readings, first_slot: int, slots: int
@@ -244,242 +298,189 @@ class Collector:
                 f"slot {int(readings.slot[outside][0])} lies outside the batch of {slots} slots "
                 f"from {first_slot}"
             )
-        good, findings = check(readings, self._capacity, self._now())
-        rejected = [(f.rule, f.meter, f.slot) for f in findings]
-        rows = readings.take(good)
-        rows = _with_signatures(rows, signing.normalise(rows.signature))
-        valid = np.zeros(len(rows), dtype=bool)
-        valid[self._signed(rows, range(len(rows)))] = True
-        rejected += [
-            ("signature", int(rows.meter[i]), int(rows.slot[i])) for i in np.flatnonzero(~valid)
-        ]
-        rows, duplicates, conflicts = _first_of_each(rows.take(valid))
-        rejected += conflicts
-
-        with self._transaction():
-            waiting = self._db.execute(
-                "SELECT count(*) FROM reading WHERE zone = ? AND slot >= ? AND slot < ?",
-                (self.zone, first_slot, first_slot + slots),
-            ).fetchone()[0]
+        verdicts = self._judge(readings)
+        at = np.flatnonzero(verdicts == _ACCEPTED)
+        rows = _normalised(readings.take(at))
+        good, links = self._verified(rows)
+        verdicts[at[~good]] = _RULE["signature"]
+        at, rows = at[good], rows.take(good)
+        with self.inbox.transaction():
+            waiting = self.inbox.waiting(first_slot, first_slot + slots)
             if waiting:
                 raise CheckFailed(
                     f"the inbox holds {waiting} readings of slots {first_slot}.."
                     f"{first_slot + slots - 1}: close them with close_batch"
                 )
-            before = self._closed_as(first_slot, slots)
-            if before is None:
-                batch = self._close(first_slot, slots, rows)
-            else:
-                full = self._complete(first_slot, slots, rows)
-                if root_of_leaves(leaves_of(full, self._secrets)) != before:
-                    raise CheckFailed(
-                        f"the batch of slots {first_slot}..{first_slot + slots - 1} is closed "
-                        "with another root: changed values can only enter as a correction"
-                    )
-                batch = self._batch(first_slot, slots, *self._file(first_slot, slots, before))
-        return batch, ReceiveReport(len(rows), duplicates, rejected)
+            before = self._batches.closed_as(first_slot, slots)
+            if before is not None:
+                return self._batches.again(before, rows), _report(readings, verdicts)
+            codes = self._place(rows, frames.cut(frames.records_of(rows)), links, set())
+            verdicts[at] = codes
+            batch = self._batches.close_with(first_slot, slots, rows.take(codes == _ACCEPTED))
+        return batch, _report(readings, verdicts)
+
+    def correct_batch(self, first_slot: int, *, force: bool = False) -> Batch:
+        """Version 2 of a committed batch, with the late readings in it: written, to be published.
+
+        Where fewer than 15 homes change, the difference of the two totals would show too much of
+        them: CheckFailed unless forced. Once only; again gives the same file. CheckFailed where
+        nothing late counts.
+        """
+        return self._batches.correct(first_slot, force=force)
+
+    def discard_correction(self, first_slot: int) -> None:
+        """Take back a version 2 that the ledger will not take: version 1 is the newest again."""
+        self._batches.discard(first_slot)
+
+    def correctable(self) -> list[Closed]:
+        """Committed batches that late readings wait for and that were not corrected yet."""
+        return self._batches.correctable()
 
     def mark_committed(self, batch: Batch) -> None:
         """Note that a batch's root stands on chain and purge its rows from the inbox.
 
         Without effect the second time. Raises CheckFailed for a batch that was not closed here.
         """
-        with self._transaction():
-            if self._closed_as(batch.first_slot, batch.slots) != batch.root:
-                raise CheckFailed(
-                    f"no batch of {batch.slots} slots from {batch.first_slot} was closed here "
-                    f"with root 0x{batch.root.hex()}"
-                )
-            self._db.execute(
-                "UPDATE closed SET committed = 1 WHERE zone = ? AND first_slot = ?",
-                (self.zone, batch.first_slot),
-            )
-            purged = self._db.execute(
-                "DELETE FROM reading WHERE zone = ? AND slot >= ? AND slot < ?",
-                (self.zone, batch.first_slot, batch.first_slot + batch.slots),
-            ).rowcount
-        if purged:
-            # Else the purged values would stand in the log until SQLite happens to reuse it.
-            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        self._batches.mark_committed(batch)
 
     def uncommitted(self) -> list[tuple[int, int]]:
         """Closed batches whose commit has not been noted: (first slot, slots), in order."""
-        found = self._db.execute(
-            "SELECT first_slot, slots FROM closed WHERE zone = ? AND committed = 0 "
-            "ORDER BY first_slot",
-            (self.zone,),
-        )
-        return [(first, count) for first, count in found]
+        return [(b.first_slot, b.slots) for b in self.inbox.closed() if not b.committed]
+
+    def uncommitted_corrections(self) -> list[int]:
+        """First slots of corrections that were written and not noted as published."""
+        return [b.first_slot for b in self.inbox.closed(version=2) if not b.committed]
 
     def waiting(self) -> int:
         """Readings in the inbox, closed or not, that are not yet committed."""
-        return int(
-            self._db.execute(
-                "SELECT count(*) FROM reading WHERE zone = ?", (self.zone,)
-            ).fetchone()[0]
-        )
+        return self.inbox.waiting()
 
-    def _close(self, first_slot: int, slots: int, readings: Readings) -> Batch:
-        """Write the file, then note the root: a note without its file cannot exist."""
-        if not len(self._meters):
-            raise CheckFailed(f"zone {self.zone} has no meters: there is nothing to commit")
-        full = self._complete(first_slot, slots, readings)
-        leaves = leaves_of(full, self._secrets)
-        write_batch(self._lake, self.zone, first_slot, slots, full, leaves)
-        self._db.execute(
-            "INSERT INTO closed (zone, first_slot, slots, root) VALUES (?, ?, ?, ?)",
-            (self.zone, first_slot, slots, root_of_leaves(leaves)),
-        )
-        return self._batch(first_slot, slots, full, leaves)
+    def restore(self) -> int:
+        """Build a lost inbox again from the lake: its batches, all as uncommitted (`publish` finds
+        out which the ledger has), heads, gaps and erasures; how many batches there were.
 
-    def _complete(self, first_slot: int, slots: int, readings: Readings) -> Readings:
-        """One row per meter and slot, sorted; what was not delivered is missing, not zero."""
-        n = len(self._meters) * slots
-        at = np.searchsorted(self._meters, readings.meter) * slots + readings.slot - first_slot
-        null = np.full(n, NULL_WH, dtype=np.int64)
-        full = Readings.columns(
-            np.repeat(self._meters, slots),
-            np.tile(np.arange(first_slot, first_slot + slots, dtype=np.int64), len(self._meters)),
-            null,
-            null.copy(),
-            np.full(n, Quality.MISSING, dtype=np.uint8),
-        )
-        full.import_wh[at] = readings.import_wh
-        full.export_wh[at] = readings.export_wh
-        full.quality[at] = readings.quality
-        full.signature[at] = readings.signature
-        return full
+        What was not in a batch is lost; gateways send it again as far as they keep it. Raises
+        CheckFailed for an inbox that is not empty, and for a file that was changed.
+        """
+        with self.inbox.transaction():
+            if self.inbox.closed(version=None) or self.inbox.waiting():
+                raise CheckFailed(f"the inbox {self.inbox.path} is not empty: nothing to restore")
+            noted: list[Closed] = []
+            for batch, stored in self._batches.unnoted():
+                rows = stored.readings.take(stored.readings.signature.any(axis=1))
+                digests = signing.digests(self._separator, rows)
+                links = signing.links(digests, rows.signature)
+                self._place(rows, frames.cut(frames.records_of(rows)), links, set())
+                gone = np.unique(stored.readings.meter[stored.erased]).tolist()
+                erased = [(meter, batch.first_slot, batch.end_slot) for meter in gone]
+                self.inbox.note_erased(erased)
+                noted.append(batch)
+            for batch in noted:
+                self.inbox.note_closed(batch.first_slot, batch.slots, batch.root, batch.version)
+        return len(noted)
 
-    def _batch(
-        self, first_slot: int, slots: int, readings: Readings, leaves: Sequence[bytes]
-    ) -> Batch:
-        net, export, homes = totals_of(readings, first_slot, slots)
-        return Batch(
-            zone=self.zone,
-            first_slot=first_slot,
-            slots=slots,
-            root=root_of_leaves(leaves),
-            net_wh=net,
-            export_wh=export,
-            homes=int(homes.min()),
-            leaves=len(leaves),
-            path=batch_path(self._lake, self.zone, first_slot, slots),
-        )
-
-    def _file(self, first_slot: int, slots: int, root: bytes) -> tuple[Readings, list[bytes]]:
-        """Rows and leaves of a closed batch. CheckFailed if they do not give its root."""
-        path = batch_path(self._lake, self.zone, first_slot, slots)
-        try:
-            readings, leaves = read_batch(path)
-        except GridCommonsError as error:
-            raise CheckFailed(str(error)) from error
-        # The root vouches for the leaves only, and totals are summed from the values.
-        if (
-            not leaves
-            or root_of_leaves(leaves) != root
-            or leaves_of(readings, self._secrets) != leaves
-        ):
-            raise CheckFailed(f"{path} does not give the root it was closed with: it was changed")
-        return readings, leaves
-
-    def _closed(self, first: int, end: int) -> list[tuple[int, int, bytes, int]]:
-        """Closed batches that share a slot with first..end: first slot, slots, root, committed."""
-        return self._db.execute(
-            "SELECT first_slot, slots, root, committed FROM closed "
-            "WHERE zone = ? AND first_slot < ? AND first_slot + slots > ? ORDER BY first_slot",
-            (self.zone, end, first),
-        ).fetchall()
-
-    def _closed_as(self, first_slot: int, slots: int) -> bytes | None:
-        """The root this very batch was closed with, None if its slots are all open."""
-        for first, count, root, _ in self._closed(first_slot, first_slot + slots):
-            if (first, count) != (first_slot, slots):
-                raise CheckFailed(
-                    f"slots {first_slot}..{first_slot + slots - 1} overlap the closed batch of "
-                    f"slots {first}..{first + count - 1}"
-                )
-            return bytes(root)
-        return None
-
-    def _now(self) -> int | None:
-        return None if self._clock is None else self._clock()
-
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        """One write transaction: what happens inside happens whole or not at all."""
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-        except BaseException:
-            self._db.execute("ROLLBACK")
-            raise
-        self._db.execute("COMMIT")
+    def erase(self, meter: int, first_slot: int, end_slot: int) -> int:
+        """Delete all that the inbox holds of a meter's slots: see `inbox.erase`."""
+        self._batches.forget_files()
+        return inbox.erase(self.inbox.path, meter, first_slot, end_slot)
 
 
-def _open(inbox: Path) -> sqlite3.Connection:
-    inbox.parent.mkdir(parents=True, exist_ok=True)
+class _Closer:
+    """A closer look, one by one, at the rows of meters whose chain does not simply go on."""
+
+    def __init__(
+        self, store: Inbox, known: set[bytes], erased: Sequence[tuple[int, int, int]]
+    ) -> None:
+        """known: records that are stored of the rows' meters and slots. erased: meter, first slot,
+        end slot."""
+        self._store = store
+        self._erased: defaultdict[int, list[tuple[int, int]]] = defaultdict(list)
+        for meter, first, end in erased:
+            self._erased[meter].append((first, end))
+        self._numbers: dict[tuple[int, int], bytes] = {}
+        self._versions: Counter[tuple[int, int]] = Counter()
+        stored = sorted(known)
+        for row, record in zip(frames.readings_of(b"".join(stored)), stored, strict=True):
+            self._note(row.meter, row.slot, row.sequence, record)
+
+    def judge(
+        self, rows: Readings, records: Sequence[bytes], links: np.ndarray, codes: np.ndarray
+    ) -> np.ndarray:
+        """What becomes of one meter's rows, sorted by sequence, where `codes` says what would
+        become of them in a chain that holds. Moves the chain on."""
+        meter = int(rows.meter[0])
+        chain = self._store.chain(meter)
+        codes = codes.copy()
+        for i, row in enumerate(rows):
+            link = links[i].tobytes()
+            rule = self._rule(row, records[i], chain.judge(row.sequence, row.previous, link))
+            if rule is not None:
+                codes[i] = rule
+                continue
+            chain.add(row.sequence, row.previous, link)
+            self._note(meter, row.slot, row.sequence, records[i])
+        self._store.set_heads({meter: chain.head})
+        return codes
+
+    def _rule(self, row: Reading, record: bytes, fault: Break | None) -> int | None:
+        """The code of what a reading breaks, None where it is taken. Evidence is kept."""
+        if any(first <= row.slot < end for first, end in self._erased[row.meter]):
+            return _RULE["erased"]
+        if fault is None:
+            crowded = self._versions[row.meter, row.slot] >= MAX_VERSIONS
+            return _RULE["versions"] if crowded else None
+        other = self._with_number(row.meter, row.slot, fault.number)
+        # The same statement under another of the device's signatures is no second story.
+        if other is not None and other[:-SIGNATURE_BYTES] == record[:-SIGNATURE_BYTES]:
+            return _DUPLICATE
+        self._store.add_evidence(Evidence(row.meter, fault.rule, record, other, fault.link))
+        return _RULE[fault.rule]
+
+    def _note(self, meter: int, slot: int, sequence: int, record: bytes) -> None:
+        self._numbers[meter, sequence] = record
+        self._versions[meter, slot] += 1
+
+    def _with_number(self, meter: int, slot: int, number: int) -> bytes | None:
+        """The reading that has this number, as far as it is to be found without a long search."""
+        return self._numbers.get((meter, number)) or self._store.find(meter, number, slot)
+
+
+def _normalised(rows: Readings) -> Readings:
+    return replace(rows, signature=signing.normalise(rows.signature))
+
+
+def _decoded(frame: bytes) -> Readings | str:
     try:
-        db = sqlite3.connect(inbox, timeout=_BUSY_TIMEOUT_S, isolation_level=None)
-        db.execute("PRAGMA journal_mode = WAL")
-        # FULL: with WAL, NORMAL could lose acknowledged readings in a power cut.
-        db.execute("PRAGMA synchronous = FULL")
-        db.execute("PRAGMA secure_delete = ON")
-        db.executescript(_TABLES)
-    except sqlite3.Error as error:
-        raise CheckFailed(f"cannot use the inbox {inbox}: {error}") from error
-    return db
+        return frames.decode(frame)
+    except BadUse as error:
+        return str(error)
 
 
-def _marked(value: int | None) -> int:
-    return NULL_WH if value is None else value
+def _crowded(rows: Readings, held: set[bytes], erased: Sequence[int]) -> np.ndarray:
+    """Meters with several readings of one slot, here or before, or with something erased."""
+    order = np.lexsort((rows.slot, rows.meter))
+    meter, slot = rows.meter[order], rows.slot[order]
+    twice = meter[1:][(meter[1:] == meter[:-1]) & (slot[1:] == slot[:-1])]
+    before = frames.readings_of(b"".join(held)).meter
+    return np.unique(np.concatenate([twice, before, np.array(erased, dtype=np.int64)]))
 
 
-def _with_signatures(readings: Readings, signatures: np.ndarray) -> Readings:
-    return Readings(
-        readings.meter,
-        readings.slot,
-        readings.import_wh,
-        readings.export_wh,
-        readings.quality,
-        signatures,
+def _covered(slot: np.ndarray, batches: Sequence[Closed]) -> np.ndarray:
+    """Which slots lie in one of these batches, which are in order and do not overlap."""
+    if not batches:
+        return np.zeros(len(slot), dtype=bool)
+    first = np.array([batch.first_slot for batch in batches], dtype=np.int64)
+    end = np.array([batch.end_slot for batch in batches], dtype=np.int64)
+    at = np.searchsorted(first, slot, side="right") - 1
+    inside: np.ndarray = (at >= 0) & (slot < end[at])
+    return inside
+
+
+def _report(readings: Readings, verdicts: np.ndarray) -> ReceiveReport:
+    late = int((verdicts == _LATE).sum())
+    return ReceiveReport(
+        accepted=int((verdicts == _ACCEPTED).sum()) + late,
+        duplicates=int((verdicts == _DUPLICATE).sum()),
+        rejected=validation.findings(readings, verdicts),
+        late=late,
     )
-
-
-def _entries(readings: Readings) -> list[tuple[tuple[int, int], _Kept]]:
-    """Rows as ((meter, slot), ((import, export, quality), signature)) with the mark of null."""
-    block = readings.signature.tobytes()
-    columns = zip(
-        readings.meter.tolist(),
-        readings.slot.tolist(),
-        readings.import_wh.tolist(),
-        readings.export_wh.tolist(),
-        readings.quality.tolist(),
-        strict=True,
-    )
-    return [
-        ((m, s), ((i, e, q), block[at * SIGNATURE_BYTES : (at + 1) * SIGNATURE_BYTES]))
-        for at, (m, s, i, e, q) in enumerate(columns)
-    ]
-
-
-def _covered(slot: int, ranges: Sequence[tuple[int, int]]) -> bool:
-    return any(first <= slot < first + count for first, count in ranges)
-
-
-def _first_of_each(readings: Readings) -> tuple[Readings, int, list[tuple[str, int, int]]]:
-    """The first reading of each meter and slot, how many repeat it, and which contradict it."""
-    n = len(readings)
-    order = np.lexsort((np.arange(n), readings.slot, readings.meter))
-    rows = readings.take(order)
-    if n == 0:
-        return rows, 0, []
-    begins = np.ones(n, dtype=bool)
-    begins[1:] = (np.diff(rows.meter) != 0) | (np.diff(rows.slot) != 0)
-    first = np.flatnonzero(begins)[np.cumsum(begins) - 1]
-    same = (
-        (rows.import_wh == rows.import_wh[first])
-        & (rows.export_wh == rows.export_wh[first])
-        & (rows.quality == rows.quality[first])
-    )
-    conflicts = [("conflict", int(rows.meter[i]), int(rows.slot[i])) for i in np.flatnonzero(~same)]
-    return rows.take(begins), int((~begins & same).sum()), conflicts

@@ -19,7 +19,7 @@ from dao.market.orders import receipt_digest
 from dao.slots import SLOT_SECONDS
 from meters.profiles import ZoneProfiles
 from meters.readings import Readings
-from meters.signing import CURVE_ORDER, sign_readings
+from meters.signing import CURVE_ORDER, Head, sign_chain, sign_chains
 
 
 def device_key(seed: int, meter: int) -> bytes:
@@ -51,12 +51,16 @@ class Gateway:
         return eip712.address_bytes(eip712.address_of(self.key))
 
     def readings(
-        self, separator: bytes, first_slot: int, import_wh: np.ndarray, export_wh: np.ndarray
+        self,
+        separator: bytes,
+        first_slot: int,
+        import_wh: np.ndarray,
+        export_wh: np.ndarray,
+        head: Head = Head.NONE,
     ) -> Readings:
-        """Signed readings of consecutive slots; Wh per slot, int (slots,) each."""
-        return sign_readings(
-            self.key, separator, _rows([self.meter], first_slot, import_wh, export_wh)
-        )
+        """Signed readings of consecutive slots, after `head`; Wh per slot, int (slots,) each."""
+        rows = _rows([self.meter], first_slot, import_wh, export_wh)
+        return sign_chain(self.key, separator, rows, head)
 
     def receipt(self, separator: bytes, first_slot: int, exports: Sequence[int]) -> bytes:
         """The signature (65 bytes) of a delivery receipt: Wh exported per slot of a session.
@@ -84,9 +88,16 @@ class Fleet:
         return {gateway.meter: gateway.address for gateway in self.gateways}
 
     def readings(
-        self, separator: bytes, profiles: ZoneProfiles, workers: int | None = None
+        self,
+        separator: bytes,
+        profiles: ZoneProfiles,
+        heads: Mapping[int, Head] | None = None,
+        workers: int | None = None,
     ) -> Readings:
-        """Signed readings of all homes for all slots of `profiles`, sorted by meter order, slot."""
+        """Signed readings of all homes for all slots of `profiles`, sorted by meter order, slot.
+
+        `heads`: where each meter's chain stands; without it, the chains begin here.
+        """
         if len(self.gateways) != len(profiles.homes):
             raise BadUse(f"{len(self.gateways)} gateways cannot serve {len(profiles.homes)} homes")
         rows = _rows(
@@ -95,8 +106,8 @@ class Fleet:
             profiles.import_wh,
             profiles.export_wh,
         )
-        keys = [gateway.key for gateway in self.gateways for _ in range(profiles.slots)]
-        return sign_readings(keys, separator, rows, workers)
+        keys = {gateway.meter: gateway.key for gateway in self.gateways}
+        return sign_chains(keys, separator, rows, heads or {}, workers)
 
 
 def _rows(

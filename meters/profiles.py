@@ -30,7 +30,7 @@ from pathlib import Path
 import numpy as np
 
 from dao.errors import BadUse
-from meters.simbench import Element, load_grid
+from meters.simbench import Element, Grid, load_grid
 
 SOURCE = "SimBench profiles, 2016 (demonstration data)"
 
@@ -123,6 +123,30 @@ def zone_profiles(
     )
 
 
+def roof_wh(
+    code: str, index: int, first_slot: int, slots: int, seed: int, cache: Path | None
+) -> np.ndarray:
+    """What the inverter of home `index` yields: Wh per slot, int64 (slots,); zeros without a roof.
+
+    The roof inside `zone_profiles`, as its own meter would count it. Where the profile carries roof
+    and battery together, it is what both feed in. Rounded by itself, so within a Wh of the net.
+    """
+    grid = _grid(code, cache)
+    column = {name: i for i, name in enumerate(grid.profiles)}
+    homes, origin, _ = _period(code, seed, cache)
+    if not 0 <= index < len(homes):
+        raise BadUse(f"home {index} is not one of 0 to {len(homes) - 1}")
+    bus = homes[index].bus
+    stores = [one for one in grid.storages if one.bus == bus]
+    scale, roof_scale, _ = _draw(seed, index)
+    yielded = np.zeros(PERIOD_SLOTS)
+    for one in (*(one for one in grid.generators if one.bus == bus), *stores):
+        shape = grid.values[:PERIOD_SLOTS, column[one.profile]] * _WH_PER_MW_SLOT
+        yielded += np.abs(shape * one.power_mw) * (scale if stores else roof_scale)
+    rows = (np.arange(first_slot, first_slot + slots, dtype=np.int64) - origin) % PERIOD_SLOTS
+    return whole_wh(yielded)[rows]
+
+
 def whole_wh(energy_wh: np.ndarray) -> np.ndarray:
     """Energies in Wh (float, per slot along axis 0) as whole Wh, int64, by cumulative rounding.
 
@@ -131,6 +155,12 @@ def whole_wh(energy_wh: np.ndarray) -> np.ndarray:
     """
     running = np.floor(np.cumsum(energy_wh, axis=0) + 0.5).astype(np.int64)
     return np.diff(running, axis=0, prepend=np.zeros_like(running[:1]))
+
+
+@lru_cache(maxsize=1)
+def _grid(code: str, cache: Path | None) -> Grid:
+    """A grid for one home's roof after the other."""
+    return load_grid(code, cache)
 
 
 @lru_cache(maxsize=2)

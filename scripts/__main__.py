@@ -14,6 +14,7 @@ import click
 
 COMMANDS = {
     "backtest": "Accuracy of the forecasts on past days, against the naive ones.",
+    "balance": "Plan what keeps the grid within its limits, and see what it did.",
     "dao": "Propose, vote, and see what a decision would do.",
     "demo": "Run the whole loop on a local chain, in front of your eyes.",
     "deploy": "Deploy the contracts and hand every role to the timelock.",
@@ -21,8 +22,9 @@ COMMANDS = {
     "forecast": "Quantile forecast of any interval series.",
     "keeper": "Clear, settle, execute and score what is due on the chain.",
     "market": "Clear an order book.",
-    "meter": "Read what meters, inverters and portals say.",
+    "meter": "Read what meters say, collect it, open and erase a home's readings.",
     "relay": "Take signed orders over HTTP, post them in batches, pay the gas.",
+    "status": "How node, contracts, relay, keeper and collector are.",
 }
 """Subcommand, which is also the module in scripts/, and its line in the help."""
 

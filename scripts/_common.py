@@ -26,6 +26,9 @@ INTERRUPTED = 130
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
+CHECK_MARKS = {"passed": "ok", "failed": "FAILED", "not checked": "not checked"}
+"""How the state of a check is shown to people."""
+
 
 def handles_errors(function: Callable[P, R]) -> Callable[P, R]:
     """Decorator of a command's function: known errors end it with one line and their exit code.

@@ -7,9 +7,9 @@ Only the commands live here; proposals, ballots and simulations are `dao.governa
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import click
 
@@ -35,7 +35,9 @@ from scripts._dao_words import (
 if TYPE_CHECKING:
     from dao.chain import Receipt
     from dao.governance import Call, Proposal
+    from dao.governance.simulate import Effect
 
+Effects: TypeAlias = "Mapping[str, Effect] | None"
 SUPPORT = {"against": 0, "for": 1, "abstain": 2, "veto": 3}
 
 
@@ -408,6 +410,25 @@ def bond(place: Place, deposit: str | None, withdraw: str | None) -> None:
     metavar="RECORD.json",
     help="Run this record again and compare; with --proposal also with what the proposal names.",
 )
+@click.option(
+    "--evidence",
+    metavar="EVIDENCE",
+    help="A forecast's evidence file: compute what windows on its day do to grid and bill, too.",
+)
+@click.option(
+    "--grid",
+    "grid_code",
+    default="1-LV-rural3--2-sw",
+    show_default=True,
+    help="With --evidence: SimBench's code of the zone's grid.",
+)
+@click.option(
+    "--stored",
+    "stored_wh",
+    type=click.IntRange(0),
+    default=0,
+    help="With --evidence: what the community battery holds when that day begins, Wh.",
+)
 @on_chain
 def simulate(
     place: Place,
@@ -419,6 +440,9 @@ def simulate(
     lane: str,
     output: Path | None,
     check: str | None,
+    evidence: str | None,
+    grid_code: str,
+    stored_wh: int,
 ) -> None:
     """What calls would do: run through the timelock on a fork of the chain.
 
@@ -429,10 +453,15 @@ def simulate(
     from dao.governance import Lane
     from dao.governance.simulate import record_hash, write_record
 
+    effects = None
+    if evidence is not None:
+        from scripts._balance_zone import effects_from
+
+        effects = effects_from(place.deployment, evidence, grid_code, 1, stored_wh)
     if check is not None:
         if file or rules or battery or output:
             raise BadUse("--check takes its calls from the record; leave them and -o out")
-        _check(place, check, proposal)
+        _check(place, check, proposal, effects)
         return
     found = None
     if proposal is not None:
@@ -442,20 +471,26 @@ def simulate(
         calls = list(found.calls)
     else:
         calls = calls_from(place, file, rules, battery, zone)
-    record = _simulation(place, calls, Lane[lane.upper()], found)
+    record = _simulation(place, calls, Lane[lane.upper()], found, effects)
     if output is not None:
         write_record(record, output)
     digest = record_hash(record)
+    shown = []
+    if effects is not None:
+        from scripts._balance_zone import effect_lines
+
+        shown = effect_lines(record["effects"])
     place.tell(
         {"hash": digest, "record": record},
         *record_lines(place, record, calls),
+        *shown,
         f"Simulation {digest}" + ("" if output is None else f" in {output}"),
     )
     if record["outcome"] != "executed":
         raise CheckFailed(f"the calls would fail: {record['reason']}")
 
 
-def _check(place: Place, name: str, proposal: str | None) -> None:
+def _check(place: Place, name: str, proposal: str | None, effects: Effects = None) -> None:
     from dao.errors import CheckFailed
     from dao.governance.simulate import calls_of, parse_record, record_hash, verify
 
@@ -467,7 +502,7 @@ def _check(place: Place, name: str, proposal: str | None) -> None:
             raise CheckFailed(f"the proposal names {found.simulation}, the record is {digest}")
         if list(found.calls) != calls_of(record):
             raise CheckFailed("the record is of other calls than the proposal's")
-    verdict = verify(record, place.deployment)
+    verdict = verify(record, place.deployment, effects)
     facts = {
         "hash": digest,
         "holds": verdict.difference is None,
@@ -486,7 +521,11 @@ def _check(place: Place, name: str, proposal: str | None) -> None:
 
 
 def _simulation(
-    place: Place, calls: Sequence[Call], lane: Any, proposal: Proposal | None
+    place: Place,
+    calls: Sequence[Call],
+    lane: Any,
+    proposal: Proposal | None,
+    effects: Effects = None,
 ) -> dict[str, Any]:
     """The record of calls made when their vote could first be carried out."""
     from dao.governance import lane_of, terms_of
@@ -505,6 +544,7 @@ def _simulation(
         delay=terms.timelock_delay,
         queued_at=max(over, now) + 1,
         proposal=0 if proposal is None else proposal.id,
+        effects=effects,
     )
 
 

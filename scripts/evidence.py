@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from dao.errors import BadUse, CheckFailed
-from scripts._common import handles_errors, json_option, open_chain, read_input
+from scripts._common import CHECK_MARKS, handles_errors, json_option, open_chain, read_input
 
 if TYPE_CHECKING:
     from dao.chain import Chain
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 ON_CHAIN = ("roots", "totals", "battery", "registry")
 """The checks that need a node."""
-_MARKS = {"passed": "ok", "failed": "FAILED", "not checked": "not checked"}
 
 
 @click.group(name="evidence")
@@ -136,7 +135,7 @@ def _table(evidence: Evidence, checks: list[Check], others: dict[str, tuple[str,
         f"Evidence hash 0x{evidence.hash.hex()}",
         "",
     ]
-    lines += [f"{check.name:<9} {_MARKS[check.state]:<12} {check.detail}" for check in checks]
+    lines += [f"{check.name:<9} {CHECK_MARKS[check.state]:<12} {check.detail}" for check in checks]
     lines += [
         f"Note: made with {name} {there}, checked with {here}"
         for name, (there, here) in others.items()

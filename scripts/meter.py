@@ -12,7 +12,11 @@ from zoneinfo import ZoneInfo
 import click
 
 from dao.errors import BadUse
+from scripts import _meter_faults, _meter_privacy, _meter_vee
 from scripts._common import handles_errors, json_option, read_input
+from scripts._meter_collect import collect
+from scripts._meter_gateway import gateway
+from scripts._meter_simulate import simulate
 
 if TYPE_CHECKING:
     from meters.adapters.engine import MeterReading
@@ -24,7 +28,16 @@ SHOWN_NOTES = 20
 
 @click.group(name="meter")
 def cli() -> None:
-    """Read what meters, inverters and portals say."""
+    """Read what meters say; collect it; open, grant and erase a home's readings."""
+
+
+for _command in (*_meter_privacy.COMMANDS, *_meter_faults.COMMANDS, _meter_vee.replay):
+    cli.add_command(_command)
+
+
+cli.add_command(collect)
+cli.add_command(gateway)
+cli.add_command(simulate)
 
 
 @cli.command()

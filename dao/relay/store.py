@@ -13,13 +13,13 @@ import json
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from dao.errors import BadUse
+from dao.errors import BadUse, CheckFailed
 from dao.market.orders import Order, Vouched
 from dao.market.session import DeviceReceipt, SignedOrder
 from dao.paths import ensure_parent, home
@@ -158,6 +158,40 @@ class Fate:
     reason: str | None = None
     posted_at: int | None = None
     posted_block: int | None = None
+
+
+def erase(path: Path, account: int, first_slot: int, end_slot: int) -> int:
+    """Delete what a relay's file holds of a meter's sessions that start in the range and is not
+    public: device receipts, and orders that never came onto the chain; how many rows.
+
+    Works beside a running relay, and again without effect. CheckFailed where the file is in use
+    for too long, and for one that is no relay's.
+    """
+    if not path.exists():
+        return 0
+    unposted = (State.REJECTED, State.WITHDRAWN, State.LATE)
+    try:
+        db = sqlite3.connect(path, timeout=_BUSY_TIMEOUT_S, isolation_level=None)
+        with closing(db):
+            db.execute("BEGIN IMMEDIATE")
+            count = db.execute(
+                "DELETE FROM receipts WHERE meter = ? AND first_slot >= ? AND first_slot < ?",
+                (account, first_slot, end_slot),
+            ).rowcount
+            count += db.execute(
+                "DELETE FROM orders WHERE account = ? AND session >= ? AND session < ? "
+                "AND posted_block IS NULL AND state IN (?, ?, ?)",
+                (account, first_slot, end_slot, *unposted),
+            ).rowcount
+            db.execute("COMMIT")
+            # The relay deletes without overwriting, so pages that were moved may hold old copies:
+            # the whole file is written anew, and its log cut.
+            db.execute("VACUUM")
+            if db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
+                raise CheckFailed(f"the log of {path} is in use: erase again to cut it")
+    except sqlite3.Error as error:
+        raise CheckFailed(f"cannot erase from {path}: {error}") from None
+    return count
 
 
 class RelayStore:

@@ -13,10 +13,9 @@ ledger's published totals, a home's agent its own meter, the keeper the chain.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -35,11 +34,13 @@ from dao.market.solver import SessionClearing
 from dao.parameters import COMMUNITY_BATTERY, KEYS
 from dao.paths import ensure_parent, home
 from dao.slots import SLOT_SECONDS, SLOTS_PER_DAY, day_of
-from forecasting.balancing import Plan, follow, plan_day, scenarios_of, schedule_of
+from forecasting.balancing import Plan, plan_day
+from forecasting.balancing.proposal import BalancingProposal, proposal_of
 from forecasting.evidence import newest_batches
 from forecasting.grid import GridResult
 from forecasting.home_agent import intent
 from forecasting.zone import (
+    DEMO_TIMEZONE,
     DayForecast,
     ZoneTotals,
     canonical_json,
@@ -95,7 +96,9 @@ class Decision:
     words: list[int]
     salt: bytes
     evidence: bytes
+    history: ZoneTotals
     plan: Plan | None = None
+    put: BalancingProposal | None = None
     proposal: Proposal | None = None
     state: State | None = None
     votes: tuple[int, int, int] = (0, 0, 0)
@@ -104,11 +107,6 @@ class Decision:
     naive_loss: int | None = None
     voltage_before: tuple[float, ...] = ()
     voltage_after: tuple[float, ...] = ()
-
-    @property
-    def title(self) -> str:
-        """The proposal's headline."""
-        return f"Community battery on {day_of(self.first_slot)}"
 
 
 @dataclass
@@ -402,11 +400,11 @@ class Loop:
         world.readings += report.accepted
 
     def _run_battery(self, first_slot: int, slots: int) -> tuple[np.ndarray, np.ndarray]:
-        """The battery reads its schedule from the chain and obeys within its limits."""
-        run = self.world.battery.run(self._schedule(first_slot), first_slot, slots)
-        self.world.battery = run.after
-        self._battery_wh[first_slot] = (run.import_wh, run.export_wh)
-        return run.import_wh, run.export_wh
+        """The battery's gateway finds its schedule on the chain, steers it, and reads it."""
+        work = self.world.plant.run(first_slot, slots)
+        self.world.battery = replace(self.world.battery, soc_wh=work.soc_wh)
+        self._battery_wh[first_slot] = (work.import_wh, work.export_wh)
+        return work.import_wh, work.export_wh
 
     def _stored_at(self, day_slot: int) -> int:
         """What the battery will hold when the day begins, its schedule until then obeyed, in Wh."""
@@ -453,7 +451,8 @@ class Loop:
         self._net, self._export = np.append(self._net, net), np.append(self._export, export)
         published = ZoneTotals(self.settings.history_slot, self._net, self._export)
         battery_wh = self._battery_rows()
-        forecast = forecast_zone_day(without_battery(published, battery_wh), day_slot, zone=ZONE)
+        history = without_battery(published, battery_wh)
+        forecast = forecast_zone_day(history, day_slot, zone=ZONE)
         words = forecasts.pack_quantiles(forecast.net_q10, forecast.net_q50, forecast.net_q90)
         window = (forecast.train_first_slot, forecast.train_end_slot)
         roots = ["0x" + batch.root.hex() for batch in newest_batches(ledger, ZONE, *window)]
@@ -470,7 +469,7 @@ class Loop:
             forecasts.commitment(ZONE, day_slot, forecaster.address, words, evidence, salt),
             sender=forecaster,
         )
-        self.decisions[day_slot] = Decision(day_slot, forecast, words, salt, evidence)
+        self.decisions[day_slot] = Decision(day_slot, forecast, words, salt, evidence, history)
 
     def _battery_rows(self) -> list[list[int]]:
         """What the battery did, as [slot, import, export] in Wh where it did something.
@@ -506,28 +505,30 @@ class Loop:
             world.grid,
             world.shares,
             world.battery_spec,
+            history=decision.history,
             stored_wh=self._stored_at(day_slot),
         )
-        if not self.settings.proposals or not decision.plan.windows:
+        windows = decision.plan.windows(COMMUNITY_BATTERY)
+        if not self.settings.proposals or not windows:
             return
+        decision.put = proposal_of(
+            decision.plan,
+            zone=ZONE,
+            evidence=decision.evidence,
+            homes=len(world.profiles.homes),
+            timezone=DEMO_TIMEZONE,
+            tariffs=self.settings.tariffs,
+        )
         call = governance.battery_call(
             world.deployment["GridParameters"],
             ZONE,
-            [(w.first_slot, w.slots, w.power_w) for w in decision.plan.windows],
-        )
-        description = json.dumps(
-            {
-                "title": decision.title,
-                "summary": decision.plan.assessment.summary,
-                "evidence": "0x" + decision.evidence.hex(),
-            },
-            ensure_ascii=False,
+            [(w.first_slot, w.slots, w.value) for w in windows],
         )
         try:
             decision.proposal = governance.propose(
                 self.governor,
                 [call],
-                description,
+                decision.put.description(),
                 world.offices.forecaster,
                 lane=Lane.POLICY if self.settings.policy else Lane.BALANCING,
                 policy=POLICY if self.settings.policy else None,
@@ -538,20 +539,13 @@ class Loop:
             return
         # Its snapshot is a second after it, its vote opens then.
         decision.state = State.PENDING
-        self._draw_voltages(decision)
-
-    def _draw_voltages(self, decision: Decision) -> None:
-        """The highest voltage per slot of the scenario at risk, without and with the schedule."""
-        assert decision.plan is not None
-        world = self.world
-        risky = scenarios_of(decision.forecast, world.shares)[0]
-        wanted = schedule_of(decision.plan.windows, decision.first_slot, SLOTS_PER_DAY)
-        power, _ = follow(world.battery_spec, wanted, self._stored_at(decision.first_slot))
-        for name, battery_w in (("voltage_before", np.zeros_like(power)), ("voltage_after", power)):
-            flow = world.grid.states(
-                risky.net_w, world.shares.buses, battery_w=battery_w, battery=world.battery_spec
-            )
-            setattr(decision, name, tuple(round(float(v), 5) for v in flow.voltage_max))
+        # The highest voltage of each slot that nine of ten courses stay below.
+        for name, risk in (
+            ("voltage_before", decision.plan.before),
+            ("voltage_after", decision.plan.after),
+        ):
+            band = risk.limits["voltage_max"].band[2]
+            setattr(decision, name, tuple(round(float(v), 5) for v in band))
 
     def vote(self, day_slot: int) -> None:
         """Members sign ballots, or objections; the relay carries them in batches."""

@@ -6,6 +6,7 @@ from __future__ import annotations
 from dao import runstate
 from dao.governance import State
 from dao.index import Indexer
+from dao.parameters import COMMUNITY_BATTERY
 from dao.paths import index_path
 from dao.runstate import ForecastDay, Outcome, RunState, Step, Window, write_run_state
 from forecasting.grid import GridLimits
@@ -119,18 +120,21 @@ class Page:
 def _proposal(decision: Decision, under_policy: bool) -> runstate.Proposal:
     assert decision.proposal is not None
     assert decision.plan is not None
-    found = decision.plan.assessment
+    assert decision.put is not None
+    before, after = decision.plan.before, decision.plan.after
+    windows = decision.plan.windows(COMMUNITY_BATTERY)
     against, favour, abstain = decision.votes
     return runstate.Proposal(
         id=str(decision.proposal.id),
-        title=decision.title,
-        summary=found.summary,
+        title=decision.put.title,
+        summary=decision.put.summary,
         first_slot=decision.first_slot,
-        windows=tuple(Window(w.first_slot, w.slots, w.power_w) for w in decision.plan.windows),
-        worst_voltage_before=found.voltage_max_before,
-        worst_voltage_after=found.voltage_max_after,
-        slots_over_before=found.slots_over_before,
-        slots_over_after=found.slots_over_after,
+        windows=tuple(Window(w.first_slot, w.slots, w.value) for w in windows),
+        # What nine of ten courses of the day stay below.
+        worst_voltage_before=before.limits["voltage_max"].worst[2],
+        worst_voltage_after=after.limits["voltage_max"].worst[2],
+        slots_over_before=before.quantiles[2],
+        slots_over_after=after.quantiles[2],
         limit=GridLimits().voltage_max,
         state=_OUTCOMES[decision.state or State.PENDING],
         votes_for=favour,

@@ -83,6 +83,7 @@ def summarise(loop: Loop, wall_s: float, timings: dict[str, Any]) -> dict[str, A
     )
     decisions = loop.decisions.values()
     faults = conservation_faults(loop)
+    reports = world.plant.reports()
     return {
         "zone": settings.zone_code,
         "seed": settings.seed,
@@ -115,6 +116,8 @@ def summarise(loop: Loop, wall_s: float, timings: dict[str, Any]) -> dict[str, A
         "forecaster_earned_micro_eur": loop.forecaster_earned(),
         "slots_over_limit": sum(d.measured.slots_over_limit for d in loop.days),
         "slots_over_limit_without_battery": sum(d.resting.slots_over_limit for d in loop.days),
+        "dispatch_slots": len(reports),
+        "dispatch_acknowledged": sum(r.acknowledged == r.wanted for r in reports),
         "voltage_max_pu": round(max(float(d.measured.voltage_max.max()) for d in loop.days), 5),
         "conservation_ok": not faults,
         "conservation_faults": faults,
@@ -157,6 +160,11 @@ def in_words(summary: dict[str, Any]) -> str:
             "Over the limit",
             "{slots_over_limit} quarter-hours ({slots_over_limit_without_battery} had the battery "
             "rested)".format(**summary),
+        ),
+        (
+            "Battery",
+            "{dispatch_acknowledged} of {dispatch_slots} scheduled quarter-hours acknowledged over "
+            "Modbus".format(**summary),
         ),
         ("Conservation", "holds" if summary["conservation_ok"] else "BROKEN"),
         ("Chain", "{transactions:,} transactions, {gas_used:,} gas".format(**summary)),

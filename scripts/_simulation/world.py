@@ -16,7 +16,6 @@ from functools import cached_property
 import numpy as np
 
 from dao import deployment as deploying
-from dao import ledger
 from dao.chain import Chain, LocalAccount
 from dao.deployment import Deployment, Roles
 from dao.eip712 import checksum_address, keccak, sign_digest
@@ -24,19 +23,22 @@ from dao.errors import BadUse, CheckFailed
 from dao.market.account import grant_signed, mandate_digest
 from dao.market.orders import market_separator
 from dao.market.session import OrderNonces
-from dao.paths import cache_dir, inbox_path, lake_dir
+from dao.paths import cache_dir, home, inbox_path, lake_dir, secrets_path
 from dao.slots import SLOT_SECONDS, SLOTS_PER_DAY, day_of
 from forecasting.balancing import DEMO_BATTERY, Shares, standard_shares
 from forecasting.grid import BatterySpec, ZoneGrid, load_grid
 from meters.collector import Collector
 from meters.devices import CommunityBattery, Fleet, Gateway
 from meters.lake import MIN_HOMES, Batch
-from meters.leaves import DerivedSecrets
 from meters.profiles import ZoneProfiles, zone_profiles
+from meters.publishing import publish
 from meters.readings import Readings
-from meters.signing import reading_separator
+from meters.registry import KeyPeriods
+from meters.secrets import DerivedSecrets, SecretStore
+from meters.signing import Head, heads_after, reading_separator
 from scripts._simulation.founding import PROPOSER_BOND, Founding
 from scripts._simulation.people import Resident, owner_account, residents
+from scripts._simulation.plant import BatteryPlant
 from scripts._simulation.settings import ZONE, Settings
 
 # Covers a business's escrow for the four sessions that can be open at once, several times over.
@@ -66,7 +68,7 @@ class Offices:
 
 @dataclass
 class World:
-    """Everything a run has in hand. The battery's state is the only thing in it that moves."""
+    """Everything a run has in hand. The battery's state and the meters' chains move on."""
 
     settings: Settings
     chain: Chain
@@ -78,12 +80,14 @@ class World:
     battery_gateway: Gateway
     battery_spec: BatterySpec
     battery: CommunityBattery
+    plant: BatteryPlant
     grid: ZoneGrid
     shares: Shares
     collector: Collector
     history_began: float = 0.0
     readings: int = 0
     batches: int = 0
+    heads: dict[int, Head] = field(default_factory=dict)
     nonces: OrderNonces = field(default_factory=OrderNonces)
 
     @property
@@ -102,18 +106,7 @@ class World:
 
     def commit(self, batch: Batch) -> None:
         """Put a closed batch's root and totals on chain and purge it from the inbox."""
-        ledger.commit(
-            self.deployment["ReadingLedger"],
-            self.offices.collector,
-            zone=ZONE,
-            first_slot=batch.first_slot,
-            root=batch.root,
-            homes=batch.homes,
-            leaves=batch.leaves,
-            net_wh=batch.net_wh,
-            export_wh=batch.export_wh,
-        )
-        self.collector.mark_committed(batch)
+        publish(self.collector, self.deployment["ReadingLedger"], self.offices.collector, batch)
         self.batches += 1
 
 
@@ -179,16 +172,37 @@ def build(settings: Settings, chain: Chain, progress: Progress) -> Iterator[Worl
     progress("Handing everything over to the timelock", 3, 4)
     deploying.hand_over(deployment)
 
-    registry_devices = {**fleet.devices, battery_gateway.meter: battery_gateway.address}
-    with Collector(
-        ZONE,
-        registry_devices,
-        DerivedSecrets(keccak(f"gridcommons demo salts {settings.seed}".encode())),
-        reading_separator(chain.chain_id, deployment["MeterRegistry"].address),
-        lake_dir(),
-        inbox_path(),
-        clock=chain.now,
-    ) as collector:
+    separator = reading_separator(chain.chain_id, deployment["MeterRegistry"].address)
+    battery = CommunityBattery(
+        capacity_wh=battery_spec.capacity_wh,
+        max_power_w=battery_spec.max_power_w,
+        charge_permille=battery_spec.efficiency_permille,
+        discharge_permille=1_000,
+    )
+    # From the seed, so that the same seed gives the same roots: they hide nothing from its knower.
+    source = DerivedSecrets(keccak(f"gridcommons demo salts {settings.seed}".encode()))
+    with (
+        SecretStore(secrets_path(), source=source) as secrets,
+        Collector(
+            ZONE,
+            KeyPeriods.read(deployment["MeterRegistry"], ZONE, deployment.first_block),
+            secrets,
+            separator,
+            lake_dir(),
+            inbox_path(),
+            clock=chain.now,
+        ) as collector,
+        BatteryPlant(
+            deployment,
+            ZONE,
+            battery,
+            battery_gateway,
+            separator,
+            # The day before the first one is measured session by session like all that follow.
+            (settings.first_slot - SLOTS_PER_DAY) * SLOT_SECONDS,
+            home() / "battery",
+        ) as plant,
+    ):
         world = World(
             settings=settings,
             chain=chain,
@@ -199,12 +213,8 @@ def build(settings: Settings, chain: Chain, progress: Progress) -> Iterator[Worl
             fleet=fleet,
             battery_gateway=battery_gateway,
             battery_spec=battery_spec,
-            battery=CommunityBattery(
-                capacity_wh=battery_spec.capacity_wh,
-                max_power_w=battery_spec.max_power_w,
-                charge_permille=battery_spec.efficiency_permille,
-                discharge_permille=1_000,
-            ),
+            battery=battery,
+            plant=plant,
             grid=grid,
             shares=standard_shares(profiles.homes),
             collector=collector,
@@ -235,9 +245,14 @@ def sign(
     world: World, first_slot: int, slots: int, battery_wh: tuple[np.ndarray, np.ndarray]
 ) -> Readings:
     """What all devices of the zone sign for these slots; the battery's import and export in Wh."""
-    homes = world.fleet.readings(world.reading_separator, world.profiles.window(first_slot, slots))
-    battery = world.battery_gateway.readings(world.reading_separator, first_slot, *battery_wh)
-    return Readings.concat([homes, battery])
+    separator, gateway = world.reading_separator, world.battery_gateway
+    profiles = world.profiles.window(first_slot, slots)
+    homes = world.fleet.readings(separator, profiles, world.heads)
+    head = world.heads.get(gateway.meter, Head.NONE)
+    battery = gateway.readings(separator, first_slot, *battery_wh, head)
+    signed = Readings.concat([homes, battery])
+    world.heads.update(heads_after(separator, signed))
+    return signed
 
 
 def _fund(deployment: Deployment, offices: Offices, meters: list[int]) -> None:

@@ -12,8 +12,8 @@ from typing import Any
 import boa
 import pytest
 
-from dao.eip712 import address_of, compact, sign_digest
-from dao.metering import KeyRotation, registry_separator, rotation_digest, sign_rotation
+from dao.eip712 import address_of, compact
+from dao.metering import KeyRotation, registry_separator, sign_rotation
 from tests.contracts.market_world import CHAIN_ID, CURVE_ORDER, key_of
 from tests.contracts.registry_bench import (
     DAY,
@@ -556,7 +556,7 @@ class Keys:
 def take_turn(rng: random.Random, registry: Registry, keys: Keys, meter: int, now: int) -> str:
     """Do something to a meter's keys, there and in the list; what it was, or why it was refused."""
     what = rng.choice(("hand over",) * 4 + ("rotate", "rotate", "suspend", "convict"))
-    new = spare(meter, rng.randrange(26))
+    new = spare(meter, rng.randrange(DEVICES))
     start = now + rng.choice((0, 0, 1, 700, 3_000, MONTH, MONTH + 1, -1))
     old = keys.speaker(now) if rng.random() < 0.9 else ""
     old = old or rng.choice(keys.periods).device
@@ -595,11 +595,10 @@ def take_turn(rng: random.Random, registry: Registry, keys: Keys, meter: int, no
 
 def spare(meter: int, number: int) -> str:
     """The name of a device that could come to the meter."""
-    name = f"device {number} of {meter}"
-    PEOPLE.setdefault(name, address_of(key_of(name)))
-    return name
+    return f"device {number} of {meter}"
 
 
+METERS, DEVICES = range(1, 13), 26
 EVERYTHING = {
     "hand over", "rotate", "suspend", "convict", "no key in force", "start out of range",
     "the registrar has set the next key", "not signed by the key in force", "delivery is not over",
@@ -609,12 +608,14 @@ EVERYTHING = {
 
 @pytest.mark.parametrize("seed", range(2))
 def test_handovers_rotations_suspensions_and_convictions_in_any_order(
-    deployed: Registry, seed: int
+    deployed: Registry, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
+    for name in (spare(meter, number) for meter in METERS for number in range(DEVICES)):
+        monkeypatch.setitem(PEOPLE, name, address_of(key_of(name)))
     rng = random.Random(seed)
     reached = set()
     with rolled_back(deployed) as registry:
-        for meter in range(1, 13):
+        for meter in METERS:
             at(0)
             keys, now = Keys(spare(meter, 0)), 0
             devices = [PEOPLE[spare(meter, 0)]]
@@ -634,13 +635,3 @@ def test_handovers_rotations_suspensions_and_convictions_in_any_order(
                 assert registry.contract.device_at(meter, when) == speaker, (meter, moment)
                 assert registry.contract.devices_at([meter], when) == [speaker]
     assert reached >= EVERYTHING
-
-
-def test_the_digest_is_in_the_registrys_own_domain(registry: Registry) -> None:
-    """A wallet that asks the contract for its domain signs what the contract checks."""
-    _, name, version, chain_id, contract, _, _ = registry.contract.eip712Domain()
-    assert (name, version, chain_id) == ("GridCommons MeterRegistry", "1", CHAIN_ID)
-    terms = KeyRotation(1, PEOPLE["b"], START + 500, START + 10**8)
-    digest = rotation_digest(registry_separator(chain_id, str(contract)), terms)
-    made = Handover("a", "b", 500)
-    made.bring(registry, old_signature=sign_digest(key_of("a"), digest))

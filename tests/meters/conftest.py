@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -16,8 +16,10 @@ from meters.collector import Collector
 from meters.devices import Fleet
 from meters.leaves import DerivedSecrets
 from meters.readings import Readings
-from meters.signing import reading_separator, sign_readings
+from meters.registry import KeyPeriods
+from meters.signing import Head, heads_after, reading_separator, sign_chains
 from meters.simbench import Grid, load_grid
+from tests.meters.town import Town, built
 
 CODE = "1-LV-rural3--2-sw"
 DAY = first_slot_of_day(date(2016, 6, 1))
@@ -45,10 +47,20 @@ class SmallZone:
     slots: int
     collector: Callable[..., Collector]
 
-    def signed(self, meter: int, slot: int, import_wh: int, export_wh: int) -> Readings:
-        """One more reading, signed by the meter's own device."""
+    def signed(
+        self, meter: int, slot: int, import_wh: int, export_wh: int, after: Head | None = None
+    ) -> Readings:
+        """One more reading, signed by the meter's own device, at the end of its chain."""
         gateway = self.fleet.gateways[meter - 1]
-        return gateway.readings(SEPARATOR, slot, np.array([import_wh]), np.array([export_wh]))
+        head = self.head(meter) if after is None else after
+        return gateway.readings(SEPARATOR, slot, np.array([import_wh]), np.array([export_wh]), head)
+
+    def head(self, meter: int, count: int = 4) -> Head:
+        """Where the meter's chain stands after its first `count` readings."""
+        if count == 0:
+            return Head.NONE
+        of = self.readings.meter == meter
+        return heads_after(SEPARATOR, self.readings.take(np.flatnonzero(of)[:count]))[meter]
 
 
 @pytest.fixture(scope="session")
@@ -61,8 +73,8 @@ def small_readings() -> tuple[Fleet, Readings]:
         random.integers(0, 900, HOMES * 4),
         random.integers(0, 300, HOMES * 4),
     )
-    keys = [gateway.key for gateway in fleet.gateways for _ in range(4)]
-    return fleet, sign_readings(keys, SEPARATOR, rows)
+    keys = {gateway.meter: gateway.key for gateway in fleet.gateways}
+    return fleet, sign_chains(keys, SEPARATOR, rows, {})
 
 
 @pytest.fixture
@@ -72,7 +84,7 @@ def zone(small_readings: tuple[Fleet, Readings], tmp_path: Path) -> SmallZone:
     def collector(**changes: object) -> Collector:
         settings: dict[str, object] = {
             "zone": 1,
-            "devices": fleet.devices,
+            "keys": KeyPeriods.fixed(fleet.devices),
             "secrets": DerivedSecrets(b"a secret for the tests only"),
             "separator": SEPARATOR,
             "lake": tmp_path / "lake",
@@ -82,3 +94,10 @@ def zone(small_readings: tuple[Fleet, Readings], tmp_path: Path) -> SmallZone:
         return Collector(**{**settings, **changes})  # type: ignore[arg-type]
 
     return SmallZone(fleet, readings, DAY, 4, collector)
+
+
+@pytest.fixture(scope="session")
+def street(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
+    """A zone with four committed days on a real node, for `town.visited`."""
+    with built(tmp_path_factory.mktemp("town")) as (_, town):
+        yield town

@@ -19,6 +19,7 @@ from meters.collector import Collector
 from meters.devices import CommunityBattery, Fleet, device_key
 from meters.leaves import DerivedSecrets
 from meters.profiles import zone_profiles
+from meters.registry import KeyPeriods
 from meters.signing import reading_separator
 from meters.simbench import Grid
 
@@ -45,7 +46,7 @@ def test_a_day_of_the_demo_zone_goes_from_profile_to_batch(
     fleet = Fleet.of(1, range(1, len(day.homes) + 1))
     with Collector(
         1,
-        fleet.devices,
+        KeyPeriods.fixed(fleet.devices),
         DerivedSecrets(bytes(16)),
         SEPARATOR,
         tmp_path / "lake",

@@ -17,16 +17,25 @@ from dao.slots import first_slot_of_day
 from meters.leaves import (
     LEAF_BYTES,
     DerivedSecrets,
+    first_slot_of_month,
     leaves_of,
+    month_at,
     month_of,
+    months_of_record,
     proof_of,
+    record_leaves,
+    record_salt,
+    record_salts,
     root_of_leaves,
     salt_of,
     verify_proof,
 )
 from meters.readings import Quality, Reading, Readings
+from tests.meters.batch_rows import Edit
 
 SECRETS = DerivedSecrets(b"a secret for the tests only")
+MAY = 46 * 12 + 4
+MAY_SLOT, JUNE_SLOT = (first_slot_of_day(date(2016, month, 3)) for month in (5, 6))
 
 
 def plain_root(nodes: list[bytes]) -> bytes:
@@ -141,3 +150,55 @@ def test_the_root_of_a_days_leaves_is_quick() -> None:
     begin = time.process_time()
     root_of_leaves(leaves)
     assert time.process_time() - begin < 0.2
+
+
+# Edit records
+
+
+def test_a_records_leaf_is_packed_as_documented_and_no_other_leaf() -> None:
+    record = Edit(7, MAY_SLOT)
+    secret = SECRETS.month_secret(7, MAY)
+    salt = keccak(secret + b"record" + MAY_SLOT.to_bytes(8, "big") + bytes(4))
+    assert record_salts([record], SECRETS) == [salt]
+    tag = keccak(b"GridCommons edit record leaf v1")
+    expected = keccak(tag + salt + keccak(record.canonical()))
+    assert record_leaves([record], SECRETS) == [expected]
+    assert salt != salt_of(secret, MAY_SLOT)
+
+
+def test_records_of_one_slot_are_numbered_and_salted_apart() -> None:
+    same = [Edit(7, MAY_SLOT), Edit(7, MAY_SLOT), Edit(7, MAY_SLOT + 1), Edit(8, MAY_SLOT + 1)]
+    assert len(set(record_salts(same, SECRETS))) == 4
+    assert len(set(record_leaves(same, SECRETS))) == 4
+
+
+def test_a_record_that_speaks_of_two_months_needs_the_secrets_of_both() -> None:
+    record = Edit(7, JUNE_SLOT, {"like_days": [{"slot": MAY_SLOT, "import_wh": 5}], "slots": 3})
+    assert months_of_record(record.canonical()) == [MAY, MAY + 1]
+    both = SECRETS.month_secret(7, MAY) + SECRETS.month_secret(7, MAY + 1)
+    assert record_salts([record], SECRETS) == [record_salt(both, JUNE_SLOT, 0)]
+
+
+@pytest.mark.parametrize(
+    ("inputs", "months"),
+    [
+        (
+            {"days": [[MAY_SLOT - 96 * 40, 5, 0], [MAY_SLOT, 7, 0]]},
+            [MAY - 2, MAY - 1, MAY, MAY + 1],
+        ),
+        ({"left": [JUNE_SLOT - 288, 4, 0], "right": [JUNE_SLOT + 4, 4, 0]}, [MAY, MAY + 1]),
+        ({"first": JUNE_SLOT - 1, "slots": 96 * 30, "import_wh": 900}, [MAY + 1, MAY + 2]),
+        ({"slots": 4, "import_wh": 17_250, "sequence": 99_000, "at": 1_464_000_000}, [MAY + 1]),
+    ],
+)
+def test_a_record_speaks_of_every_month_between_the_slots_it_names(
+    inputs: dict[str, object], months: list[int]
+) -> None:
+    assert months_of_record(Edit(7, JUNE_SLOT, inputs).canonical()) == months
+
+
+def test_months_begin_where_their_first_slot_does() -> None:
+    for month in (0, 1, 25, MAY, MAY + 1):
+        first = first_slot_of_month(month)
+        assert month_at(first) == month
+        assert first == 0 or month_at(first - 1) == month - 1

@@ -22,11 +22,16 @@ from dao.errors import BadUse
 from meters.readings import NULL_WH, Quality, Reading, Readings
 from meters.signing import (
     CURVE_ORDER,
+    Head,
     bulk,
     digests,
+    heads_after,
+    links,
     normalise,
     reading_separator,
     recover_all,
+    sign_chain,
+    sign_chains,
     sign_readings,
 )
 
@@ -39,6 +44,7 @@ ADDRESS = eip712.address_bytes(eip712.address_of(KEY))
 def typed_data(reading: Reading) -> dict[str, object]:
     names = (("meter", "uint32"), ("slot", "uint64"), ("importWh", "uint32"))
     names += (("exportWh", "uint32"), ("quality", "uint8"))
+    names += (("sequence", "uint64"), ("previous", "bytes32"))
     domain = (("name", "string"), ("version", "string"), ("chainId", "uint256"))
     domain += (("verifyingContract", "address"),)
     return {
@@ -59,6 +65,8 @@ def typed_data(reading: Reading) -> dict[str, object]:
             "importWh": NULL_WH if reading.import_wh is None else reading.import_wh,
             "exportWh": NULL_WH if reading.export_wh is None else reading.export_wh,
             "quality": int(reading.quality),
+            "sequence": reading.sequence,
+            "previous": reading.previous,
         },
     }
 
@@ -68,12 +76,19 @@ wh = st.none() | st.integers(0, (1 << 31) - 1)
 
 @settings(max_examples=25, deadline=None)
 @given(
-    st.integers(0, (1 << 32) - 1), st.integers(0, (1 << 63) - 1), wh, wh, st.sampled_from(Quality)
+    st.builds(
+        Reading,
+        st.integers(0, (1 << 32) - 1),
+        st.integers(0, (1 << 63) - 1),
+        wh,
+        wh,
+        st.sampled_from(Quality),
+        st.just(b""),
+        st.integers(0, (1 << 63) - 1),
+        st.binary(min_size=32, max_size=32),
+    )
 )
-def test_a_digest_is_what_eth_account_signs(
-    meter: int, slot: int, imported: int | None, exported: int | None, quality: Quality
-) -> None:
-    reading = Reading(meter, slot, imported, exported, quality)
+def test_a_digest_is_what_eth_account_signs(reading: Reading) -> None:
     signed = Account.sign_message(encode_typed_data(full_message=typed_data(reading)), KEY)
     rows = Readings.of([reading])
     assert digests(SEPARATOR, rows) == [bytes(signed.message_hash)]
@@ -94,6 +109,58 @@ def test_threads_give_the_same_bytes_as_one() -> None:
     one, two = (sign_readings(KEY, SEPARATOR, rows, workers) for workers in (1, 2))
     assert np.array_equal(one.signature, two.signature)
     assert set(recover_all(digests(SEPARATOR, two), two.signature, 2)) == {ADDRESS}
+
+
+def keccak_link(digest: bytes, signature: bytes) -> bytes:
+    return eip712.keccak(digest + signature)
+
+
+def test_each_reading_names_the_link_of_the_one_before() -> None:
+    rows = Readings.columns(np.full(5, 7), np.arange(5), np.arange(5), np.zeros(5))
+    signed = sign_chain(KEY, SEPARATOR, rows, Head.NONE)
+    made = digests(SEPARATOR, signed)
+    assert signed.sequence.tolist() == [0, 1, 2, 3, 4]
+    assert recover_all(made, signed.signature) == [ADDRESS] * 5
+    links_ = [keccak_link(d, s.tobytes()) for d, s in zip(made, signed.signature, strict=True)]
+    assert [row.tobytes() for row in signed.previous] == [bytes(32), *links_[:-1]]
+    assert [row.tobytes() for row in links(made, signed.signature)] == links_
+    assert heads_after(SEPARATOR, signed) == {7: Head(4, links_[-1])}
+
+
+def test_a_chain_goes_on_where_it_stood() -> None:
+    rows = Readings.columns(np.full(6, 7), np.arange(6), np.arange(6), np.zeros(6))
+    whole = sign_chain(KEY, SEPARATOR, rows, Head.NONE)
+    first = sign_chain(KEY, SEPARATOR, rows.take(np.arange(2)), Head.NONE)
+    rest = sign_chain(KEY, SEPARATOR, rows.take(np.arange(2, 6)), heads_after(SEPARATOR, first)[7])
+    assert list(Readings.concat([first, rest])) == list(whole)
+
+
+def test_many_chains_at_once_are_what_each_is_alone() -> None:
+    keys = {meter: eip712.keccak(bytes([meter])) for meter in range(1, 9)}
+    dice = np.random.default_rng(2)
+    meters = dice.permutation(np.repeat(np.arange(1, 9), 40))
+    rows = Readings.columns(meters, np.arange(320), np.arange(320), np.zeros(320))
+    heads = {3: Head(17, b"\x05" * 32)}
+    one, two = (sign_chains(keys, SEPARATOR, rows, heads, workers) for workers in (1, 2))
+    assert list(one) == list(two)
+    assert one.slot.tolist() == rows.slot.tolist(), "rows stay where they were"
+    for meter, key in keys.items():
+        of = rows.take(meters == meter)
+        alone = sign_chain(key, SEPARATOR, of, heads.get(meter, Head.NONE))
+        assert list(one.take(meters == meter)) == list(alone)
+
+
+def test_a_chain_belongs_to_one_meter() -> None:
+    rows = Readings.columns([1, 2], [1, 1], [1, 1], [1, 1])
+    with pytest.raises(BadUse, match="one meter"):
+        sign_chain(KEY, SEPARATOR, rows, Head.NONE)
+
+
+def test_nothing_to_sign_is_no_trouble() -> None:
+    none = Readings.of([])
+    assert len(sign_chain(KEY, SEPARATOR, none, Head.NONE)) == 0
+    assert len(sign_chains({}, SEPARATOR, none, {})) == 0
+    assert heads_after(SEPARATOR, none) == {}
 
 
 def test_the_twin_with_a_high_s_is_taken_as_the_same_signature() -> None:
@@ -144,7 +211,7 @@ def test_an_error_in_a_thread_reaches_the_caller() -> None:
 
 def test_rows_and_columns_are_the_same_readings() -> None:
     rows = [
-        Reading(1, 10, 5, None, Quality.MEASURED, b"\x01" * 65),
+        Reading(1, 10, 5, None, Quality.MEASURED, b"\x01" * 65, 3, bytes(range(32))),
         Reading(2, 10, None, None, Quality.MISSING),
         Reading(3, 11, 0, 7, Quality.ESTIMATED),
     ]
@@ -160,6 +227,8 @@ def test_a_real_value_is_never_read_as_null() -> None:
 def test_malformed_rows_are_refused_by_name() -> None:
     with pytest.raises(BadUse, match="65 bytes"):
         Readings.of([Reading(1, 1, 1, 1, Quality.MEASURED, b"short")])
+    with pytest.raises(BadUse, match="32 bytes"):
+        Readings.of([Reading(1, 1, 1, 1, previous=b"short")])
     with pytest.raises(BadUse, match="64 bits"):
         Readings.of([Reading(1, 1, 1 << 70, 1)])
     with pytest.raises(BadUse, match="one length"):

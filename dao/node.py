@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Questions to any node over JSON-RPC: no Ape, no compiler, no account, no trace on the node.
+
+For commands that only look something up and must start fast on a fresh install; everything that
+sends or follows events goes through `chain.py`.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dao.eip712 import address_bytes, checksum_address, keccak, word
+from dao.errors import BadUse, CheckFailed
+
+_TIMEOUT_S = 30
+# What a view here answers is a few words; more is another service.
+_MAX_ANSWER = 1 << 20
+_ERC1271 = bytes.fromhex("1626ba7e")
+
+
+@dataclass(frozen=True)
+class Addresses:
+    """Where a deployment's contracts lie, and on which chain."""
+
+    chain_id: int
+    contracts: dict[str, str]
+
+    def __getitem__(self, name: str) -> str:
+        try:
+            return self.contracts[name]
+        except KeyError:
+            raise BadUse(f"the deployment names no {name}") from None
+
+
+def read_addresses(path: Path) -> Addresses:
+    """A deployment file as `deployment.write` wrote it. BadUse for anything else."""
+    try:
+        document = json.loads(path.read_text())
+        contracts = {
+            str(name): checksum_address(address) for name, address in document["contracts"].items()
+        }
+        return Addresses(int(document["chain_id"]), contracts)
+    except OSError as error:
+        raise BadUse(f"cannot read {path}: {error.strerror}") from None
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise BadUse(f"{path} is not a deployment file") from None
+
+
+class Node:
+    """A node at a URL. Raises CheckFailed where it does not answer or refuses."""
+
+    def __init__(self, url: str) -> None:
+        if not url.startswith(("http://", "https://")):
+            raise BadUse(f"--rpc {url}: expected the URL of a node, http://... or https://...")
+        self.url = url
+
+    @property
+    def chain_id(self) -> int:
+        return self._number(self._ask("eth_chainId"))
+
+    def now(self) -> int:
+        """The latest block's time, unix seconds."""
+        block = self._ask("eth_getBlockByNumber", "latest", False)
+        return self._number(block.get("timestamp") if isinstance(block, dict) else None)
+
+    def has_code(self, address: str) -> bool:
+        """Whether there is a contract at the address."""
+        return self._ask("eth_getCode", address, "latest") not in ("0x", None)
+
+    def view(self, contract: str, signature: str, *numbers: int) -> list[int]:
+        """The words that a view answers to whole numbers, as `metering_point(uint256)`.
+
+        CheckFailed where there is no contract at the address, or it refuses.
+        """
+        data = keccak(signature.encode())[:4] + b"".join(word(number) for number in numbers)
+        raw = self._call(contract, data)
+        if not raw or len(raw) % 32:
+            name = signature.partition("(")[0]
+            raise CheckFailed(f"{contract} on {self.url} does not answer {name}")
+        return [int.from_bytes(raw[at : at + 32], "big") for at in range(0, len(raw), 32)]
+
+    def vouches(self, wallet: str, digest: bytes, signature: bytes) -> bool:
+        """Whether a contract wallet takes a signature for its own (ERC-1271)."""
+        head = keccak(b"isValidSignature(bytes32,bytes)")[:4]
+        padded = signature + bytes(-len(signature) % 32)
+        try:
+            raw = self._call(wallet, head + digest + word(64) + word(len(signature)) + padded)
+        except _Refused:
+            return False
+        return raw[:4] == _ERC1271 and len(raw) == 32
+
+    def _call(self, contract: str, data: bytes) -> bytes:
+        request = {"to": checksum_address(address_bytes(contract)), "data": "0x" + data.hex()}
+        answer = self._ask("eth_call", request, "latest")
+        try:
+            return bytes.fromhex(answer[2:])
+        except (TypeError, ValueError):
+            raise self._odd() from None
+
+    def _ask(self, method: str, *params: Any) -> Any:
+        import requests
+
+        request = {"jsonrpc": "2.0", "id": 1, "method": method, "params": list(params)}
+        try:
+            with requests.post(self.url, json=request, timeout=_TIMEOUT_S, stream=True) as response:
+                body = response.raw.read(_MAX_ANSWER + 1, decode_content=True)
+            answer = json.loads(body) if len(body) <= _MAX_ANSWER else None
+        except (requests.RequestException, OSError) as error:
+            raise CheckFailed(
+                f"node unreachable at {self.url} ({type(error).__name__}); is it running?"
+            ) from error
+        except (ValueError, RecursionError):
+            raise self._odd() from None
+        if not isinstance(answer, dict):
+            raise self._odd()
+        if "error" in answer:
+            said = answer["error"]
+            reason = said.get("message") if isinstance(said, dict) else said
+            raise _Refused(f"the node at {self.url} refused {method}: {str(reason)[:200]}")
+        return answer.get("result")
+
+    def _number(self, text: Any) -> int:
+        try:
+            return int(text, 16)
+        except (TypeError, ValueError):
+            raise self._odd() from None
+
+    def _odd(self) -> CheckFailed:
+        return CheckFailed(f"what answers at {self.url} is no node")
+
+
+class _Refused(CheckFailed):
+    """The node answered with an error, such as a call that reverted."""

@@ -1,0 +1,354 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A street of simulated devices: which kinds there are, how a home's profile becomes one, and a
+thread that runs them beside a program that knows nothing of asyncio.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+
+from dao.errors import BadUse
+from dao.slots import SLOT_SECONDS, SLOTS_PER_DAY
+from meters.devices import CommunityBattery
+from meters.profiles import PERIOD_SLOTS, Home, ZoneProfiles, roof_wh, zone_profiles
+from meters.simulate.charging import Car
+from meters.simulate.clock import Clock
+from meters.simulate.faults import Fault
+from meters.simulate.truth import Truth
+from meters.simulate.wire import Device
+
+START_SECONDS = 60
+"""Real time that devices have to begin before a street gives up on them."""
+
+
+@dataclass(frozen=True)
+class Zone:
+    """A SimBench zone over its period of 52 weeks from `first_slot` on."""
+
+    code: str
+    first_slot: int
+    seed: int = 7
+    cache: Path | None = None
+    slots: int = PERIOD_SLOTS
+
+    @cached_property
+    def profiles(self) -> ZoneProfiles:
+        return zone_profiles(self.code, self.first_slot, self.slots, self.seed, self.cache)
+
+    def home(self, index: int) -> Home:
+        homes = self.profiles.homes
+        if not 0 <= index < len(homes):
+            raise BadUse(f"zone {self.code} has the homes 0 to {len(homes) - 1}, not {index}")
+        return homes[index]
+
+    def meter(self, index: int) -> Truth:
+        """What flows through the home's meter."""
+        self.home(index)
+        return Truth.of_home(self.profiles, index)
+
+    def roof(self, index: int) -> Truth | None:
+        """What its inverter yields; None without a roof."""
+        if not self.home(index).has_solar:
+            return None
+        made = roof_wh(self.code, index, self.first_slot, self.slots, self.seed, self.cache)
+        return Truth(self.first_slot, np.zeros_like(made), made, 0, 8_765_000 + 4_241 * index)
+
+    def cars(self, index: int) -> list[Car]:
+        """A car that comes home every evening: its hours and its needs follow from the seed."""
+        random = np.random.default_rng([self.seed, index, 2])
+        cars = []
+        for day in range(self.slots // SLOTS_PER_DAY - 1):
+            begin = (self.first_slot + day * SLOTS_PER_DAY) * SLOT_SECONDS
+            arrives = begin + 16 * 3600 + int(random.integers(0, 4 * 3600))
+            leaves = begin + 30 * 3600 + int(random.integers(0, 2 * 3600))
+            cars.append(Car(arrives, leaves, int(random.integers(4_000, 24_000))))
+        return cars
+
+
+@dataclass(frozen=True)
+class Place:
+    """What a device is made from. host and port: where it listens; broker, csms: where it calls."""
+
+    zone: Zone
+    home: int
+    clock: Clock
+    host: str = "127.0.0.1"
+    port: int = 0
+    broker: str | None = None
+    csms: str | None = None
+    battery: CommunityBattery = field(
+        default_factory=lambda: CommunityBattery(10_000, 5_000, soc_wh=5_000)
+    )
+    faults: tuple[Fault, ...] = ()
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of device: what it is, and whether it listens, or calls a broker or a CSMS."""
+
+    title: str
+    needs: str
+    make: Callable[[Place], Device]
+    needs_roof: bool = False
+
+
+def kind_of(name: str) -> Kind:
+    """The kind of this name. BadUse for an unknown one."""
+    known = KINDS.get(name)
+    if known is None:
+        raise BadUse(f"unknown kind of device {name!r}; known are {', '.join(KINDS)}")
+    return known
+
+
+def make(kind: str, place: Place) -> Device:
+    """A device of this kind at this place. BadUse for an unknown kind or what it lacks."""
+    known = kind_of(kind)
+    if known.needs == BROKER and place.broker is None:
+        raise BadUse(f"{kind} publishes over MQTT: name the broker")
+    if known.needs == CSMS and place.csms is None:
+        raise BadUse(f"{kind} calls a central system: name its URL")
+    if known.needs_roof and not place.zone.home(place.home).has_solar:
+        raise BadUse(f"{kind} needs a solar roof, and home {place.home} has none")
+    return known.make(place)
+
+
+def _p1(place: Place, variant: str, encrypted: bool = False) -> Device:
+    from meters.simulate.p1 import DEMO_KEY, P1Meter
+
+    return P1Meter(
+        place.zone.meter(place.home),
+        place.clock,
+        variant=variant,
+        serial=f"E{place.home:016}",
+        key=DEMO_KEY if encrypted else None,
+        host=place.host,
+        port=place.port,
+        faults=place.faults,
+    )
+
+
+def _sml(place: Place) -> Device:
+    from meters.simulate.sml import SmlMeter
+
+    return SmlMeter(
+        place.zone.meter(place.home),
+        place.clock,
+        serial=10_000_000 + place.home,
+        host=place.host,
+        port=place.port,
+        faults=place.faults,
+    )
+
+
+def _inverter(place: Place) -> Device:
+    from meters.simulate.sunspec import SunSpecInverter
+
+    roof = place.zone.roof(place.home)
+    assert roof is not None
+    return SunSpecInverter(
+        roof,
+        place.clock,
+        meter=place.zone.meter(place.home),
+        serial=f"GC-INV-{place.home}",
+        host=place.host,
+        port=place.port,
+        faults=place.faults,
+    )
+
+
+def _battery(place: Place) -> Device:
+    from meters.simulate.sunspec import SunSpecBattery
+
+    return SunSpecBattery(
+        place.battery,
+        place.clock,
+        serial=f"GC-BAT-{place.home}",
+        host=place.host,
+        port=place.port,
+        faults=place.faults,
+    )
+
+
+def _homewizard(place: Place) -> Device:
+    from meters.simulate.http import HomeWizardMeter
+
+    return HomeWizardMeter(
+        place.zone.meter(place.home),
+        place.clock,
+        serial=f"3c39e7{place.home:06x}",
+        host=place.host,
+        port=place.port,
+        faults=place.faults,
+    )
+
+
+def _shelly(place: Place) -> Device:
+    from meters.simulate.http import ShellyMeter
+
+    return ShellyMeter(
+        place.zone.meter(place.home),
+        place.clock,
+        mac=f"A8032A{place.home:06X}",
+        host=place.host,
+        port=place.port,
+        faults=place.faults,
+    )
+
+
+def _fronius(place: Place) -> Device:
+    from meters.simulate.http import FroniusInverter
+
+    return FroniusInverter(
+        place.zone.meter(place.home),
+        place.clock,
+        roof=place.zone.roof(place.home),
+        serial=f"1944{place.home:04}",
+        host=place.host,
+        port=place.port,
+        faults=place.faults,
+    )
+
+
+def _publisher(place: Place, name: str) -> Device:
+    from meters.simulate import mqtt
+
+    made: dict[str, tuple[type[mqtt.MqttPublisher], str]] = {
+        "tasmota": (mqtt.TasmotaPublisher, f"home-{place.home}"),
+        "tasmota-sml": (mqtt.TasmotaScriptPublisher, f"meter-{place.home}"),
+        "shelly-mqtt": (mqtt.ShellyPublisher, f"A8032A{place.home:06X}"),
+        "homewizard-mqtt": (mqtt.HomeWizardPublisher, f"3c39e7{place.home:06x}"),
+    }
+    publisher, own = made[name]
+    return publisher(
+        place.zone.meter(place.home),
+        place.clock,
+        broker=place.broker or "",
+        name=own,
+        faults=place.faults,
+    )
+
+
+def _ocpp(place: Place) -> Device:
+    from meters.simulate.ocpp import ChargePoint
+
+    return ChargePoint(
+        place.zone.cars(place.home),
+        place.clock,
+        csms=place.csms or "",
+        identity=f"GC-CP-{place.home}",
+        faults=place.faults,
+    )
+
+
+LISTENS, BROKER, CSMS = "listens", "broker", "csms"
+
+KINDS: dict[str, Kind] = {
+    "p1": Kind("P1 meter on TCP, DSMR 5", LISTENS, partial(_p1, variant="dsmr5")),
+    "p1-dsmr4": Kind("P1 meter on TCP, DSMR 4", LISTENS, partial(_p1, variant="dsmr4")),
+    "p1-belgium": Kind("P1 meter on TCP, Belgium", LISTENS, partial(_p1, variant="belgium")),
+    "p1-luxembourg": Kind(
+        "P1 meter on TCP, Luxembourg, decrypted", LISTENS, partial(_p1, variant="luxembourg")
+    ),
+    "p1-encrypted": Kind(
+        "P1 meter on TCP, Luxembourg; key 000102030405060708090a0b0c0d0e0f",
+        LISTENS,
+        partial(_p1, variant="luxembourg", encrypted=True),
+    ),
+    "sml": Kind("SML meter on TCP", LISTENS, _sml),
+    "inverter": Kind(
+        "solar inverter with a meter, SunSpec 103 and 203 on Modbus TCP", LISTENS, _inverter, True
+    ),
+    "battery": Kind("battery, SunSpec 701, 702, 704 and 713 on Modbus TCP", LISTENS, _battery),
+    "homewizard": Kind("HomeWizard P1 meter, HTTP API v1", LISTENS, _homewizard),
+    "shelly": Kind("Shelly Pro 3EM, RPC over HTTP", LISTENS, _shelly),
+    "fronius": Kind("Fronius meter and inverter, Solar API v1 over HTTP", LISTENS, _fronius),
+    "tasmota": Kind("Tasmota energy meter over MQTT", BROKER, partial(_publisher, name="tasmota")),
+    "tasmota-sml": Kind(
+        "Tasmota with a smart-meter script over MQTT",
+        BROKER,
+        partial(_publisher, name="tasmota-sml"),
+    ),
+    "shelly-mqtt": Kind(
+        "Shelly Pro 3EM over MQTT", BROKER, partial(_publisher, name="shelly-mqtt")
+    ),
+    "homewizard-mqtt": Kind(
+        "HomeWizard as a bridge republishes it over MQTT",
+        BROKER,
+        partial(_publisher, name="homewizard-mqtt"),
+    ),
+    "ocpp": Kind("charge point with a car every evening, OCPP 1.6J", CSMS, _ocpp),
+}
+
+
+class Street:
+    """Runs devices in a thread of its own, between `with` and its end.
+
+    Either all of them run or none: what one cannot do is raised here.
+    """
+
+    def __init__(self, devices: Iterable[Device]) -> None:
+        self.devices: Sequence[Device] = tuple(devices)
+        self._thread: threading.Thread | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._ready = threading.Event()
+        self._end: asyncio.Event | None = None
+        self._error: BaseException | None = None
+
+    def __enter__(self) -> Self:
+        self._thread = threading.Thread(target=self._run, name="street", daemon=True)
+        self._thread.start()
+        if not self._ready.wait(START_SECONDS):
+            self._stop()
+            raise BadUse(f"the devices did not begin within {START_SECONDS} s")
+        if self._error is not None:
+            self._thread.join()
+            raise self._error
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stop()
+        if self._error is not None and error is None:
+            raise self._error
+
+    def _stop(self) -> None:
+        loop, end = self._loop, self._end
+        if loop is not None and end is not None and not loop.is_closed():
+            loop.call_soon_threadsafe(end.set)
+        if self._thread is not None:
+            self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._live())
+        except BaseException as error:  # told to the thread that entered or leaves
+            self._error = error
+        finally:
+            self._ready.set()
+
+    async def _live(self) -> None:
+        self._loop, self._end = asyncio.get_running_loop(), asyncio.Event()
+        async with together(self.devices):
+            self._ready.set()
+            await self._end.wait()
+
+
+@asynccontextmanager
+async def together(devices: Iterable[Device]) -> AsyncIterator[tuple[Device, ...]]:
+    """All devices between `async with` and its end: all of them begin, or none stays."""
+    async with AsyncExitStack() as stack:
+        yield tuple([await stack.enter_async_context(device) for device in devices])

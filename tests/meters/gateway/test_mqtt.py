@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Devices and the collector behind a real MQTT broker, and one that restarts in the middle."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from meters.gateway.uplink import MqttTransport
+from meters.simulate.clock import ManualClock
+from meters.simulate.mqtt import ShellyPublisher, TasmotaPublisher, TasmotaScriptPublisher
+from tests.meters.gateway.broker import Broker
+from tests.meters.gateway.house import (
+    START,
+    Collector,
+    House,
+    day,
+    delivered,
+    expected,
+    play,
+    source,
+    told,
+    until,
+)
+
+MAKERS = {
+    "tasmota": (TasmotaPublisher, {"timezone": "Europe/Berlin"}),
+    "tasmota script": (TasmotaScriptPublisher, {"timezone": "Europe/Berlin"}),
+    "shelly": (ShellyPublisher, {}),
+}
+
+
+@asynccontextmanager
+async def answering(broker: Broker, collector: Collector) -> AsyncIterator[None]:
+    """The collector's side of the broker: frames in, acknowledgements out."""
+    import aiomqtt
+
+    async def serve() -> None:
+        while True:
+            try:
+                async with aiomqtt.Client(
+                    "127.0.0.1", broker.port, identifier="collector"
+                ) as client:
+                    await client.subscribe("gridcommons/1/readings/+", qos=1)
+                    await client.subscribe("gridcommons/1/dispatch/+", qos=1)
+                    async for message in client.messages:
+                        gateway = str(message.topic).rpartition("/")[2]
+                        payload = bytes(message.payload)  # type: ignore[arg-type]
+                        if "/dispatch/" in str(message.topic):
+                            collector.reports.append(json.loads(payload))
+                            continue
+                        answer = {"busy": 1}
+                        if collector.mode != "down":
+                            answer = collector.receive(payload)
+                        topic = f"gridcommons/1/acknowledgements/{gateway}"
+                        await client.publish(topic, json.dumps(answer), qos=1)
+            except aiomqtt.MqttError:
+                await asyncio.sleep(0.1)
+
+    task = asyncio.create_task(serve())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+@pytest.mark.parametrize("kind", MAKERS)
+def test_half_a_day_over_mqtt_gives_exactly_the_wh_of_every_slot(kind: str, tmp_path: Path) -> None:
+    maker, more = MAKERS[kind]
+    truth = day(48)
+
+    async def run() -> None:
+        clock = ManualClock(START - 36_000)
+        async with Broker() as broker:
+            with Collector("0x" + "00" * 20) as collector:
+                house = House(tmp_path, collector)
+                async with (
+                    maker(
+                        truth, clock, broker=broker.url, name="A8032AB00001", period=450
+                    ) as device,
+                    answering(broker, collector),
+                ):
+                    table = source(
+                        kind.split()[0],
+                        broker.url,
+                        topic=device.topic,
+                        **more,
+                    )
+                    settings = house.settings(table, link=f'mqtt = "{broker.url}"')
+                    gateway = house.gateway(settings, clock)
+                    assert isinstance(gateway.transport, MqttTransport)
+                    async with gateway.running():
+                        await play(gateway, clock, START + 48 * 900, step=450)
+                        await delivered(gateway, collector, clock, 48)
+        assert told(collector) == expected(truth)
+        assert collector.forks == []
+
+    asyncio.run(run())
+
+
+def test_a_broker_that_restarts_and_a_busy_collector_lose_nothing(tmp_path: Path) -> None:
+    truth = day(24)
+
+    async def run() -> None:
+        clock = ManualClock(START - 36_000)
+        broker = Broker()
+        await broker.start()
+        with Collector("0x" + "00" * 20) as collector:
+            house = House(tmp_path, collector)
+            async with (
+                TasmotaPublisher(
+                    truth, clock, broker=broker.url, name="home", period=450
+                ) as device,
+                answering(broker, collector),
+            ):
+                table = source("tasmota", broker.url, topic=device.topic, timezone="Europe/Berlin")
+                settings = house.settings(table, link=f'mqtt = "{broker.url}"')
+                gateway = house.gateway(settings, clock)
+                async with gateway.running():
+                    await play(gateway, clock, START + 8 * 900)
+                    await broker.stop()
+                    clock.advance(3_600)
+                    await asyncio.sleep(0.5)
+                    await broker.start()
+                    collector.mode = "down"
+                    await play(gateway, clock, START + 20 * 900)
+                    collector.mode = "ok"
+                    await play(gateway, clock, START + 24 * 900)
+                    await delivered(gateway, collector, clock, 24)
+        await broker.stop()
+        found, wanted = told(collector), expected(truth)
+        assert found.keys() == wanted.keys()
+        for side in (0, 1):
+            assert sum(wh[side] or 0 for wh in found.values()) == sum(
+                wh[side] for wh in wanted.values()
+            )
+        assert collector.forks == []
+
+    asyncio.run(run())
+
+
+def test_a_retained_message_is_not_taken_for_now(tmp_path: Path) -> None:
+    async def run() -> None:
+        import aiomqtt
+
+        clock = ManualClock(START)
+        async with Broker() as broker, aiomqtt.Client("127.0.0.1", broker.port) as client:
+            old = json.dumps({"total_power_import_kwh": 1.0, "unique_id": "x"})
+            await client.publish("home/data", old, qos=1, retain=True)
+            house = House(tmp_path)
+            table = source("homewizard", broker.url, topic="home/data", directions=["import"])
+            gateway = house.gateway(house.settings(table), clock)
+            async with gateway.running():
+                await asyncio.sleep(0.3)
+                assert gateway.status()["sources"]["homewizard"]["seconds_since"] is None
+                await client.publish("home/data", old, qos=1)
+                await until(lambda: gateway._seen.get("homewizard") == START)
+
+    asyncio.run(run())
