@@ -7,8 +7,9 @@ number again. To know that, the head and two links per gap are enough; no readin
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -37,12 +38,24 @@ class Break:
     link: bytes | None = None
 
 
-@dataclass
-class Chain:
-    """One meter's chain. `offer` moves it on."""
+class Gaps(Protocol):
+    """Where one meter's gaps are kept: there may be many, and few are looked at."""
 
-    head: Head = Head.NONE
-    gaps: list[Gap] = field(default_factory=list)
+    def around(self, sequence: int) -> Gap | None:
+        """The gap that this number lies in."""
+        ...
+
+    def replace(self, gap: Gap | None, by: Sequence[Gap]) -> None:
+        """Put these gaps in the place of one, or beside the others."""
+        ...
+
+
+class Chain:
+    """One meter's chain. `add` moves it on."""
+
+    def __init__(self, head: Head, gaps: Gaps) -> None:
+        self.head = head
+        self._gaps = gaps
 
     def judge(self, sequence: int, previous: bytes, link: bytes) -> Break | None:
         """What a reading with this number and these links breaks; None where it belongs here."""
@@ -51,7 +64,7 @@ class Chain:
             if follows and previous != self.head.link:
                 return Break("previous", sequence - 1, self.head.link)
             return None
-        gap = self._gap(sequence)
+        gap = self._gaps.around(sequence)
         if gap is None:
             return Break("sequence", sequence)
         if sequence == gap.first and previous != gap.link:
@@ -62,23 +75,21 @@ class Chain:
 
     def add(self, sequence: int, previous: bytes, link: bytes) -> None:
         """Take in a reading that `judge` found to belong to the chain."""
-        if sequence > self.head.sequence:
-            if sequence > self.head.sequence + 1:
-                first = self.head.sequence + 1
-                self.gaps.append(Gap(first, sequence - 1, self.head.link, previous))
+        first = self.head.sequence + 1
+        if sequence >= first:
+            if sequence > first:
+                self._gaps.replace(None, [Gap(first, sequence - 1, self.head.link, previous)])
             self.head = Head(sequence, link)
             return
-        gap = self._gap(sequence)
+        gap = self._gaps.around(sequence)
         if gap is None:
             raise ValueError(f"number {sequence} is taken")
-        self.gaps.remove(gap)
+        left: list[Gap] = []
         if gap.first < sequence:
-            self.gaps.append(Gap(gap.first, sequence - 1, gap.link, previous))
+            left.append(Gap(gap.first, sequence - 1, gap.link, previous))
         if sequence < gap.last:
-            self.gaps.append(Gap(sequence + 1, gap.last, link, gap.previous))
-
-    def _gap(self, sequence: int) -> Gap | None:
-        return next((gap for gap in self.gaps if gap.first <= sequence <= gap.last), None)
+            left.append(Gap(sequence + 1, gap.last, link, gap.previous))
+        self._gaps.replace(gap, left)
 
 
 def unbroken(readings: Readings, links: np.ndarray, heads: Mapping[int, Head]) -> np.ndarray:

@@ -21,7 +21,7 @@ from meters.acknowledgements import Acknowledgement
 from meters.chains import Break, unbroken
 from meters.closing import Batches, Editor, History
 from meters.inbox import Closed, Evidence, Inbox, State
-from meters.lake import Batch, check_range
+from meters.lake import Batch, LakeLike, check_range
 from meters.leaves import MonthSecrets
 from meters.readings import SIGNATURE_BYTES, Reading, Readings
 from meters.registry import KeyPeriods, verified
@@ -94,7 +94,7 @@ class Collector:
         keys: KeyPeriods,
         secrets: MonthSecrets,
         separator: bytes,
-        lake: Path,
+        lake: LakeLike,
         inbox: Path,
         *,
         capacity_w: int | Mapping[int, int] = DEFAULT_CAPACITY_W,
@@ -350,6 +350,30 @@ class Collector:
         """Readings in the inbox, closed or not, that are not yet committed."""
         return self.inbox.waiting()
 
+    def restore(self) -> int:
+        """Build a lost inbox again from the lake: its batches, all as uncommitted (`publish` finds
+        out which the ledger has), heads, gaps and erasures; how many batches there were.
+
+        What was not in a batch is lost; gateways send it again as far as they keep it. Raises
+        CheckFailed for an inbox that is not empty, and for a file that was changed.
+        """
+        with self.inbox.transaction():
+            if self.inbox.closed(version=None) or self.inbox.waiting():
+                raise CheckFailed(f"the inbox {self.inbox.path} is not empty: nothing to restore")
+            noted: list[Closed] = []
+            for batch, stored in self._batches.unnoted():
+                rows = stored.readings.take(stored.readings.signature.any(axis=1))
+                digests = signing.digests(self._separator, rows)
+                links = signing.links(digests, rows.signature)
+                self._place(rows, frames.cut(frames.records_of(rows)), links, set())
+                gone = np.unique(stored.readings.meter[stored.erased]).tolist()
+                erased = [(meter, batch.first_slot, batch.end_slot) for meter in gone]
+                self.inbox.note_erased(erased)
+                noted.append(batch)
+            for batch in noted:
+                self.inbox.note_closed(batch.first_slot, batch.slots, batch.root, batch.version)
+        return len(noted)
+
     def erase(self, meter: int, first_slot: int, end_slot: int) -> int:
         """Delete all that the inbox holds of a meter's slots: see `inbox.erase`."""
         self._batches.forget_files()
@@ -390,7 +414,7 @@ class _Closer:
                 continue
             chain.add(row.sequence, row.previous, link)
             self._note(meter, row.slot, row.sequence, records[i])
-        self._store.set_chain(meter, chain)
+        self._store.set_heads({meter: chain.head})
         return codes
 
     def _rule(self, row: Reading, record: bytes, fault: Break | None) -> int | None:

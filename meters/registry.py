@@ -38,14 +38,65 @@ class Period:
     valid_to: int | None = None
 
 
+@dataclass(frozen=True)
+class _Table:
+    """One row per period, sorted by meter, a meter's in the order they were given."""
+
+    owner: np.ndarray
+    starts: np.ndarray
+    ends: np.ndarray
+    devices: np.ndarray
+    meters: np.ndarray
+    first: np.ndarray
+    last: np.ndarray
+
+    @staticmethod
+    def of(periods: Mapping[int, Sequence[Period]], before: _Table | None = None) -> _Table:
+        """These meters' periods; of all other meters, what the table before has."""
+        rows = [(meter, period) for meter, given in periods.items() for period in given]
+        owner = np.array([meter for meter, _ in rows], dtype=np.int64)
+        starts = np.array([period.valid_from for _, period in rows], dtype=np.int64)
+        ends = [OPEN if period.valid_to is None else period.valid_to for _, period in rows]
+        devices = b"".join(period.device for _, period in rows)
+        columns: list[np.ndarray] = [
+            owner,
+            starts,
+            np.array(ends, dtype=np.int64),
+            np.frombuffer(devices, dtype=np.uint8).reshape(-1, 20),
+        ]
+        if before is not None:
+            stay = ~np.isin(before.owner, owner)
+            old = (before.owner, before.starts, before.ends, before.devices)
+            pairs = zip(old, columns, strict=True)
+            columns = [np.concatenate([kept[stay], new]) for kept, new in pairs]
+        order = np.argsort(columns[0], kind="stable")
+        columns = [column[order] for column in columns]
+        meters, first, counts = np.unique(columns[0], return_index=True, return_counts=True)
+        owner, starts, times, keys = columns
+        return _Table(owner, starts, times, keys, meters, first, first + counts - 1)
+
+    def look_up(self, meter: np.ndarray, moment: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The row of the key for each meter and unix second, and whether it is valid then."""
+        if not len(self.meters):
+            return np.zeros(len(meter), dtype=np.int64), np.zeros(len(meter), dtype=bool)
+        place = np.minimum(np.searchsorted(self.meters, meter), len(self.meters) - 1)
+        known = self.meters[place] == meter
+        at, first = self.last[place], self.first[place]
+        # Newest first; a key ends no later than the next begins.
+        while (back := (self.starts[at] > moment) & (at > first)).any():
+            at = at - back
+        return at, known & (self.starts[at] <= moment) & (moment < self.ends[at])
+
+
 class KeyPeriods:
-    """The key periods of a zone's meters. Those read from a registry move on with `follow`."""
+    """The key periods of a zone's meters. Those read from a registry move on with `follow`, which
+    another thread may call."""
 
     def __init__(self, periods: Mapping[int, Sequence[Period]]) -> None:
         """`periods`: each meter's keys in the order in which they were given."""
         self.conflicted: set[int] = set()
         """Meters whose past was cut short by two receipts that contradict each other."""
-        self._set(*_columns(periods))
+        self._table = _Table.of(periods)
         self._source: _Source | None = None
 
     @staticmethod
@@ -66,33 +117,44 @@ class KeyPeriods:
     @property
     def meters(self) -> np.ndarray:
         """All meters of the zone, sorted, int64."""
-        return self._meters
+        return self._table.meters
 
     def meters_before(self, moment: int) -> np.ndarray:
         """The meters that had a key at some time before `moment` (unix seconds), sorted."""
-        before: np.ndarray = self._meters[self._starts[self._first] < moment]
+        table = self._table
+        before: np.ndarray = table.meters[table.starts[table.first] < moment]
         return before
 
     def device_at(self, meter: int, moment: int) -> bytes:
         """The 20-byte key valid at the unix second, empty where there is none: as the contract."""
-        at, valid = self._look_up(np.array([meter]), np.array([moment]))
-        return self._devices[at[0]].tobytes() if valid[0] else b""
+        table = self._table
+        at, valid = table.look_up(np.array([meter]), np.array([moment]))
+        return table.devices[at[0]].tobytes() if valid[0] else b""
 
     def of_slots(self, meter: np.ndarray, slot: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The key whose signature counts for each meter and slot: uint8 (n, 20), and whether
         there is one, bool (n,)."""
+        table = self._table
         moment = (np.asarray(slot, dtype=np.int64) + 1) * SLOT_SECONDS - 1
-        at, valid = self._look_up(np.asarray(meter, dtype=np.int64), moment)
-        if not len(self._devices):
+        at, valid = table.look_up(np.asarray(meter, dtype=np.int64), moment)
+        if not len(table.devices):
             return np.zeros((len(at), 20), dtype=np.uint8), valid
-        return self._devices[at], valid
+        return table.devices[at], valid
 
     def periods(self, meter: int) -> list[Period]:
         """The meter's keys, first to last."""
-        at = int(np.searchsorted(self._meters, meter))
-        if at == len(self._meters) or self._meters[at] != meter:
+        table = self._table
+        at = int(np.searchsorted(table.meters, meter))
+        if at == len(table.meters) or table.meters[at] != meter:
             return []
-        return [self._period(i) for i in range(int(self._first[at]), int(self._last[at]) + 1)]
+        return [
+            Period(
+                table.devices[row].tobytes(),
+                int(table.starts[row]),
+                None if table.ends[row] == OPEN else int(table.ends[row]),
+            )
+            for row in range(int(table.first[at]), int(table.last[at]) + 1)
+        ]
 
     def follow(self) -> int:
         """Take in what the registry has logged since; the number of events. Nothing for `fixed`.
@@ -125,47 +187,11 @@ class KeyPeriods:
                 known[meter] = _ended(known[meter], device, event.args["valid_to"])
             else:
                 conflicted.add(meter)
-        columns = _columns(known)
-        if not anew:
-            stay = ~np.isin(self._owner, list(known))
-            kept = (self._owner, self._starts, self._ends, self._devices)
-            pairs = zip(kept, columns, strict=True)
-            columns = tuple(np.concatenate([old[stay], new]) for old, new in pairs)
-        self._set(*columns)
+        if known or anew:
+            self._table = _Table.of(known, None if anew else self._table)
         self.conflicted = conflicted
         source.taken()
         return len(events)
-
-    # inside: one row per period, sorted by meter, a meter's in the order they were given
-
-    def _set(
-        self, owner: np.ndarray, starts: np.ndarray, ends: np.ndarray, devices: np.ndarray
-    ) -> None:
-        order = np.argsort(owner, kind="stable")
-        self._owner, self._devices = owner[order], devices[order]
-        self._starts, self._ends = starts[order], ends[order]
-        self._meters, self._first, counts = np.unique(
-            self._owner, return_index=True, return_counts=True
-        )
-        self._last = self._first + counts - 1
-
-    def _look_up(self, meter: np.ndarray, moment: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The row of the key for each meter and unix second, and whether it is valid then."""
-        if not len(self._meters):
-            return np.zeros(len(meter), dtype=np.int64), np.zeros(len(meter), dtype=bool)
-        place = np.minimum(np.searchsorted(self._meters, meter), len(self._meters) - 1)
-        known = self._meters[place] == meter
-        at, first = self._last[place], self._first[place]
-        # Newest first; a key ends no later than the next begins.
-        while (back := (self._starts[at] > moment) & (at > first)).any():
-            at = at - back
-        return at, known & (self._starts[at] <= moment) & (moment < self._ends[at])
-
-    def _period(self, row: int) -> Period:
-        end = int(self._ends[row])
-        return Period(
-            self._devices[row].tobytes(), int(self._starts[row]), None if end == OPEN else end
-        )
 
 
 def verified(
@@ -180,17 +206,6 @@ def verified(
     picked = np.flatnonzero(good)
     links = signing.links([digests[i] for i in picked.tolist()], rows.signature[picked])
     return good, links
-
-
-def _columns(periods: Mapping[int, Sequence[Period]]) -> tuple[np.ndarray, ...]:
-    """Meter, start, end, device of every period, a meter's in their order."""
-    rows = [(meter, period) for meter, given in periods.items() for period in given]
-    return (
-        np.array([meter for meter, _ in rows], dtype=np.int64),
-        np.array([period.valid_from for _, period in rows], dtype=np.int64),
-        np.array([OPEN if p.valid_to is None else p.valid_to for _, p in rows], dtype=np.int64),
-        np.frombuffer(b"".join(p.device for _, p in rows), dtype=np.uint8).reshape(-1, 20),
-    )
 
 
 def _rotated(

@@ -86,7 +86,7 @@ class Batch:
     export_wh: np.ndarray
     homes: int
     leaves: int
-    path: Path
+    path: Path | str
     version: int = 1
 
     @property

@@ -283,3 +283,39 @@ except CheckFailed as error:
         ).stdout
         assert collector.waiting() == 64
     assert f"process {os.getpid()}" in told
+
+
+def test_a_lost_inbox_is_built_again_from_the_lake(zone: Zone, tmp_path: Path) -> None:
+    older = zone.readings.take(zone.readings.slot < zone.first_slot + 2)
+    newer = zone.signed(3, zone.first_slot, 12_345, 0, zone.head(3, 2))
+    spare = {"inbox": tmp_path / "spare.sqlite"}
+    with zone.collector() as collector:
+        collector.receive(older)
+        collector.receive(newer)
+        first = collector.close_batch(zone.first_slot, 1)
+        collector.mark_committed(first)
+        second = collector.close_batch(zone.first_slot + 1, 1)
+        heads = collector.heads(range(1, 17))
+    with zone.collector(**spare) as collector:
+        collector.receive(older.take(np.arange(3)))
+        with pytest.raises(CheckFailed, match="restore the inbox from the lake"):
+            collector.close_batch(zone.first_slot, 1)
+        with pytest.raises(CheckFailed, match="not empty"):
+            collector.restore()
+    for file in tmp_path.glob("spare*"):
+        file.unlink()
+    with zone.collector(**spare) as collector:
+        assert collector.restore() == 2
+        assert collector.heads(range(1, 17)) == heads
+        assert collector.uncommitted() == [(zone.first_slot, 1), (zone.first_slot + 1, 1)]
+        for before in (first, second):
+            batch = collector.close_batch(before.first_slot, 1)
+            assert batch.root == before.root
+            collector.mark_committed(batch)
+        report = collector.receive(older)
+        assert (report.duplicates, report.late, report.rejected) == (31, 1, [])
+        rest = zone.readings.take(
+            (zone.readings.slot > zone.first_slot + 1) & (zone.readings.meter != 3)
+        )
+        assert collector.receive(rest).accepted == 30
+        assert collector.inbox.meters_with_gaps() == []
