@@ -12,8 +12,8 @@ from dataclasses import replace
 
 from dao.node import Addresses, Node
 from dao.slots import SLOTS_PER_DAY
-from meters import disclosure
-from meters.disclosure import Check, Disclosure, OpenedSlot
+from meters import verification
+from meters.disclosure import Disclosure, OpenedSlot
 from meters.faults.dossier import Dossier
 from meters.faults.findings import (
     CLEAR_DAYS,
@@ -28,6 +28,7 @@ from meters.faults.findings import (
 from meters.readings import Quality, Reading, Readings
 from meters.signing import digests, links, reading_separator, recover_all
 from meters.vee.flags import FROZEN_LEAST_WH, FROZEN_SLOTS
+from meters.verification import Check
 
 Slots = dict[tuple[int, int], OpenedSlot]
 
@@ -47,7 +48,7 @@ def verify(
     if dossier.balance is not None:
         checks += _balance(dossier, node)
     own = Disclosure(dossier.addresses, dossier.zone, 1, (), ())
-    checks.append(disclosure.check_addresses(own, known, named))
+    checks.append(verification.check_addresses(own, known, named))
     return checks
 
 
@@ -64,11 +65,11 @@ def _opened(dossier: Dossier, node: Node | None) -> Iterator[Check]:
         if not same:
             yield Check(f"meter {one.meter}", "failed", "is of another zone or other contracts")
             continue
-        checks = disclosure.check_file(one)
+        checks = verification.check_file(one)
         if node is not None:
-            checks += disclosure.check_chain(one, node)
+            checks += verification.check_chain(one, node)
         rest = [slot for slot in one.slots if (one.meter, slot.reading.slot) not in forged]
-        checks.append(disclosure.check_signatures(replace(one, slots=tuple(rest)), node))
+        checks.append(verification.check_signatures(replace(one, slots=tuple(rest)), node))
         failed = [check for check in checks if check.state == "failed"]
         if failed:
             text = "; ".join(f"{check.name}: {check.detail}" for check in failed)
