@@ -33,9 +33,14 @@ class HomeInput:
 
 
 def forecast_homes(
-    homes: Sequence[HomeInput], horizon: int, *, gap: int = 0, workers: int | None = None
+    homes: Sequence[HomeInput],
+    horizon: int,
+    *,
+    gap: int = 0,
+    workers: int | None = None,
+    dask: str | None = None,
 ) -> list[QuantileForecast]:
-    """A forecast of every home, in their order; workers as in `fan_out`.
+    """A forecast of every home, in their order; workers and dask as in `fan_out`.
 
     A home with less history than the full model needs borrows the shape of those of its kind that
     have it, where all series end at one moment. Raises BadUse as `model.forecast` does.
@@ -44,6 +49,7 @@ def forecast_homes(
         _one,
         [(home, _neighbours(home, homes), horizon, gap) for home in homes],
         workers,
+        dask,
     )
 
 

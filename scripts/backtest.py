@@ -13,12 +13,15 @@ from dao.errors import BadUse
 from scripts._common import handles_errors, json_option, read_input
 from scripts.forecast import (
     country_option,
+    dask_option,
     kind_of,
     kind_option,
     latitude_option,
     longitude_option,
     place_of,
     timezone_option,
+    where_to_run,
+    workers_option,
 )
 
 if TYPE_CHECKING:
@@ -59,7 +62,8 @@ if TYPE_CHECKING:
     multiple=True,
     help="Instead of value: a column or a pattern, e.g. 'h*_load'. Several are several homes.",
 )
-@click.option("--workers", type=click.IntRange(min=1), metavar="N", help="Default: one per core.")
+@workers_option
+@dask_option
 @click.option(
     "-o",
     "--output",
@@ -82,6 +86,7 @@ def cli(
     time_column: str | None,
     value_columns: tuple[str, ...],
     workers: int | None,
+    dask: str | None,
     output: Path | None,
     as_json: bool,
 ) -> None:
@@ -99,6 +104,7 @@ def cli(
 
     if output is not None and output.suffix.lower() not in (".png", ".svg"):
         raise BadUse(f"cannot draw {output}: expected a name that ends in .png or .svg")
+    where_to_run(workers, dask)
     place = place_of(latitude, longitude)
     files = _read(readings, timezone_name, time_column, value_columns)
     first = files[0][1]
@@ -123,7 +129,9 @@ def cli(
     )
     since = None if test_from is None else _midnight(test_from, zone_of_file(first, zone_of))
     homes = [Home(name, one.series, weather=one.weather or None) for name, one in files]
-    runs = backtest(homes, count, settings, count=origins, test_from=since, workers=workers)
+    runs = backtest(
+        homes, count, settings, count=origins, test_from=since, workers=workers, dask=dask
+    )
     each, together = [accuracy(run) for run in runs], fairness(runs)
     notes = list(dict.fromkeys(note for _, one in files for note in one.notes))
     if output is not None:

@@ -46,6 +46,17 @@ latitude_option = click.option(
 longitude_option = click.option(
     "--longitude", type=float, help="For the sun's position (net and solar)."
 )
+workers_option = click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Processes for many homes. Default: one per core.",
+)
+dask_option = click.option(
+    "--dask",
+    metavar="ADDRESS",
+    help="Run on the Dask cluster with this scheduler, e.g. tcp://10.0.0.5:8786 (extra: dask).",
+)
 
 
 @click.command(name="forecast")
@@ -169,6 +180,12 @@ def place_of(latitude: float | None, longitude: float | None) -> Location | None
     if (latitude is None) != (longitude is None):
         raise BadUse("a place needs both --latitude and --longitude")
     return None if latitude is None or longitude is None else Location(latitude, longitude)
+
+
+def where_to_run(workers: int | None, dask: str | None) -> None:
+    """BadUse where both kinds of processes are asked for."""
+    if workers is not None and dask is not None:
+        raise BadUse("--workers and --dask: name one, a cluster has its own workers")
 
 
 def kind_of(kind: str, values: Sequence[np.ndarray]) -> Kind:
