@@ -14,11 +14,9 @@ done on the recent days.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +24,7 @@ import numpy.typing as npt
 from dao.errors import BadUse
 from forecasting.checks import Finding, examine
 from forecasting.features import History, load_features, solar_features, weather_features
+from forecasting.fit import Point, Settings, fit, sum_of
 from forecasting.quantiles import (
     QUANTILES,
     Band,
@@ -46,13 +45,6 @@ from forecasting.series import (
     clear_sky,
 )
 
-if TYPE_CHECKING:
-    from prophet import Prophet
-
-P = TypeVar("P", bound="Prophet")
-
-Kind = Literal["load", "net", "solar"]
-
 # Two weeks give every regressor a value and each weekday a second look; less is noise.
 LEAST_DAYS = 14
 # A long window only helps once it holds clearly more than the short one.
@@ -62,34 +54,10 @@ _NAIVE_RESIDUAL_DAYS = 56
 _RECENT_DAYS = 28
 _RECENT_WEEKS = 8
 _LEAST_RECENT = 10
+# What a home does, it may do an hour later; how clear the sky is, changes with its height.
+_RECENT_REACH = 3600
+_CLEARNESS_REACH = 1800
 _LOW_SUN = 5.0  # W/m2
-_WEATHER_PRIOR = 10.0  # times as wide as that of the other regressors
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What a forecast depends on beside the data.
-
-    kind: "load" (no sun), "net" (load minus generation: both signs) or "solar" (never negative,
-    zero at night). location: needed for solar regressors; without it they are left out. country
-    and region: whose public holidays count as days off (None: weekends only). Windows in days.
-    prior_weight: how much the prior of every coefficient (none but the level is expected) weighs
-    beside the window's rows.
-    """
-
-    kind: Kind = "load"
-    timezone: str = "UTC"
-    country: str | None = None
-    region: str | None = None
-    location: Location | None = None
-    short_days: int = 56
-    long_days: int = 182
-    residual_days: int = 42
-    fourier_order: int = 6
-    prior_weight: float = 0.3
-
-    def as_dict(self) -> dict[str, object]:
-        return asdict(self)
 
 
 @dataclass(frozen=True)
@@ -116,15 +84,6 @@ class QuantileForecast:
     regressors: tuple[str, ...] = ()
     settings: Mapping[str, object] = field(default_factory=dict)
     findings: tuple[Finding, ...] = ()
-
-
-@dataclass(frozen=True)
-class _Point:
-    """A point forecast of some rows with residuals that it had not been fitted to."""
-
-    mean: FloatArray
-    residual_rows: IntArray
-    residuals: FloatArray
 
 
 def forecast(
@@ -486,6 +445,8 @@ def _prophet(
         scales.append(_Scale(root=True))
     parts = source.parts()
     hours = source.clock.hour
+    # A roof knows no weekdays.
+    sunny = settings.kind == "solar" and source.sky is not None
     means: list[FloatArray] = []
     bands: list[FloatArray] = []
     names: dict[str, None] = {}
@@ -496,7 +457,7 @@ def _prophet(
             points = [
                 (share, _averaged(part, scale, windows, at, rows, names)) for share, part in parts
             ]
-            whole = _sum_of(points)
+            whole = sum_of(points)
             if not scale.root:
                 means.append(
                     shifted_mean(
@@ -506,13 +467,14 @@ def _prophet(
             made.append(_residual_band(source, scale, whole, rows, floor))
         recent = whole.residual_rows
         usual = [1.0 / len(scales)] * len(scales)
-        if settings.kind == "solar" and source.sky is not None:
+        if sunny:
             made.append(_clearness_band(source, made[0], recent, rows, at))
             usual = [0.5, 0.5]
         else:
             made += _recent_bands(source, made[0], recent, rows, at)
             usual += [0.0, 0.0]
-        bands.append(mixed(made, usual, values[recent]))
+        types = np.ones(source.clock.workday.shape, dtype=bool) if sunny else source.clock.workday
+        bands.append(mixed(made, usual, values[recent], types[recent], types[rows]))
     words = " and ".join(f"{window} days" for window in windows)
     return (
         np.concatenate(means),
@@ -530,7 +492,7 @@ def _averaged(
     at: int,
     rows: IntArray,
     names: dict[str, None],
-) -> _Point:
+) -> Point:
     """The mean of the fits over all windows, for one day of rows that begins at `at`.
 
     Adds the names of the regressors to `names`.
@@ -549,7 +511,7 @@ def _averaged(
     points = [
         (
             1.0 / len(windows),
-            _fit(
+            fit(
                 columns,
                 past.size,
                 past >= size - window * per_day,
@@ -562,22 +524,7 @@ def _averaged(
         )
         for window in windows
     ]
-    return _sum_of(points)
-
-
-def _sum_of(points: list[tuple[float, _Point]]) -> _Point:
-    """Weighted sum of forecasts; its residuals are the sum's, on the rows that all of them have."""
-    if len(points) == 1 and points[0][0] == 1.0:
-        return points[0][1]
-    shared = points[0][1].residual_rows
-    for _, one in points[1:]:
-        shared = np.intersect1d(shared, one.residual_rows, assume_unique=True)
-    mean = np.zeros(points[0][1].mean.size)
-    residuals = np.zeros(shared.size)
-    for share, one in points:
-        mean += share * one.mean
-        residuals += share * one.residuals[np.searchsorted(one.residual_rows, shared)]
-    return _Point(mean=mean, residual_rows=shared, residuals=residuals)
+    return sum_of(points)
 
 
 def _leads(source: _Source, at: int) -> IntArray:
@@ -589,7 +536,7 @@ def _leads(source: _Source, at: int) -> IntArray:
 
 
 def _residual_band(
-    source: _Source, scale: _Scale, whole: _Point, rows: IntArray, floor: bool
+    source: _Source, scale: _Scale, whole: Point, rows: IntArray, floor: bool
 ) -> Band:
     """The point forecast with the quantiles of its residuals, back on the scale of the series."""
     recent, clock = whole.residual_rows, source.clock
@@ -631,7 +578,7 @@ def _recent_bands(
     ]
     bands = []
     for days in (alike, named):
-        quantiles, count = recent_quantiles(history, every, leads, days)
+        quantiles, count = recent_quantiles(history, every, leads, days, _RECENT_REACH)
         bands.append(_band(quantiles, count >= _LEAST_RECENT, made))
     return bands
 
@@ -661,96 +608,8 @@ def _clearness_band(source: _Source, made: Band, recent: IntArray, rows: IntArra
         history.source(every, every - leads, leads // source.per_day + 1 + extra, local=False)
         for extra in range(_RECENT_DAYS)
     ]
-    quantiles, count = recent_quantiles(history, every, leads, [*days, *days[: _RECENT_DAYS // 2]])
+    twice = [*days, *days[: _RECENT_DAYS // 2]]
+    quantiles, count = recent_quantiles(history, every, leads, twice, _CLEARNESS_REACH)
     sky = source.sky[every]
     fits = (count >= _LEAST_RECENT) & (sky > _LOW_SUN)
     return _band(quantiles * sky, fits, made)
-
-
-def prophet_of(
-    kind: type[P], regressors: Iterable[str], settings: Settings, target: FloatArray
-) -> P:
-    """Prophet, or a kind of it, set up as the method asks: flat, additive, no changepoints.
-
-    The frame it is fitted to has the conditions `workday` and `free_day` beside the regressors;
-    target: its y, of which the strength of the prior is measured.
-    """
-    model = kind(
-        growth="flat",
-        n_changepoints=0,
-        daily_seasonality=False,
-        weekly_seasonality=False,
-        yearly_seasonality=False,
-        uncertainty_samples=0,
-    )
-    # Prophet divides y by its largest value. On that scale a prior this wide weighs as much as
-    # `prior_weight` times the rows beside a column of unit variance. Three digits, so that the
-    # last bits of a sum do not reach the forecast.
-    spread = float(np.std(target)) / max(float(np.abs(target).max()), 1e-300)
-    wide = spread / math.sqrt(settings.prior_weight * target.size)
-    prior = float(f"{max(wide, 1e-9):.3g}")
-    for condition in ("workday", "free_day"):
-        model.add_seasonality(
-            f"daily_{condition}",
-            1,
-            settings.fourier_order,
-            condition_name=condition,
-            # A wave has half the variance of a standardised column, on the days it speaks of.
-            prior_scale=2.0 * prior,
-        )
-    for name in regressors:
-        # Lags tell much the same, and the prior shares the weight out among them. What the weather
-        # tells, nothing else does: it is hardly held back.
-        told = _WEATHER_PRIOR * prior if name.startswith("weather_") else prior
-        model.add_regressor(name, prior_scale=told, standardize=True)
-    return model
-
-
-def _fit(
-    columns: dict[str, FloatArray],
-    past_count: int,
-    inside: npt.NDArray[np.bool_],
-    target: FloatArray,
-    every: IntArray,
-    clock: Calendar,
-    settings: Settings,
-    residuals_from: int,
-) -> _Point:
-    """Fit one window and forecast the rows after `past_count`.
-
-    columns: regressors of all rows in `every`, the past ones first; inside: which past rows the
-    window holds; target: (past_count,) values.
-    """
-    import pandas as pd
-
-    from forecasting.ridge_backend import RidgeProphet, left_out_residuals
-
-    stamps = (clock.wall * 1_000_000_000).view("datetime64[ns]")
-    # A column that never changes says nothing, and Prophet would not scale it.
-    telling = [n for n, column in columns.items() if np.ptp(column[:past_count][inside]) > 0.0]
-
-    def frame(at: IntArray, chosen: npt.NDArray[np.bool_] | slice, part: slice) -> pd.DataFrame:
-        return pd.DataFrame(
-            {
-                "ds": stamps[at],
-                "workday": clock.workday[at],
-                "free_day": ~clock.workday[at],
-                **{name: columns[name][part][chosen] for name in telling},
-            }
-        )
-
-    before, after = slice(None, past_count), slice(past_count, None)
-    train = frame(every[before][inside], inside, before)
-    train["y"] = target[inside]
-    model = prophet_of(RidgeProphet, telling, settings, target[inside])
-    model.fit(train)
-    predicted = model.point(frame(every[after], slice(None), after))
-    rows = every[:past_count][inside]
-    # Prophet sorts its history by wall clock; in the hour that occurs twice that is not our order.
-    order = np.argsort(clock.wall[rows], kind="stable")
-    day = clock.day[rows]
-    groups = np.where(rows >= residuals_from, day, -1)[order]
-    left_out = np.empty(rows.size)
-    left_out[order] = left_out_residuals(model.ridge(), groups) * float(model.y_scale or 1.0)
-    asked = ~np.isnan(left_out)
-    return _Point(mean=predicted, residual_rows=rows[asked], residuals=left_out[asked])

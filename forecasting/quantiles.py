@@ -25,7 +25,7 @@ _LEAST_SAMPLE = 10
 _LEAST_OF_TYPE = 30
 _PARTS = 4
 # Of the loss, per unit of weight moved (a weight that moves leaves one band for another: twice).
-_COST = 0.01
+_COST = 0.02
 
 BoolArray = npt.NDArray[np.bool_]
 
@@ -103,18 +103,19 @@ def residual_quantiles(
 
 
 def recent_quantiles(
-    history: History, rows: IntArray, leads: IntArray, days: Sequence[IntArray]
+    history: History, rows: IntArray, leads: IntArray, days: Sequence[IntArray], reach: int
 ) -> tuple[FloatArray, IntArray]:
-    """(3, r) quantiles of past values within an hour of that time of day, and how many there are.
+    """(3, r) quantiles of past values at that time of day, and how many values there are.
 
-    days: for each look back the interval that stands for each row, negative where none does. A
-    value at or after the row's origin is never read.
+    days: for each look back the interval that stands for each row, negative where none does;
+    reach: so many seconds earlier and later count too. A value at or after the row's origin is
+    never read.
     """
-    hour = history.per_day // 24
+    near = reach // history.step
     end = np.minimum(rows - leads, history.size)
     columns = []
     for at in days:
-        for offset in sorted({-hour, -(hour // 2), 0, hour // 2, hour}):
+        for offset in sorted({-near, -(near // 2), 0, near // 2, near}):
             place = at + offset
             fits = (at >= 0) & (place >= 0) & (place < end)
             columns.append(np.where(fits, history.values[np.where(fits, place, 0)], np.nan))
@@ -131,22 +132,43 @@ def recent_quantiles(
     return quantiles, count
 
 
-def mixed(bands: Sequence[Band], usual: Sequence[float], came: FloatArray) -> FloatArray:
-    """(3, ahead): the bands averaged, with the weights that fit the past best.
+def mixed(
+    bands: Sequence[Band],
+    usual: Sequence[float],
+    came: FloatArray,
+    past_type: BoolArray,
+    ahead_type: BoolArray,
+) -> FloatArray:
+    """(3, ahead): the bands averaged, with the weights that fit past days of the same type best.
 
-    usual: a weight each, which stands unless others pay: quarters are tried, and a weight moved
-    must save 2 % of the pinball loss. came: (past,) the values that the bands' past speaks of.
+    usual: a weight each, which stands unless others pay: quarters are tried, and what moves from
+    one band to another must save 4 % of the pinball loss. came: (past,) the values that the bands'
+    past speaks of. past_type, ahead_type: of which of two types of day each row is.
     """
-    choices = [tuple(usual), *_shares(len(bands))]
+    result = np.empty(bands[0].ahead.shape)
+    for kind in (True, False):
+        at, like = ahead_type == kind, past_type == kind
+        if not at.any():
+            continue
+        weights = tuple(usual)
+        if like.any():
+            weights = _weights([band.past[:, like] for band in bands], usual, came[like])
+        result[:, at] = _average([band.ahead[:, at] for band in bands], weights)
+    return result
+
+
+def _weights(
+    pasts: Sequence[FloatArray], usual: Sequence[float], came: FloatArray
+) -> tuple[float, ...]:
+    choices = [tuple(usual), *_shares(len(pasts))]
     best, weights = math.inf, choices[0]
     for choice in choices:
-        past = _average([band.past for band in bands], choice)
         moved = sum(abs(part - stands) for part, stands in zip(choice, usual, strict=True))
         # Ten digits, so that the last bits of a sum choose nothing.
-        loss = float(f"{_loss(past, came) * (1.0 + _COST * moved):.10g}")
+        loss = float(f"{_loss(_average(pasts, choice), came) * (1.0 + _COST * moved):.10g}")
         if loss < best:
             best, weights = loss, choice
-    return _average([band.ahead for band in bands], weights)
+    return weights
 
 
 def _average(parts: Sequence[FloatArray], weights: Sequence[float]) -> FloatArray:

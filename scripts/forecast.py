@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     import numpy as np
 
     from forecasting.csv_input import ReadFile
+    from forecasting.fit import Kind
     from forecasting.homes import HomeInput, Street
-    from forecasting.model import Kind, QuantileForecast
+    from forecasting.model import QuantileForecast
     from forecasting.series import Location
 
 
