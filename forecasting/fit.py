@@ -157,7 +157,7 @@ def fit(
     rows = every[:past_count][inside]
     # Prophet sorts its history by wall clock; in the hour that occurs twice that is not our order.
     order = np.argsort(clock.wall[rows], kind="stable")
-    day = clock.day[rows]
+    day = clock.day[rows] - clock.day[rows].min()  # before 1970 days have negative numbers
     groups = np.where(rows >= residuals_from, day, -1)[order]
     left_out = np.empty(rows.size)
     left_out[order] = left_out_residuals(model.ridge(), groups) * float(model.y_scale or 1.0)

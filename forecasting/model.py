@@ -470,7 +470,7 @@ def _prophet(
         if sunny:
             made.append(_clearness_band(source, made[0], recent, rows, at))
             usual = [0.5, 0.5]
-        else:
+        elif len(parts) == 1:  # load and sun apart tell more than their sum's last days
             made += _recent_bands(source, made[0], recent, rows, at)
             usual += [0.0, 0.0]
         types = np.ones(source.clock.workday.shape, dtype=bool) if sunny else source.clock.workday
