@@ -192,7 +192,6 @@ class CollectorService:
         self.writer = Writer(self._open, options.room)
         self.metrics = Metrics()
         sign = signer_of(account, chain.chain_id, ledger.address)
-        self.intake = Intake(self.writer, sign, self.metrics, options.limits)
         local = chain.is_local
         self.committer = Committer(
             self.writer,
@@ -206,6 +205,9 @@ class CollectorService:
             now=chain.now,
             poll=_POLL_LOCAL_S if local else _POLL_PUBLIC_S,
             longest_pause=_LONGEST_PAUSE_LOCAL_S if local else 300.0,
+        )
+        self.intake = Intake(
+            self.writer, sign, self.metrics, options.limits, follow=self.committer.follow
         )
         self.mqtt: MqttSide | None = None
         if options.broker is not None:
