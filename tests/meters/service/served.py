@@ -68,6 +68,7 @@ def served(writer: Writer, limits: Limits | None = None, token: str = "") -> Ite
         ZONE, 31_337, LEDGER, ACCOUNT.address, writer, committer, intake, periods.meters.tolist
     )
     status.facts = writer.call(look)
+    status.survey()
 
     async def head(meter: int) -> Head | None:
         if not periods.periods(meter):
