@@ -72,7 +72,8 @@ class Places:
 @dataclass(frozen=True)
 class Options:
     """How the service runs. commits: whether batches go to the ledger. token: the operator's.
-    embedded: where to run a broker inside, host and port."""
+    embedded: where to run a broker inside, host and port. restore: build a lost inbox again from the
+    lake before anything is taken in."""
 
     zone: int
     places: Places
@@ -84,6 +85,7 @@ class Options:
     limits: Limits | None = None
     room: Room | None = None
     behind_proxy: bool = False
+    restore: bool = False
 
 
 def check_office(deployment: Deployment, zone: int, account: Account) -> None:
@@ -192,7 +194,6 @@ class CollectorService:
         self.writer = Writer(self._open, options.room)
         self.metrics = Metrics()
         sign = signer_of(account, chain.chain_id, ledger.address)
-        self.intake = Intake(self.writer, sign, self.metrics, options.limits)
         local = chain.is_local
         self.committer = Committer(
             self.writer,
@@ -206,6 +207,9 @@ class CollectorService:
             now=chain.now,
             poll=_POLL_LOCAL_S if local else _POLL_PUBLIC_S,
             longest_pause=_LONGEST_PAUSE_LOCAL_S if local else 300.0,
+        )
+        self.intake = Intake(
+            self.writer, sign, self.metrics, options.limits, follow=self.committer.follow
         )
         self.mqtt: MqttSide | None = None
         if options.broker is not None:
@@ -258,6 +262,8 @@ class CollectorService:
             editor=Editor(),
         )
         try:
+            if self.options.restore:
+                log.info("restored", extra={"batches": collector.restore()})
             self._dispatches = Dispatches(places.dispatches, self.keys, self._separator)
             self.status.reports = self._dispatches.count()
         except BaseException:
@@ -288,6 +294,7 @@ class CollectorService:
         while True:
             begun = time.monotonic()
             try:
+                await asyncio.to_thread(self.status.survey)
                 self.status.facts = await asyncio.to_thread(self.writer.call, look)
             except GridCommonsError as error:
                 log.error("%s", error)
@@ -319,6 +326,7 @@ class CollectorService:
         async with AsyncExitStack() as stack:
             if self.options.embedded is not None:
                 await stack.enter_async_context(EmbeddedBroker(*self.options.embedded))
+            self.status.survey()
             self.status.facts = await asyncio.to_thread(self.writer.call, look)
             self.committer.start()
             parts: list[Coroutine[Any, Any, None]] = [self._watch()]
