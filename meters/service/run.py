@@ -72,8 +72,8 @@ class Places:
 @dataclass(frozen=True)
 class Options:
     """How the service runs. commits: whether batches go to the ledger. token: the operator's.
-    embedded: where to run a broker inside, host and port. restore: build a lost inbox again from the
-    lake before anything is taken in."""
+    embedded: where to run a broker inside, host and port. restore: build a lost inbox again from
+    the lake before anything is taken in."""
 
     zone: int
     places: Places
