@@ -135,12 +135,14 @@ class Writer:
             self._turn.notify()
         return entry.future
 
-    def call(self, work: Callable[[Collector], T]) -> T:
+    def ask(self, work: Callable[[Collector], T]) -> Future[T]:
         """Let the writer do something with the collector, before the frames that wait; its result,
         or what it raised. CheckFailed once the writer ends."""
         done: Future[T] = Future()
 
         def task(collector: Collector) -> None:
+            if not done.set_running_or_notify_cancel():
+                return
             try:
                 done.set_result(work(collector))
             except BaseException as error:
@@ -151,7 +153,11 @@ class Writer:
                 raise CheckFailed("the collector is ending")
             self._tasks.append(task)
             self._turn.notify()
-        return done.result()
+        return done
+
+    def call(self, work: Callable[[Collector], T]) -> T:
+        """As `ask`, and wait for it."""
+        return self.ask(work).result()
 
     def stop(self, patience: float = 60.0) -> bool:
         """Take nothing more, write what waits, close the inbox; whether that was done in time."""
