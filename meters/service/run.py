@@ -299,7 +299,9 @@ class CollectorService:
             except GridCommonsError as error:
                 log.error("%s", error)
                 free = self.status.facts.disk_free
-                self.status.facts = Facts(begun, disk_free=free, disk_problem="cannot be read")
+                self.status.facts = Facts(
+                    begun, disk_free=free, disk_problem="the inbox cannot be read"
+                )
             took = time.monotonic() - begun
             await asyncio.sleep(max(_LOOK_S, _LOOK_SHARE * took))
 
