@@ -84,6 +84,7 @@ def run() -> Result:
             "meters.bytes_per_reading": bytes_per_reading,
             "meters.pipeline_per_s": million.METERS / big["receive_s"],
             "meters.quarter_hour_1m_s": quarter_s,
+            "meters.quarter_hour_1m_cpu_s": big["cpu_s"],
             "meters.quarter_hour_1m_share": quarter_s / SLOT_SECONDS,
             "meters.million_mib": big["mib"],
         },
@@ -110,6 +111,7 @@ def run() -> Result:
             "meters.pipeline_vs_recover": "decode, verify, dedupe, store over bare recoveries",
             "meters.duplicate_vs_first": "time to take the same million again",
             "meters.quarter_hour_1m_share": "receive, close, commit prepared; of 900 s",
+            "meters.quarter_hour_1m_cpu_s": "the same in processor time, whatever else runs",
             "meters.million_mib": "most memory of the process that took and closed them",
         },
     )

@@ -17,6 +17,7 @@ import numpy as np
 from dao.errors import CheckFailed, GridCommonsError
 from dao.slots import SLOT_SECONDS
 from meters import frames
+from meters.counting import changed_homes, complete, keyed, newest
 from meters.inbox import Closed, Inbox, State
 from meters.lake import (
     MIN_HOMES,
@@ -32,7 +33,7 @@ from meters.lake import (
     write_batch,
 )
 from meters.leaves import MonthSecrets, leaves_of, record_leaves, root_of_leaves
-from meters.readings import NULL_WH, Quality, Readings
+from meters.readings import Readings
 from meters.registry import KeyPeriods, verified
 
 # Files of committed batches that stay in memory to compare what arrives again.
@@ -126,9 +127,9 @@ class Batches:
         """Close a batch of these verified readings, inside a transaction."""
         order = np.lexsort((readings.sequence, readings.meter, readings.slot))
         rows = readings.take(order)
-        newest = _newest(rows)
-        self._inbox.put_beside(_keyed(rows.take(~newest)), State.SUPERSEDED)
-        return self._close(first_slot, slots, rows.take(newest))
+        counts = newest(rows)
+        self._inbox.put_beside(keyed(rows.take(~counts)), State.SUPERSEDED)
+        return self._close(first_slot, slots, rows.take(counts))
 
     def again(self, batch: Closed, readings: Readings) -> Batch:
         """A closed batch, where these verified readings are those it was closed with.
@@ -207,14 +208,14 @@ class Batches:
         beside: those that a newer one of the slot replaces, and those whose key was ended since."""
         revoked = self._revoked(rows)
         valid = rows.take(~revoked)
-        newest = _newest(valid)
+        counts = newest(valid)
         for part, state in (
-            (valid.take(~newest), State.SUPERSEDED),
+            (valid.take(~counts), State.SUPERSEDED),
             (rows.take(revoked), State.REVOKED),
         ):
-            self._inbox.put_beside(_keyed(part), state)
-            self._inbox.drop("reading", [key[:3] for key in _keyed(part)])
-        return valid.take(newest)
+            self._inbox.put_beside(keyed(part), state)
+            self._inbox.drop("reading", [key[:3] for key in keyed(part)])
+        return valid.take(counts)
 
     def _revoked(self, rows: Readings) -> np.ndarray:
         """Which readings are no longer signed by a key that holds, bool (n,).
@@ -232,7 +233,7 @@ class Batches:
     def _close(self, first_slot: int, slots: int, readings: Readings) -> Batch:
         whole = self._whole(first_slot, slots, readings)
         edited = whole.signed.signature.any(axis=1) & ~whole.readings.signature.any(axis=1)
-        self._inbox.put_beside(_keyed(whole.signed.take(edited)), State.EDITED)
+        self._inbox.put_beside(keyed(whole.signed.take(edited)), State.EDITED)
         self._write(first_slot, slots, whole, version=1)
         self._inbox.note_closed(first_slot, slots, whole.root)
         return self._made(first_slot, slots, whole, version=1)
@@ -242,7 +243,7 @@ class Batches:
         meters = self._keys.meters_before(end)
         if not len(meters):
             raise CheckFailed(f"zone {self._zone} has no meters: there is nothing to commit")
-        signed = _complete(meters, first_slot, slots, readings)
+        signed = complete(meters, first_slot, slots, readings)
         rows, records = signed, ()
         if self._editor is not None:
             edited = self._editor(signed, self._history)
@@ -424,7 +425,7 @@ class Batches:
                     f"rows of the batch that starts at {first_slot} were erased: it stays as it is"
                 )
             whole = self._whole(first_slot, first.slots, self._with_late(first, stored))
-            homes = _changed_homes(stored.readings, whole.readings)
+            homes = changed_homes(stored.readings, whole.readings)
             if homes >= MIN_HOMES or (homes and force):
                 self._write(first_slot, first.slots, whole, version=2)
                 self._inbox.note_closed(first_slot, first.slots, whole.root, version=2)
@@ -469,56 +470,14 @@ class Batches:
         )
         rows = rows.take(~self._revoked(rows))
         rows = rows.take(np.lexsort((rows.sequence, rows.meter, rows.slot)))
-        return rows.take(_newest(rows))
+        return rows.take(newest(rows))
 
     def _settle_late(self, first_slot: int, end_slot: int) -> int:
         """Once version 2 is published: its late readings lie in its file, or are superseded."""
         late = self._inbox.beside(first_slot, end_slot, State.LATE)
         filed = self.filed(late)
-        keyed = _keyed(late)
-        inside = [row for row in keyed if row[3] in filed]
+        rows = keyed(late)
+        inside = [row for row in rows if row[3] in filed]
         self._inbox.drop("beside", [row[:3] for row in inside])
-        self._inbox.put_beside([row for row in keyed if row[3] not in filed], State.SUPERSEDED)
+        self._inbox.put_beside([row for row in rows if row[3] not in filed], State.SUPERSEDED)
         return len(inside)
-
-
-def _newest(rows: Readings) -> np.ndarray:
-    """The last row of each slot and meter, of rows by slot, meter and sequence, bool (n,)."""
-    other = (rows.slot[1:] != rows.slot[:-1]) | (rows.meter[1:] != rows.meter[:-1])
-    return np.append(other, np.ones(min(len(rows), 1), dtype=bool))
-
-
-def _keyed(rows: Readings) -> list[tuple[int, int, int, bytes]]:
-    """Slot, meter, sequence and record of each row."""
-    columns = (rows.slot.tolist(), rows.meter.tolist(), rows.sequence.tolist())
-    return list(zip(*columns, frames.cut(frames.records_of(rows)), strict=True))
-
-
-def _complete(meters: np.ndarray, first_slot: int, slots: int, readings: Readings) -> Readings:
-    """One row per meter and slot, sorted; what was not delivered is missing, not zero."""
-    n = len(meters) * slots
-    at = np.searchsorted(meters, readings.meter) * slots + readings.slot - first_slot
-    null = np.full(n, NULL_WH, dtype=np.int64)
-    full = Readings.columns(
-        np.repeat(meters, slots),
-        np.tile(np.arange(first_slot, first_slot + slots, dtype=np.int64), len(meters)),
-        null,
-        null.copy(),
-        np.full(n, Quality.MISSING, dtype=np.uint8),
-    )
-    for name in ("import_wh", "export_wh", "quality", "signature", "sequence", "previous"):
-        getattr(full, name)[at] = getattr(readings, name)
-    return full
-
-
-def _changed_homes(before: Readings, after: Readings) -> int:
-    """How many meters have another value or quality in a batch's second version than in the first.
-
-    Meters that only the second one has count too.
-    """
-    columns = ("meter", "slot", "import_wh", "export_wh", "quality")
-    rows = [
-        set(zip(*(getattr(part, name).tolist() for name in columns), strict=True))
-        for part in (before, after)
-    ]
-    return len({row[0] for row in rows[0] ^ rows[1]})

@@ -8,8 +8,6 @@ judges nothing. What was committed lies in the lake.
 
 from __future__ import annotations
 
-import fcntl
-import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -20,60 +18,16 @@ from pathlib import Path
 from dao.errors import CheckFailed
 from meters.chains import Chain, Gap
 from meters.frames import readings_of
+from meters.inbox_file import check_layout, connected, locked, open_inbox, plain_errors
 from meters.readings import Readings
 from meters.signing import Head
-
-LAYOUT = 2
-"""Of the tables below; 0 is what held readings without a chain."""
 
 MAX_EVIDENCE = 16
 """Of one meter and rule: the first few prove what happened, more would only fill the disk."""
 
 # A reading that uses a number again is looked for so many slots around: a few days.
 _SEARCH_SLOTS = 4 * 96
-_BUSY_TIMEOUT_S = 30.0
 _FETCH = 1 << 16
-
-_TABLES = f"""
-BEGIN IMMEDIATE;
-CREATE TABLE zone (zone INTEGER NOT NULL);
-CREATE TABLE reading (
-    slot INTEGER NOT NULL, meter INTEGER NOT NULL, sequence INTEGER NOT NULL, record BLOB NOT NULL,
-    PRIMARY KEY (slot, meter, sequence)
-) WITHOUT ROWID;
-CREATE TABLE beside (
-    slot INTEGER NOT NULL, meter INTEGER NOT NULL, sequence INTEGER NOT NULL, record BLOB NOT NULL,
-    state INTEGER NOT NULL,
-    PRIMARY KEY (slot, meter, sequence)
-) WITHOUT ROWID;
-CREATE TABLE head (meter INTEGER PRIMARY KEY, sequence INTEGER NOT NULL, link BLOB NOT NULL);
-CREATE TABLE gap (
-    meter INTEGER NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL,
-    link BLOB NOT NULL, previous BLOB NOT NULL,
-    PRIMARY KEY (meter, first)
-) WITHOUT ROWID;
-CREATE TABLE evidence (
-    meter INTEGER NOT NULL, rule TEXT NOT NULL, number INTEGER NOT NULL,
-    record BLOB NOT NULL, other BLOB, link BLOB,
-    PRIMARY KEY (meter, rule, number)
-) WITHOUT ROWID;
-CREATE TABLE erased (
-    meter INTEGER NOT NULL, first_slot INTEGER NOT NULL, end_slot INTEGER NOT NULL,
-    PRIMARY KEY (meter, first_slot, end_slot)
-) WITHOUT ROWID;
-CREATE TABLE closed (
-    first_slot INTEGER NOT NULL, version INTEGER NOT NULL, slots INTEGER NOT NULL,
-    root BLOB NOT NULL, committed INTEGER NOT NULL DEFAULT 0,
-    PRIMARY KEY (first_slot, version)
-) WITHOUT ROWID;
-PRAGMA user_version = {LAYOUT};
-COMMIT;
-"""
-
-_SCRATCH = """
-CREATE TEMP TABLE asked (slot INTEGER NOT NULL, meter INTEGER NOT NULL);
-CREATE TEMP TABLE asked_meter (meter INTEGER NOT NULL);
-"""
 
 
 class State(IntEnum):
@@ -128,9 +82,9 @@ class Inbox:
         an older layout, or no inbox at all."""
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._lock = _locked(path)
+        self._lock = locked(path)
         try:
-            self._db = _open(path, zone)
+            self._db = open_inbox(path, zone)
         except BaseException:
             self._lock.close()
             raise
@@ -143,7 +97,7 @@ class Inbox:
     def transaction(self) -> Iterator[None]:
         """One write transaction: what happens inside happens whole or not at all, and is on disk
         when it ends. Raises CheckFailed where the disk does not take it."""
-        with _plain_errors(self.path):
+        with plain_errors(self.path):
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield
@@ -243,7 +197,7 @@ class Inbox:
 
     def truncate_log(self) -> None:
         """Cut SQLite's log, where purged values would stand until it happens to be reused."""
-        with _plain_errors(self.path):
+        with plain_errors(self.path):
             self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
     # chains
@@ -441,11 +395,10 @@ def erase(path: Path, meter: int, first_slot: int, end_slot: int) -> int:
     """
     if not path.exists():
         return 0
-    with _plain_errors(path):
-        db = _connected(path)
+    with plain_errors(path):
+        db = connected(path)
         try:
-            if _layout(db) != LAYOUT:
-                raise CheckFailed(_WRONG_LAYOUT.format(path=path))
+            check_layout(db, path)
             db.execute("BEGIN IMMEDIATE")
             values = (meter, first_slot, end_slot)
             count = 0
@@ -470,81 +423,3 @@ def erase(path: Path, meter: int, first_slot: int, end_slot: int) -> int:
         finally:
             db.close()
     return count
-
-
-def _locked(path: Path) -> _Lock:
-    """Hold the lock beside an inbox, which goes with the process at the latest."""
-    beside = path.with_name(path.name + ".lock")
-    handle = os.open(beside, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        holder = os.read(handle, 32).decode("ascii", "replace").strip()
-        os.close(handle)
-        who = f" (process {holder})" if holder.isdigit() else ""
-        raise CheckFailed(
-            f"another collector{who} works with {path}: an inbox has one at a time"
-        ) from None
-    os.ftruncate(handle, 0)
-    os.write(handle, str(os.getpid()).encode())
-    return _Lock(handle)
-
-
-class _Lock:
-    def __init__(self, handle: int) -> None:
-        self._handle = handle
-
-    def close(self) -> None:
-        if self._handle >= 0:
-            os.close(self._handle)
-            self._handle = -1
-
-    __del__ = close
-
-
-_WRONG_LAYOUT = (
-    "the inbox {path} is not of this version of the program: its readings carry no chain and could "
-    "not be verified; commit them with the version that took them, then move the file away"
-)
-
-
-def _connected(path: Path) -> sqlite3.Connection:
-    db = sqlite3.connect(path, timeout=_BUSY_TIMEOUT_S, isolation_level=None)
-    db.execute("PRAGMA journal_mode = WAL")
-    # FULL: with WAL, NORMAL could lose acknowledged readings in a power cut.
-    db.execute("PRAGMA synchronous = FULL")
-    db.execute("PRAGMA secure_delete = ON")
-    db.execute("PRAGMA temp_store = MEMORY")
-    return db
-
-
-def _open(path: Path, zone: int) -> sqlite3.Connection:
-    with _plain_errors(path):
-        db = _connected(path)
-        path.chmod(0o600)
-        if not db.execute("SELECT 1 FROM sqlite_master").fetchone():
-            db.executescript(_TABLES)
-            db.execute("INSERT INTO zone VALUES (?)", (zone,))
-        if _layout(db) != LAYOUT:
-            raise CheckFailed(_WRONG_LAYOUT.format(path=path))
-        held = db.execute("SELECT zone FROM zone").fetchone()
-        if held is None:  # the process ended between making the tables and naming the zone
-            db.execute("INSERT INTO zone VALUES (?)", (zone,))
-        elif held[0] != zone:
-            raise CheckFailed(f"the inbox {path} is of zone {held[0]}, not of zone {zone}")
-        db.executescript(_SCRATCH)
-    return db
-
-
-def _layout(db: sqlite3.Connection) -> int:
-    return int(db.execute("PRAGMA user_version").fetchone()[0])
-
-
-@contextmanager
-def _plain_errors(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except (sqlite3.ProgrammingError, sqlite3.InterfaceError):
-        raise  # a defect of ours
-    except sqlite3.DatabaseError as error:
-        raise CheckFailed(f"cannot use the inbox {path}: {error}") from error
