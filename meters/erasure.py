@@ -22,7 +22,7 @@ from dao.node import Addresses, Node
 from dao.relay.store import erase as erase_from_relay
 from dao.slots import SLOT_SECONDS, SLOTS_PER_DAY, day_of
 from meters.inbox import erase as erase_from_inbox
-from meters.lake import BatchFile, Lake, LakeLike, erase_rows, mentions
+from meters.lake import BatchFile, Lake, LakeLike, erase_rows, mentions, read_batch
 from meters.leaves import first_slot_of_month
 from meters.secrets import SecretStore, month_name
 from meters.service.dispatches import erase as erase_dispatches
@@ -106,7 +106,17 @@ def check_final(
             f"sessions of {name} may still be settled: it can be erased from "
             f"{day_of(end + SETTLING_SECONDS // SLOT_SECONDS)} on"
         )
-    for start in sorted({f.first_slot for f in _files(lake, zone, first, end)}):
+    files = _files(lake, zone, first, end)
+    # Of the first and the last batch: enough to tell another deployment's lake.
+    for file in (*files[:1], *files[-1:]):
+        arguments = (zone, file.first_slot, file.version)
+        (root,) = node.view(ledger, "root_of(uint256,uint256,uint256)", *arguments)
+        if root and read_batch(file.path, lake).root() != root.to_bytes(32, "big"):
+            raise CheckFailed(
+                f"the ledger has another root than the lake for the batch that starts at "
+                f"{file.first_slot}: nothing is erased from a lake that is not this ledger's"
+            )
+    for start in sorted({file.first_slot for file in files}):
         if not node.view(ledger, "version_of(uint256,uint256)", zone, start)[0]:
             raise CheckFailed(f"the ledger has no batch that starts at {start}, the lake has one")
         _, closes = node.view(ledger, "correction_window(uint256,uint256)", zone, start)

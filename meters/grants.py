@@ -5,8 +5,8 @@
                                                         reader --signs--> ReadAccess --> readings
 
 A grant is an EIP-712 message; so is its end, and so is every reading under it, over a challenge
-that counts once. What was given out, and what was refused, is on record for the owner. Functions
-and one class; a service may put them behind HTTP. What is given out comes from `disclosure.py`.
+that counts once. What was given out, and what was refused, is on record for the owner. Here are the
+messages and the store; what is read under a grant is in `granted.py`.
 """
 
 from __future__ import annotations
@@ -20,19 +20,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from dao import eip712
 from dao.eip712 import address_word, checksum_address, keccak, word
 from dao.errors import BadUse, CheckFailed
-from dao.node import Addresses, Node
 from dao.paths import ensure_parent
-from meters.readings import Quality, Reading
-from meters.secrets import MonthSecrets
-
-if TYPE_CHECKING:
-    from meters.disclosure import Disclosure
-    from meters.lake import LakeLike
 
 DOMAIN_NAME = "GridCommons Grants"
 DOMAIN_VERSION = "1"
@@ -469,8 +462,8 @@ class Grants:
             (value,),
         )
         return [
-            Held(number, Grant(*terms, nonce=int.from_bytes(nonce, "big")), taken_at, revoked_at)
-            for number, *terms, nonce, taken_at, revoked_at in rows
+            Held(number, Grant(meter, reader, begin, end, expires, _number(nonce)), taken, revoked)
+            for number, meter, reader, begin, end, expires, nonce, taken, revoked in rows
         ]
 
     def _is_revoked(self, number: bytes, meter: int) -> bool:
@@ -495,102 +488,9 @@ class Grants:
                 raise CheckFailed(f"cannot use the grants in {self.path}: {error}") from None
 
 
+def _number(raw: bytes) -> int:
+    return int.from_bytes(raw, "big")
+
+
 def _subject_of_meter(meter: int) -> bytes:
     return b"owner of " + meter.to_bytes(4, "big")
-
-
-def asks_registry(node: Node, registry: str) -> OwnerSigned:
-    """Who owns a meter is asked of the MeterRegistry; a contract wallet vouches by ERC-1271."""
-
-    def signed(meter: int, digest: bytes, signature: bytes) -> bool:
-        owner = owner_of(node, registry, meter)
-        try:
-            if eip712.recover(digest, signature) == owner:
-                return True
-        except ValueError:
-            pass
-        return node.vouches(checksum_address(owner), digest, signature)
-
-    return signed
-
-
-def owner_of(node: Node, registry: str, meter: int) -> bytes:
-    """The 20 bytes of a meter's owner. CheckFailed for an unknown meter."""
-    owner, _ = node.view(registry, "metering_point(uint256)", meter)
-    if not owner:
-        raise CheckFailed(f"the registry knows no meter {meter}")
-    return owner.to_bytes(20, "big")
-
-
-@dataclass(frozen=True)
-class Committed:
-    """What grants give out of: the lake, and up to which slot (exclusive) the ledger has it."""
-
-    lake: LakeLike
-    zone: int
-    until: int
-
-    def rows(self, meter: int, first_slot: int, end_slot: int) -> list[Reading]:
-        """A meter's readings of the slots, without signatures; erased ones are left out."""
-        from meters.lake import meter_series
-
-        count = min(end_slot, self.until) - first_slot
-        if count < 1:
-            return []
-        table = meter_series(self.lake, self.zone, meter, first_slot, count)
-        table = table[table["quality"].notna()]
-        columns = (table[name] for name in ("slot", "import_wh", "export_wh", "quality"))
-        return [
-            Reading(meter, int(slot), _known(imported), _known(exported), Quality(int(quality)))
-            for slot, imported, exported, quality in zip(*columns, strict=True)
-        ]
-
-
-def _known(value: Any) -> int | None:
-    import pandas as pd
-
-    return None if value is pd.NA else int(value)
-
-
-@dataclass(frozen=True)
-class Request:
-    """A reader's request: the grant's id, the challenge and the reader's signature over both; a
-    part of the grant's slots, or all of them."""
-
-    grant: bytes
-    challenge: bytes
-    signature: bytes
-    first_slot: int | None = None
-    end_slot: int | None = None
-
-
-def read_under(grants: Grants, committed: Committed, request: Request, now: int) -> list[Reading]:
-    """The readings that a request gets. AccessRefused, on record, where it gets nothing."""
-    held, first, end = grants.access(
-        request.grant,
-        request.challenge,
-        request.signature,
-        now,
-        request.first_slot,
-        request.end_slot,
-    )
-    rows = committed.rows(held.grant.meter, first, end)
-    grants.give(held, [row.slot for row in rows], now)
-    return rows
-
-
-def disclose_under(
-    grants: Grants,
-    committed: Committed,
-    request: Request,
-    now: int,
-    secrets: MonthSecrets,
-    addresses: Addresses,
-) -> Disclosure:
-    """As `read_under`, with what proves each slot against the chain."""
-    from meters.disclosure import disclose
-
-    rows = read_under(grants, committed, request, now)
-    slots = [row.slot for row in rows]
-    meter = rows[0].meter
-    return disclose(committed.lake, secrets, addresses, committed.zone, meter, slots)

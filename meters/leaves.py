@@ -141,6 +141,15 @@ def record_salts(records: Sequence[EditedRow], secrets: MonthSecrets) -> list[by
     return salts
 
 
+def stored_record_salt(
+    canonical: bytes, meter: int, slot: int, index: int, secrets: MonthSecrets
+) -> bytes:
+    """The salt of one record as a file has it. ErasedSecret where a month that it needs is gone."""
+    pairs = [(meter, month) for month in months_of_record(canonical)]
+    known = secrets_of(secrets, pairs)
+    return record_salt(b"".join(known[pair] for pair in pairs), slot, index)
+
+
 def months_of_record(canonical: bytes) -> list[int]:
     """The UTC months a record speaks of, in order: from the earliest slot it names to the latest.
 

@@ -16,8 +16,6 @@ from meters.lake.batches import (
     batch_files,
     batch_path,
     check_range,
-    erase_rows,
-    mentions,
     newest,
     read_batch,
     signed_rows,
@@ -25,6 +23,7 @@ from meters.lake.batches import (
     write_batch,
 )
 from meters.lake.checks import SignatureCheck, leaves_hold, verify_signatures
+from meters.lake.erasing import erase_rows, mentions
 from meters.lake.queries import counts, frame, meter_series, quality_shares, zone_totals
 from meters.lake.store import BatchFile, Lake, LakeLike
 

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One committed batch as one Parquet file: its columns, writing, reading, erasing rows.
+"""One committed batch as one Parquet file: its columns, writing, reading.
 
-Where files lie is in `store.py`. A file holds one row per meter of the zone and slot, sorted by
-meter and slot, missing readings included. A correction is a file of its own beside the first; both
-stay. An erased row keeps meter, slot and leaves: the tree's root needs no more.
+Where files lie is in `store.py`, how rows are erased in `erasing.py`. A file holds one row per
+meter of the zone and slot, sorted by meter and slot, missing readings included. A correction is a
+file of its own beside the first; both stay. An erased row keeps meter, slot and leaves: the tree's
+root needs no more.
 """
 
 from __future__ import annotations
@@ -16,13 +17,12 @@ from typing import overload
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from dao.errors import BadUse, CheckFailed
 from dao.slots import SLOTS_PER_DAY
 from meters.lake.store import BatchFile, Lake, LakeLike, opened
-from meters.leaves import EditedRow, root_of_leaves, slots_named
+from meters.leaves import EditedRow, root_of_leaves
 from meters.readings import LINK_BYTES, NULL_WH, SIGNATURE_BYTES, Readings
 from meters.signing import digests, links
 
@@ -228,11 +228,12 @@ def write_batch(
             raise CheckFailed(
                 f"{Path(path).name} overlaps {Path(other.path).name}, which is in the lake already"
             )
-    _write(held, path, _table(readings, leaves, records, record_leaves, separator))
+    write(held, path, _table(readings, leaves, records, record_leaves, separator))
     return batch_path(lake, zone, first_slot, slots, version)
 
 
-def _write(lake: Lake, path: str, table: pa.Table) -> None:
+def write(lake: Lake, path: str, table: pa.Table) -> None:
+    """Write a batch file of these columns; the same rows give the same bytes."""
     with lake.writing(path) as out:
         pq.write_table(
             table,
@@ -265,9 +266,9 @@ def _table(
             _nullable(readings.export_wh),
             pa.array(readings.quality),
             pa.array(readings.sequence.astype(np.uint64), mask=unsigned),
-            _fixed(readings.previous, LINK_BYTES, unsigned | linked),
-            _fixed(readings.signature, SIGNATURE_BYTES, unsigned),
-            _fixed(np.frombuffer(b"".join(leaves), dtype=np.uint8), LEAF_BYTES),
+            fixed(readings.previous, LINK_BYTES, unsigned | linked),
+            fixed(readings.signature, SIGNATURE_BYTES, unsigned),
+            fixed(np.frombuffer(b"".join(leaves), dtype=np.uint8), LEAF_BYTES),
             content,
             hashes,
             pa.array(np.zeros(len(readings), dtype=bool)),
@@ -318,7 +319,7 @@ def _record_columns(
         n,
         [_validity(null), _offsets(sizes), pa.py_buffer(b"".join(texts))],
     )
-    flat = _fixed(np.frombuffer(b"".join(record_leaves), dtype=np.uint8), LEAF_BYTES)
+    flat = fixed(np.frombuffer(b"".join(record_leaves), dtype=np.uint8), LEAF_BYTES)
     return content, _lists(counts, null, flat)
 
 
@@ -337,7 +338,7 @@ def _nullable(values: np.ndarray) -> pa.Array:
     return pa.array(np.where(null, 0, values).astype(np.int32), mask=null)
 
 
-def _fixed(block: np.ndarray, width: int, null: np.ndarray | None = None) -> pa.Array:
+def fixed(block: np.ndarray, width: int, null: np.ndarray | None = None) -> pa.Array:
     """A block of bytes as fixed-width binary without a Python object per row."""
     n = block.size // width
     return pa.FixedSizeBinaryArray.from_buffers(
@@ -377,9 +378,9 @@ def read_batch(
     lake: where an address alone does not open the store; `path` is then a path in it. separator:
     the readings' domain; with it the links that were left out are put back.
     """
-    table = _read_table(*opened(path, lake))
+    table = read_table(*opened(path, lake))
     n = table.num_rows
-    column = {name: _whole(table[name]) for name in SCHEMA.names}
+    column = {name: whole(table[name]) for name in SCHEMA.names}
     signature = _block(column["signature"], SIGNATURE_BYTES)
     lists = column["record_leaves"]
     counts = lists.value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
@@ -400,7 +401,7 @@ def read_batch(
         record_leaves=record_leaves,
         record_rows=np.repeat(np.arange(n), counts),
         erased=column["erased"].to_numpy(zero_copy_only=False),
-        linked=_nulls(column["previous"]) & ~_nulls(column["signature"]),
+        linked=nulls(column["previous"]) & ~nulls(column["signature"]),
     )
     if separator is None:
         return stored
@@ -453,80 +454,11 @@ def batch_files(lake: LakeLike, zone: int, first_slot: int, slots: int) -> list[
     return found
 
 
-# Erasing
-
-
-def erase_rows(
-    lake: LakeLike, path: str, meter: int, first_slot: int, end_slot: int, separator: bytes
-) -> bool:
-    """Take what a batch file holds of a meter's slots in [first_slot, end_slot) out of it.
-
-    Meter, slot and leaves stay, so the root does. The link of the row after is kept in full; edit
-    records of the meter's later slots go too where they name one of these. The file is replaced
-    whole. False, and nothing written, where nothing was to be taken out.
-    """
-    held = Lake.of(lake)
-    table = _read_table(held, path)
-    stored = read_batch(path, held, separator=separator)
-    rows = stored.readings
-    gone = (rows.meter == meter) & (rows.slot >= first_slot) & (rows.slot < end_slot)
-    forgotten = gone.copy()
-    for row in _naming(stored, meter, first_slot, end_slot):
-        forgotten[row] = True
-    stale = forgotten & ~_nulls(_whole(table["record"]))
-    if not (gone & ~stored.erased).any() and not stale.any():
-        return False
-    below = np.zeros(len(gone), dtype=bool)
-    below[1:] = gone[:-1]
-    null_links = _nulls(_whole(table["previous"])) & ~(below & stored.linked) | gone
-    changed = {
-        "previous": _fixed(rows.previous, LINK_BYTES, null_links),
-        "erased": pa.array(stored.erased | gone),
-    }
-    for name in ("import_wh", "export_wh", "quality", "sequence"):
-        changed[name] = pc.if_else(pa.array(gone), None, _whole(table[name]))
-    block = np.where(gone[:, None], 0, rows.signature)
-    changed["signature"] = _fixed(block, SIGNATURE_BYTES, _nulls(_whole(table["signature"])) | gone)
-    changed["record"] = pc.if_else(pa.array(forgotten), None, _whole(table["record"]))
-    columns = [changed.get(name, table[name]) for name in SCHEMA.names]
-    _write(held, path, pa.Table.from_arrays(columns, schema=SCHEMA))
-    return True
-
-
-def mentions(lake: LakeLike, path: str, meter: int, first_slot: int, end_slot: int) -> bool:
-    """Whether an edit record of the meter in this file names a slot of the range. Reads little."""
-    held = Lake.of(lake)
-    try:
-        with held.reading(path) as source:
-            table = pq.read_table(source, columns=["record"], filters=pc.field("meter") == meter)
-    except (OSError, pa.ArrowException) as error:
-        raise BadUse(f"cannot read the batch {held.address(path)}: {error}") from error
-    texts = table["record"].drop_null().to_pylist()
-    return any(
-        first_slot <= slot < end_slot
-        for text in texts
-        for record in _split(text) or ()
-        if record is not None
-        for slot in slots_named(record)
-    )
-
-
-def _naming(stored: StoredBatch, meter: int, first_slot: int, end_slot: int) -> list[int]:
-    """Rows with an edit record that names a slot of the meter's in the range."""
-    rows = stored.record_rows
-    return [
-        int(row)
-        for row, record in zip(rows.tolist(), stored.records, strict=True)
-        if record is not None
-        and stored.readings.meter[row] == meter
-        and any(first_slot <= slot < end_slot for slot in slots_named(record))
-    ]
-
-
 # Columns
 
 
-def _read_table(lake: Lake, path: str) -> pa.Table:
+def read_table(lake: Lake, path: str) -> pa.Table:
+    """The columns of a batch file. BadUse if it cannot be read, or is another file."""
     shown = lake.address(path)
     try:
         with lake.reading(path) as source:
@@ -538,7 +470,7 @@ def _read_table(lake: Lake, path: str) -> pa.Table:
     return table
 
 
-def _whole(column: pa.ChunkedArray) -> pa.Array:
+def whole(column: pa.ChunkedArray) -> pa.Array:
     """A column in one piece that begins at its buffers' beginning."""
     made = column.combine_chunks()
     if isinstance(made, pa.ChunkedArray):
@@ -551,7 +483,8 @@ def _with_null_mark(column: pa.Array) -> np.ndarray:
     return wide
 
 
-def _nulls(column: pa.Array) -> np.ndarray:
+def nulls(column: pa.Array) -> np.ndarray:
+    """Where a column is null, bool (n,)."""
     null: np.ndarray = column.is_null().to_numpy(zero_copy_only=False)
     return null
 
@@ -564,7 +497,7 @@ def _block(column: pa.Array, width: int) -> np.ndarray:
         return np.zeros((n, width), dtype=np.uint8)
     block = np.frombuffer(held, dtype=np.uint8)[: n * width].reshape(n, width).copy()
     if column.null_count:
-        block[_nulls(column)] = 0
+        block[nulls(column)] = 0
     return block
 
 
@@ -578,7 +511,7 @@ def _records(column: pa.Array, counts: np.ndarray, path: Path | str) -> list[byt
     found: list[bytes | None] = []
     for row in np.flatnonzero(counts).tolist():
         held = column[row].as_py()
-        parts = [None] * int(counts[row]) if held is None else _split(held)
+        parts = [None] * int(counts[row]) if held is None else split(held)
         if parts is None or len(parts) != counts[row]:
             raise BadUse(
                 f"{path} is not a batch of readings: a row's edit records are not readable"
@@ -587,7 +520,7 @@ def _records(column: pa.Array, counts: np.ndarray, path: Path | str) -> list[byt
     return found
 
 
-def _split(text: bytes) -> list[bytes | None] | None:
+def split(text: bytes) -> list[bytes | None] | None:
     """The elements of a JSON array as they stand in it; None where it is none."""
     try:
         words = text.decode()

@@ -12,7 +12,8 @@ from typing import Protocol
 import numpy as np
 
 from meters.lake.batches import StoredBatch, signed_rows
-from meters.leaves import MonthSecrets, leaves_of
+from meters.leaves import leaves_of, record_leaf, stored_record_salt
+from meters.secrets import ErasedSecret, MonthSecrets
 from meters.signing import digests, recover_all
 
 
@@ -35,13 +36,32 @@ class SignatureCheck:
 
 
 def leaves_hold(stored: StoredBatch, secrets: MonthSecrets) -> bool:
-    """Whether the values give the leaves. Erased rows cannot be asked; their leaves vouch for them.
+    """Whether the values, and the edit records, give the leaves.
 
-    The root vouches for the leaves only, and totals are summed from the values.
+    What was erased cannot be asked; its leaves vouch for it. The root vouches for the leaves only,
+    and totals are summed from the values.
     """
     kept = np.flatnonzero(~stored.erased)
     made = leaves_of(stored.readings.take(kept), secrets)
-    return made == [stored.leaves[row] for row in kept.tolist()]
+    if made != [stored.leaves[row] for row in kept.tolist()]:
+        return False
+    rows = stored.record_rows
+    # The number of a record among those of its row, counted over erased ones too.
+    numbers = np.arange(len(rows)) - np.searchsorted(rows, rows)
+    columns = zip(
+        rows.tolist(), numbers.tolist(), stored.records, stored.record_leaves, strict=True
+    )
+    for row, number, record, leaf in columns:
+        if record is None:
+            continue
+        meter, slot = int(stored.readings.meter[row]), int(stored.readings.slot[row])
+        try:
+            salt = stored_record_salt(record, meter, slot, number, secrets)
+        except ErasedSecret:
+            continue  # it reaches over an erased month
+        if record_leaf(record, salt) != leaf:
+            return False
+    return True
 
 
 def verify_signatures(

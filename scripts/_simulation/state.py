@@ -15,11 +15,14 @@ from dao.errors import BadUse, CheckFailed
 from dao.paths import (
     deployment_path,
     ensure_parent,
+    erasures_dir,
+    grants_path,
     home,
     inbox_path,
     index_path,
     lake_dir,
     run_state_path,
+    secrets_path,
 )
 
 _MARK = "demo.json"
@@ -60,11 +63,12 @@ def claim() -> Iterator[Path]:
 def _state() -> list[Path]:
     databases = [
         path.with_name(path.name + ending)
-        for path in (inbox_path(), index_path())
+        for path in (inbox_path(), index_path(), secrets_path(), grants_path())
         for ending in ("", "-wal", "-shm")
     ]
     return [
         lake_dir(),
+        erasures_dir(),
         home() / "evidence",
         home() / "logs.jsonl",
         deployment_path(),

@@ -23,18 +23,18 @@ from dao.errors import BadUse, CheckFailed
 from dao.market.account import grant_signed, mandate_digest
 from dao.market.orders import market_separator
 from dao.market.session import OrderNonces
-from dao.paths import cache_dir, inbox_path, lake_dir
+from dao.paths import cache_dir, inbox_path, lake_dir, secrets_path
 from dao.slots import SLOT_SECONDS, SLOTS_PER_DAY, day_of
 from forecasting.balancing import DEMO_BATTERY, Shares, standard_shares
 from forecasting.grid import BatterySpec, ZoneGrid, load_grid
 from meters.collector import Collector
 from meters.devices import CommunityBattery, Fleet, Gateway
 from meters.lake import MIN_HOMES, Batch
-from meters.leaves import DerivedSecrets
 from meters.profiles import ZoneProfiles, zone_profiles
 from meters.publishing import publish
 from meters.readings import Readings
 from meters.registry import KeyPeriods
+from meters.secrets import DerivedSecrets, SecretStore
 from meters.signing import Head, heads_after, reading_separator
 from scripts._simulation.founding import PROPOSER_BOND, Founding
 from scripts._simulation.people import Resident, owner_account, residents
@@ -170,15 +170,20 @@ def build(settings: Settings, chain: Chain, progress: Progress) -> Iterator[Worl
     progress("Handing everything over to the timelock", 3, 4)
     deploying.hand_over(deployment)
 
-    with Collector(
-        ZONE,
-        KeyPeriods.read(deployment["MeterRegistry"], ZONE, deployment.first_block),
-        DerivedSecrets(keccak(f"gridcommons demo salts {settings.seed}".encode())),
-        reading_separator(chain.chain_id, deployment["MeterRegistry"].address),
-        lake_dir(),
-        inbox_path(),
-        clock=chain.now,
-    ) as collector:
+    # From the seed, so that the same seed gives the same roots: they hide nothing from its knower.
+    source = DerivedSecrets(keccak(f"gridcommons demo salts {settings.seed}".encode()))
+    with (
+        SecretStore(secrets_path(), source=source) as secrets,
+        Collector(
+            ZONE,
+            KeyPeriods.read(deployment["MeterRegistry"], ZONE, deployment.first_block),
+            secrets,
+            reading_separator(chain.chain_id, deployment["MeterRegistry"].address),
+            lake_dir(),
+            inbox_path(),
+            clock=chain.now,
+        ) as collector,
+    ):
         world = World(
             settings=settings,
             chain=chain,

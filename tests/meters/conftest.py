@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -19,6 +19,7 @@ from meters.readings import Readings
 from meters.registry import KeyPeriods
 from meters.signing import Head, heads_after, reading_separator, sign_chains
 from meters.simbench import Grid, load_grid
+from tests.meters.town import Town, built
 
 CODE = "1-LV-rural3--2-sw"
 DAY = first_slot_of_day(date(2016, 6, 1))
@@ -93,3 +94,10 @@ def zone(small_readings: tuple[Fleet, Readings], tmp_path: Path) -> SmallZone:
         return Collector(**{**settings, **changes})  # type: ignore[arg-type]
 
     return SmallZone(fleet, readings, DAY, 4, collector)
+
+
+@pytest.fixture(scope="session")
+def street(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
+    """A zone with four committed days on a real node, for `town.visited`."""
+    with built(tmp_path_factory.mktemp("town")) as (_, town):
+        yield town

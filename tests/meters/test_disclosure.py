@@ -16,19 +16,12 @@ from dao.eip712 import keccak
 from dao.errors import BadUse, CheckFailed
 from dao.leaves import leaf_of
 from dao.node import Addresses, Node
-from meters.disclosure import (
-    Check,
-    Disclosure,
-    disclose,
-    document,
-    read,
-    verify,
-    zone_of,
-)
+from meters.disclosure import Disclosure, disclose, document, read, zone_of
 from meters.lake import batch_path, read_batch, write_batch
 from meters.leaves import salt_of
 from meters.readings import Quality
 from meters.secrets import DerivedSecrets
+from meters.verification import Check, verify
 from tests.meters.town import (
     FIRST,
     GAP,
@@ -36,15 +29,8 @@ from tests.meters.town import (
     METER,
     ZONE,
     Town,
-    built,
     visited,
 )
-
-
-@pytest.fixture(scope="module")
-def street(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
-    with built(tmp_path_factory.mktemp("town")) as (_, town):
-        yield town
 
 
 @pytest.fixture

@@ -30,7 +30,7 @@ from dao.leaves import NULL_WH, leaf_of
 from dao.relay.store import RelayStore
 from dao.slots import SLOTS_PER_DAY
 from meters.collector import Collector
-from meters.disclosure import disclose, verify
+from meters.disclosure import disclose
 from meters.erasure import check_final, erase_month, find, unfinished
 from meters.lake import Lake, batch_path, read_batch, verify_signatures, write_batch
 from meters.leaves import record_leaf, record_salt, salt_of
@@ -38,15 +38,10 @@ from meters.readings import Reading
 from meters.registry import KeyPeriods
 from meters.secrets import ErasedSecret, SecretStore
 from meters.signing import digests
-from tests.meters.town import FIRST, GAP, HOMES, JUNE_SLOT, MAY, METER, ZONE, Town, built, visited
+from meters.verification import verify
+from tests.meters.town import FIRST, GAP, HOMES, JUNE_SLOT, MAY, METER, ZONE, Town, visited
 
 LATER = date(2016, 6, 20)
-
-
-@pytest.fixture(scope="module")
-def street(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
-    with built(tmp_path_factory.mktemp("town")) as (_, town):
-        yield town
 
 
 @pytest.fixture
@@ -439,6 +434,14 @@ def test_an_unknown_meter_and_another_chain_are_refused(town: Town) -> None:
     other = type(town.addresses)(5, town.addresses.contracts)
     with pytest.raises(CheckFailed, match="of chain 5, this node is of 31337"):
         check_final(town.node, other, town.lake, METER, MAY, now)
+
+
+def test_a_lake_that_is_not_this_ledgers_is_left_alone(town: Town) -> None:
+    stored = read_batch(batch_path(town.lake, ZONE, FIRST, SLOTS_PER_DAY))
+    write_batch(town.lake, ZONE, FIRST, SLOTS_PER_DAY, stored.readings, stored.leaves[::-1])
+    with pytest.raises(CheckFailed, match="another root than the lake"):
+        erase(town)
+    assert traces(town)
 
 
 # The command

@@ -19,24 +19,20 @@ from dao.eip712 import address_bytes, sign_digest
 from dao.errors import BadUse, CheckFailed
 from dao.leaves import NULL_WH
 from dao.node import Node
-from meters.disclosure import verify
 from meters.erasure import erase_month
+from meters.granted import Committed, Request, asks_registry, disclose_under, read_under
 from meters.grants import (
     CHALLENGE_SECONDS,
     AccessRefused,
-    Committed,
     Grant,
     Grants,
     Outcome,
-    Request,
     access_digest,
-    asks_registry,
-    disclose_under,
-    read_under,
     record_digest,
     revocation_digest,
     typed_data,
 )
+from meters.verification import verify
 from tests.meters.town import (
     DAYS,
     FIRST,
@@ -48,7 +44,6 @@ from tests.meters.town import (
     STRANGER,
     ZONE,
     Town,
-    built,
     visited,
 )
 
@@ -60,12 +55,6 @@ HOUR = 3_600
 def grant(**changes: Any) -> Grant:
     plain = Grant(METER, address_bytes(READER.address), FIRST, JUNE_SLOT, NOW + HOUR, 1)
     return replace(plain, **changes)
-
-
-@pytest.fixture(scope="module")
-def street(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
-    with built(tmp_path_factory.mktemp("town")) as (_, town):
-        yield town
 
 
 @pytest.fixture

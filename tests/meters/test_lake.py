@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
@@ -257,6 +258,12 @@ def test_edit_records_lie_beside_their_rows_and_in_the_tree(tmp_path: Path) -> N
     assert stored.record_rows.tolist() == [3, 5, 5]
     assert stored.root() == root_of_leaves(leaves_of(readings, SECRETS) + stored.record_leaves)
     assert leaves_hold(stored, SECRETS)
+    for changed in (
+        replace(stored, records=[*stored.records[:2], Edit(2, DAY + 1).canonical()]),
+        replace(stored, record_leaves=stored.record_leaves[::-1]),
+        replace(stored, leaves=stored.leaves[::-1]),
+    ):
+        assert not leaves_hold(changed, SECRETS)
 
 
 @pytest.mark.parametrize(
@@ -375,6 +382,16 @@ def test_an_object_store_holds_the_same_bytes_and_answers_the_same(
             )
         )
     assert all(answer == answers[0] for answer in answers[1:])
+
+
+def test_rows_of_an_object_store_are_erased_too(memory: str) -> None:
+    path = write_batch(memory, 1, DAY, 4, chained(DAY, 4, 3), leaves(12), separator=SEPARATOR)
+    root = read_batch(path).root()
+    assert erase_rows(memory, Lake.of(memory).path(1, DAY, 4), 2, DAY, DAY + 3, SEPARATOR)
+    stored = read_batch(path)
+    assert np.flatnonzero(stored.erased).tolist() == [4, 5, 6]
+    assert stored.root() == root
+    assert len(verify_signatures(stored, SEPARATOR, keys(3)).good) == 9
 
 
 def test_pandas_and_duckdb_find_the_same(tmp_path: Path) -> None:
