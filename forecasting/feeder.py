@@ -81,7 +81,7 @@ def _line(row: Sequence[str], where: str) -> tuple[int, int]:
 
 
 def read_buses(data: bytes, name: str) -> dict[int, int]:
-    """The bus each metering point is connected to, from CSV `meter,bus`. BadUse for anything else."""
+    """The bus of each metering point, from CSV `meter,bus`. BadUse for anything else."""
     try:
         rows = [row for row in csv.reader(io.StringIO(data.decode("utf-8-sig"))) if row]
         if [cell.strip() for cell in rows[0]] != ["meter", "bus"]:

@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 import click
 
 from dao.errors import BadUse
-from scripts import _meter_privacy, _meter_vee
+from scripts import _meter_faults, _meter_privacy, _meter_vee
 from scripts._common import handles_errors, json_option, read_input
 from scripts._meter_collect import collect
 from scripts._meter_gateway import gateway
@@ -31,7 +31,7 @@ def cli() -> None:
     """Read what meters say; collect it; open, grant and erase a home's readings."""
 
 
-for _command in (*_meter_privacy.COMMANDS, _meter_vee.replay):
+for _command in (*_meter_privacy.COMMANDS, *_meter_faults.COMMANDS, _meter_vee.replay):
     cli.add_command(_command)
 
 

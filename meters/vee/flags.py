@@ -191,24 +191,24 @@ def _whole_day(day: Table, rows: BoolArray, rule: str) -> list[Flag]:
 
 
 def _dead_inverters(day: Table, past: Columns, total: IntArray, before: IntArray) -> list[Flag]:
-    """Homes that exported on every clear midday of the last two weeks, and now do not at all."""
+    """Homes that exported on every clear midday of the last two weeks, and now do not at all.
+
+    How clear a day was is told by what all others exported.
+    """
     midday = 2 * total >= total.max()
     if total.max() == 0 or midday.sum() < _MIDDAY_SLOTS:
         return []
-    made = total[midday].sum()
-    made_before = before[:, midday].sum(axis=1)
-    best = made_before.max()
-    if made * _CLEAR_SHARE[1] < best * _CLEAR_SHARE[0]:
-        return []
-    clear = made_before * _CLEAR_SHARE[1] >= best * _CLEAR_SHARE[0]
     seen = known(*past)[:, :, midday].all(axis=2)
     exported = _or_zero(past[1], known(*past))[:, :, midday].sum(axis=2)
-    least = _MIDDAY_LEAST_WH * int(midday.sum())
-    counted = clear[:, None] & seen
-    always = (counted.sum(axis=0) >= _CLEAR_DAYS) & (~counted | (exported >= least)).all(axis=0)
+    others = before[:, midday].sum(axis=1)[:, None] - exported
+    best = others.max(axis=0)
     now = np.where(day.export_wh == NULL_WH, -1, day.export_wh)[:, midday]
     silent = day.measured[:, midday].all(axis=1) & (now == 0).all(axis=1)
-    return _whole_day(day, always & silent, "dead_inverter")
+    is_clear = (best > 0) & (total[midday].sum() * _CLEAR_SHARE[1] >= best * _CLEAR_SHARE[0])
+    counted = seen & (others * _CLEAR_SHARE[1] >= best * _CLEAR_SHARE[0])
+    least = _MIDDAY_LEAST_WH * int(midday.sum())
+    always = (counted.sum(axis=0) >= _CLEAR_DAYS) & (~counted | (exported >= least)).all(axis=0)
+    return _whole_day(day, always & silent & is_clear, "dead_inverter")
 
 
 def _shifted(day: Table, past: Columns, total: IntArray, before: IntArray) -> list[Flag]:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from dao.errors import BadUse, CheckFailed
-from forecasting.grid import BatterySpec, GridLimits, ZoneGrid, load_grid
+from forecasting.grid import REACTIVE_PER_ACTIVE, BatterySpec, GridLimits, ZoneGrid, load_grid
 from tests.forecasting.conftest import CODE, DemoZone
 
 
@@ -75,6 +75,45 @@ def test_states_are_power_grid_models_in_rings_and_at_any_tap(
     assert np.abs(ours.voltages - theirs.voltages).max() < 1e-7
     assert np.abs(ours.transformer_loading - theirs.transformer).max() < 1e-4
     assert np.abs(ours.line_loading - theirs.line).max() < 1e-4
+
+
+@pytest.mark.parametrize("tap", [-2, 2])
+def test_losses_are_what_power_grid_model_finds_in_its_branches(
+    demo_zone: DemoZone, tap: int
+) -> None:
+    import power_grid_model as pgm
+
+    document = copy.deepcopy(demo_zone.grid.document)
+    document["transformer"]["tap_pos"] = tap
+    grid = ZoneGrid(document)
+    net = demo_zone.power_w(demo_zone.first_slot, 96)
+    ours = grid.losses(net, demo_zone.buses)
+    component = pgm.ComponentType
+    engine = grid._engine()
+    update = pgm.initialize_array(pgm.DatasetType.update, component.sym_load, (96, grid.buses.size))
+    update["id"] = grid._load_ids
+    update["p_specified"] = grid.at_buses(net, demo_zone.buses)
+    update["q_specified"] = grid.at_buses(
+        REACTIVE_PER_ACTIVE * np.maximum(net, 0.0), demo_zone.buses
+    )
+    found = engine.calculate_power_flow(
+        error_tolerance=1e-10,
+        calculation_method=pgm.CalculationMethod.newton_raphson,
+        update_data={component.sym_load: update},
+        output_component_types={
+            branch: ["p_from", "p_to"] for branch in (component.line, component.transformer)
+        },
+    )
+    for branch, losses in ((component.line, ours.lines), (component.transformer, ours.transformer)):
+        theirs = (found[branch]["p_from"] + found[branch]["p_to"]).sum(axis=1)
+        assert np.abs(losses - theirs).max() < 0.01
+    assert ours.lines.min() > 0
+    assert ours.lines.max() > 100  # W: the test would be worth nothing on losses near zero
+
+
+def test_losses_of_power_that_the_grid_cannot_carry_are_refused(demo_zone: DemoZone) -> None:
+    with pytest.raises(CheckFailed, match="found no state"):
+        demo_zone.grid.losses([[5e6]], [83])
 
 
 def test_a_state_does_not_depend_on_the_slots_beside_it(demo_zone: DemoZone) -> None:
