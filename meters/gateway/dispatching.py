@@ -83,8 +83,12 @@ class Dispatcher:
             slot = int(now // SLOT_SECONDS)
             await self._look(slot)
             await self._hold(slot)
-            self._report(slot)
-            self._keep()
+            try:
+                self._report(slot)
+                self._keep()
+            except CheckFailed as error:  # a full disk must not end the holding
+                self.problem = str(error)
+                self.faults["outbox"] += 1
             self.looked_at = now
             await self._clock.sleep_until(min((slot + 1) * SLOT_SECONDS, (now // pace + 1) * pace))
 
@@ -149,7 +153,7 @@ class Dispatcher:
             key = self._key_of(past)
             if key is None:
                 continue
-            wanted, taken, words = self._open.pop(past)
+            wanted, taken, words = self._open[past]
             report = DispatchReport(
                 meter=self._outbox.meter,
                 slot=past,
@@ -160,6 +164,7 @@ class Dispatcher:
                 detail=words[:200],
             ).signed(key.private, self._separator)
             self._outbox.add_report(self.settings.name, past, report.to_json())
+            del self._open[past]
 
     def _keep(self) -> None:
         counting: Any = getattr(self.driver, "counting", None)

@@ -383,6 +383,11 @@ class Outbox:
                     " ORDER BY sequence LIMIT 2000)",
                     (KEPT_RECENT,),
                 ).rowcount
+                dropped += self._db.execute(
+                    "DELETE FROM reports WHERE state != 0 AND slot <"
+                    " (SELECT max(slot) FROM reports) - ?",
+                    (KEPT_RECENT,),
+                ).rowcount
             if not dropped:
                 raise OutboxFull(
                     f"the outbox {self.path} is full: {self._used():,} of {self.limit_bytes:,} "
@@ -396,6 +401,15 @@ class Outbox:
         """The first slot that this file ever held; of sessions before it nothing is known."""
         kept = self._meta("born")
         return None if kept is None else int(kept)
+
+    @property
+    def newest_slot(self) -> int | None:
+        """The latest slot that was measured here, signed or not."""
+        found = self._db.execute(
+            "SELECT max(slot) FROM (SELECT max(slot) AS slot FROM readings"
+            " UNION ALL SELECT max(slot) FROM unsigned)"
+        ).fetchone()[0]
+        return None if found is None else int(found)
 
     def exports(self, first_slot: int, slots: int) -> list[int | None]:
         """Wh exported per slot as last signed; None where nothing was, or where it is not known."""
@@ -553,6 +567,8 @@ class Outbox:
             if "full" in str(error) or "I/O" in str(error):
                 raise OutboxFull(f"the disk of the outbox {self.path}: {error}") from error
             raise CheckFailed(f"the outbox {self.path} cannot be written: {error}") from error
+        except sqlite3.ProgrammingError:
+            raise  # a defect of ours, not of the file
         except sqlite3.DatabaseError as error:
             raise CheckFailed(self._damaged(str(error))) from error
 

@@ -89,7 +89,7 @@ class Receipts:
             whole = [wh or 0 for wh in exports]
             self._outbox.make_receipt(self._separator, first, whole, key)
         for receipt in self._outbox.receipts():
-            await asyncio.to_thread(self._hand_in, receipt)
+            await self._hand_in(receipt)
 
     def _due(self, now: float) -> list[int]:
         """First slots of sessions that are over, of which all was measured by this file."""
@@ -115,9 +115,9 @@ class Receipts:
             for order in orders
         )
 
-    def _hand_in(self, receipt: dict[str, Any]) -> None:
+    async def _hand_in(self, receipt: dict[str, Any]) -> None:
         first = int(receipt["first_slot"])
-        status, document = self._ask("POST", "/v1/receipts", json=receipt)
+        status, document = await asyncio.to_thread(self._ask, "POST", "/v1/receipts", json=receipt)
         if status in (200, 201):
             self._outbox.settle_receipt(first, ACKNOWLEDGED, "stored")
         elif status == 409 or (status == 422 and self._is_old(receipt)):

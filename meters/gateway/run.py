@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import shutil
+import sqlite3
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from dao.errors import CheckFailed, GridCommonsError
+from dao.slots import SLOT_SECONDS, SLOTS_PER_DAY
 from meters.adapters.engine import MeterReading
 from meters.gateway.chain import NodeReader
 from meters.gateway.clock import Clock
@@ -29,7 +31,7 @@ from meters.gateway.drivers.chargers import ChargePoints
 from meters.gateway.intervals import Assembler, Feed, Interval, PowerSample, Sample
 from meters.gateway.keys import Keys
 from meters.gateway.keystore import DeviceKey, read_password
-from meters.gateway.outbox import ACKNOWLEDGED, Outbox, OutboxFull
+from meters.gateway.outbox import ACKNOWLEDGED, REFUSED, Outbox, OutboxFull
 from meters.gateway.receipts import Receipts
 from meters.gateway.settings import STREAMS, DeviceSettings, Settings, SourceSettings
 from meters.gateway.sources.charge_points import CentralSystem
@@ -43,7 +45,7 @@ from meters.gateway.sources.readers import (
     follow,
 )
 from meters.gateway.sources.samples import Sampler
-from meters.gateway.uplink import HttpTransport, MqttTransport, Transport, Unreachable, Uplink
+from meters.gateway.uplink import HttpTransport, MqttTransport, Refused, Transport, Uplink
 from meters.signing import reading_separator
 
 log = logging.getLogger("gridcommons.gateway")
@@ -52,8 +54,12 @@ WATCH_S = 10.0
 STATUS_S = 60.0
 CLOCK_JUMP_S = 5.0
 """By so much the clock may run away from the machine's steady one between two looks."""
+TOLD_S = 3_600.0
+"""How long a jump stays among the problems."""
+BEHIND_S = 900.0
 DISK_LEFT = 16 << 20
 _HEAD_RETRY_S = 5.0
+_CANCEL_S = 0.5
 
 
 class Gateway:
@@ -113,6 +119,9 @@ class Gateway:
             raise
         self._held: list[Interval] = []
         self._is_compared = False
+        self._newest_slot = self.outbox.newest_slot
+        self._identities: dict[str, str] = {}
+        self._jumped_at: float | None = None
         self._seen: dict[str, float] = {}
         self._systems: dict[str, CentralSystem] = {}
         self.dispatchers: list[Dispatcher] = []
@@ -141,8 +150,11 @@ class Gateway:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Until `stop` is set. A part that fails unforeseen ends the gateway, with its error."""
-        async with self.running():
-            await stop.wait()
+        try:
+            async with self.running():
+                await stop.wait()
+        except sqlite3.DatabaseError as error:
+            raise CheckFailed(f"the outbox {self.outbox.path} cannot be read: {error}") from error
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Gateway]:
@@ -171,9 +183,7 @@ class Gateway:
                     raise failed[0] from None
                 raise
             finally:
-                for task in tasks:
-                    task.cancel()
-                await asyncio.gather(*tasks, return_exceptions=True)
+                await _end(tasks)
 
     async def _parts(self, stack: AsyncExitStack) -> list[Coroutine[Any, Any, None]]:
         parts: list[Coroutine[Any, Any, None]] = []
@@ -266,18 +276,34 @@ class Gateway:
     # Measuring
 
     def _take(self, source: str, samples: list[tuple[str, Sample | PowerSample]]) -> None:
-        sampler = self.samplers[source]
-        if samples:
-            self._seen[source] = self.clock()
-            if sampler.identity is not None:
-                note = f"meter:{source}"
-                if self.outbox.noted(note) != sampler.identity:
-                    self.outbox.note(note, sampler.identity)
+        if not samples or self._is_behind():
+            return
+        self._seen[source] = max(sample.at for _, sample in samples)
+        self._remember(source)
         given: list[Interval] = []
         for feed, sample in samples:
             given += self.assembler.add(feed, sample)
         if given:
             self._record(given)
+
+    def _is_behind(self) -> bool:
+        """Whether our clock shows a time of which everything was measured already: it is wrong, and
+        what it would say of past slots would pass for corrections."""
+        newest = self._newest_slot
+        behind = 0.0 if newest is None else (newest + 1) * SLOT_SECONDS - self.clock()
+        is_behind = behind > BEHIND_S
+        text = f"our clock is {behind:.0f} s behind what was measured already: set it right"
+        self._told("clock behind", text if is_behind else None)
+        return is_behind
+
+    def _remember(self, source: str) -> None:
+        """Keep which meter a source shows, so that a restart does not take another one for it."""
+        identity = self.samplers[source].identity
+        if identity is None or self._identities.get(source) == identity:
+            return
+        with contextlib.suppress(CheckFailed):
+            self.outbox.note(f"meter:{source}", identity)
+            self._identities[source] = identity
 
     def _record(self, given: list[Interval]) -> None:
         """Sign and keep; what finds no room is held, and tried again with the next."""
@@ -288,6 +314,8 @@ class Gateway:
             self._told("outbox", str(error))
             self.faults["outbox_full"] += 1
             return
+        newest = max((one.slot for one in self._held), default=-1)
+        self._newest_slot = max(newest, self._newest_slot or -1)
         self._held.clear()
         self._kept_at = self.clock()
         self._told("outbox", None)
@@ -307,7 +335,7 @@ class Gateway:
         while True:
             try:
                 head = await asyncio.to_thread(self._http.head, self.settings.meter)
-            except Unreachable as error:
+            except CheckFailed as error:
                 self._told("head", str(error))
                 await asyncio.sleep(_HEAD_RETRY_S * (0.5 + self._jitter()))
                 continue
@@ -336,14 +364,10 @@ class Gateway:
         while True:
             now = self.clock()
             self._look_at_clock(now)
-            await self.keys.look(now)
-            self._told("keys", self.keys.problem)
-            given = self.assembler.complete(now)
-            counts = self.outbox.counts()
-            if given or self._held or (counts.unsigned and self.outbox.head is not None):
-                self._record(given)
-            elif now - self._kept_at >= self.settings.checkpoint_s:
-                self._checkpoint(now)
+            try:
+                await self._settle(now)
+            except CheckFailed as error:
+                self._told("outbox", str(error))
             self._look_at_sources(now)
             self._look_at_disk()
             if now - self._told_at >= STATUS_S:
@@ -351,12 +375,17 @@ class Gateway:
                 self._told_at = now
             await self.clock.sleep_until(now + WATCH_S)
 
-    def _checkpoint(self, now: float) -> None:
-        try:
+    async def _settle(self, now: float) -> None:
+        """Keys, slots that have waited long enough, and where the intervals stand."""
+        await self.keys.look(now)
+        self._told("keys", self.keys.problem)
+        given = self.assembler.complete(now)
+        counts = self.outbox.counts()
+        if given or self._held or (counts.unsigned and self.outbox.head is not None):
+            self._record(given)
+        elif now - self._kept_at >= self.settings.checkpoint_s:
             self.outbox.checkpoint(self.assembler.as_dict())
             self._kept_at = now
-        except OutboxFull as error:
-            self._told("outbox", str(error))
 
     def _look_at_clock(self, now: float) -> None:
         if self._steady is None:
@@ -370,9 +399,13 @@ class Gateway:
             self.faults["clock_jump"] += 1
             log.error("the clock jumped by %+.0f s", jump)
             self._told("clock", f"the clock jumped by {jump:+.0f} s")
+            self._jumped_at = now
             if jump < -60:
                 # Registers of a time that has yet to come would hold everything up until then.
                 self.assembler.lose()
+        elif self._jumped_at is not None and not 0 <= now - self._jumped_at < TOLD_S:
+            self._told("clock", None)
+            self._jumped_at = None
 
     def _look_at_sources(self, now: float) -> None:
         for source in self.settings.sources:
@@ -407,10 +440,19 @@ class Gateway:
             for report in self.outbox.reports():
                 try:
                     await self._send_report(report)
-                except Unreachable as error:
+                    self.outbox.settle_report(report["device"], report["slot"], ACKNOWLEDGED)
+                except Refused as error:
+                    # A collector may not have heard of a new key yet; after a day it is final.
+                    self.faults["report_refused"] += 1
+                    if self.clock() > (report["slot"] + SLOTS_PER_DAY) * SLOT_SECONDS:
+                        self.outbox.settle_report(
+                            report["device"], report["slot"], REFUSED, str(error)
+                        )
+                    self._told("dispatch reports", str(error))
+                    continue
+                except CheckFailed as error:
                     self._told("dispatch reports", str(error))
                     break
-                self.outbox.settle_report(report["device"], report["slot"], ACKNOWLEDGED)
                 self._told("dispatch reports", None)
             await self.clock.sleep_until(self.clock() + wait * (0.5 + self._jitter()))
 
@@ -432,6 +474,8 @@ class Gateway:
         for name, part in (("uplink", self.uplink), ("receipts", self.receipts)):
             if part is not None and part.problem is not None:
                 problems[name] = part.problem
+        if self.uplink.faults["fork"]:
+            problems["fork"] = "the collector holds other readings signed with this meter's key"
         sources = {}
         for source in self.settings.sources:
             sampler = self.samplers[source.name]
@@ -493,6 +537,19 @@ class Gateway:
         with contextlib.suppress(OSError):
             fresh.write_text(json.dumps(self.status(), indent=1) + "\n", encoding="utf-8")
             fresh.replace(path)
+
+
+async def _end(tasks: set[asyncio.Task[None]]) -> None:
+    """Cancel tasks until they have ended.
+
+    Once is not enough: Python 3.11's `wait_for`, which libraries use, forgets a cancellation that
+    comes at the moment of a result.
+    """
+    left = set(tasks)
+    while left:
+        for task in left:
+            task.cancel()
+        _, left = await asyncio.wait(left, timeout=_CANCEL_S)
 
 
 def _secret(file: Path | None) -> str | None:

@@ -40,6 +40,10 @@ class Unreachable(CheckFailed):
     """Nothing was delivered, or nobody knows: the frame stays."""
 
 
+class Refused(CheckFailed):
+    """The collector has looked at what was sent and does not take it."""
+
+
 @dataclass(frozen=True)
 class Backoff:
     """Full jitter: after n failures wait anything up to `first_s` doubled n times, `most_s` at
@@ -96,14 +100,13 @@ class HttpTransport:
         return await asyncio.to_thread(self.post, "/v1/readings", frame)
 
     def post(self, path: str, body: bytes, kind: str = "application/octet-stream") -> Any:
-        """One request's JSON answer, whatever its status says of it. Raises Unreachable."""
+        """One request's JSON answer. Raises Unreachable, or Refused."""
         return self._ask("POST", path, data=body, headers={"Content-Type": kind})[1]
 
     def head(self, meter: int) -> Head:
-        """Where the collector's chain of a meter stands. Raises Unreachable."""
-        status, document = self._ask("GET", f"/v1/heads/{meter}")
-        if status == 404:
-            return Head.NONE
+        """Where the collector's chain of a meter stands. Raises Unreachable, or Refused."""
+        # An unknown meter (404) may have a chain that the collector has not heard of yet: no head.
+        _, document = self._ask("GET", f"/v1/heads/{meter}")
         try:
             sequence, link = document["sequence"], document["link"]
             if isinstance(sequence, bool) or not isinstance(sequence, int) or sequence < -1:
@@ -130,7 +133,9 @@ class HttpTransport:
         if status in (429, 503):
             return status, {"busy": int(retry) if retry.isdecimal() and len(retry) < 6 else 30}
         document = _document(body)
-        if status >= 400 and status != 404:
+        if status == 422:
+            raise Refused(f"the collector refuses it: {json.dumps(document)[:200]}")
+        if status >= 400:
             raise Unreachable(f"the collector answered {status}: {json.dumps(document)[:200]}")
         return status, document
 

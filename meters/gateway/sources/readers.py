@@ -8,6 +8,7 @@ not looked at here.
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
@@ -229,7 +230,7 @@ def _why(error: BaseException) -> str:
     """An error in a few words, on one line, without a URL's secrets."""
     if isinstance(error, TimeoutError):
         return "no answer in time"
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
+    if isinstance(error, OSError) and error.errno and error.errno > 0:
+        return os.strerror(error.errno)
     name = type(error).__name__
     return name if "http" in str(error) else f"{name}: {' '.join(str(error).split())[:200]}"

@@ -17,6 +17,9 @@ from meters.gateway.intervals import Feed, PowerSample, Sample
 from meters.gateway.settings import STREAMS, SourceSettings
 from meters.readings import Quality
 
+APART_S = 7_200.0
+"""Two clocks so far apart: nobody knows which one is wrong, and neither is believed."""
+
 
 @dataclass
 class Sampler:
@@ -109,6 +112,12 @@ class Sampler:
         if abs(late) <= self.settings.clock_s:
             self.drift_s = 0.0
             return stamp
+        if abs(late) > APART_S:
+            self._fault(
+                "clock_apart",
+                f"{self.settings.name}: its clock is {-late:+.0f} s off ours: set the wrong one",
+            )
+            return None
         if before is None or abs(late - before) > self.settings.clock_s:
             self._fault("stale", f"{self.settings.name}: a payload of {late:+.0f} s ago")
             return None

@@ -161,7 +161,9 @@ def _keystore(file: Path, key: DeviceKey) -> None:
     from eth_keyfile import create_keyfile_json
 
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(create_keyfile_json(key.private, PASSWORD, iterations=WORK)))
+    file.write_text(
+        json.dumps(create_keyfile_json(key.private, PASSWORD, kdf="scrypt", iterations=WORK))
+    )
 
 
 @contextmanager

@@ -21,6 +21,7 @@ from meters.gateway.run import Gateway
 from meters.readings import Quality
 from meters.simulate.clock import ManualClock, ScaledClock
 from meters.simulate.faults import FaultKind
+from meters.simulate.http import HomeWizardMeter
 from meters.simulate.p1 import P1Meter
 from tests.meters.gateway.house import (
     FIRST_SLOT,
@@ -247,6 +248,64 @@ def test_a_silent_source_and_a_clock_that_jumps_are_told(tmp_path: Path) -> None
                     problems = gateway.status()["problems"]
                     assert "jumped by +590 s" in problems["clock"]
                     assert "silent" in problems["silence of p1"]
+
+    asyncio.run(run())
+
+
+def test_a_clock_that_is_days_behind_after_a_power_cut_signs_nothing(tmp_path: Path) -> None:
+    truth = day(16)
+
+    async def run() -> None:
+        with Collector(NOBODY) as collector:
+            house = House(tmp_path, collector)
+            clock = ManualClock(START - 900)
+            async with HomeWizardMeter(truth, clock) as device:
+                url = f"{device.address}/api/v1/data"
+                settings = house.settings(source("homewizard", url, every_s=450))
+                async with house.gateway(settings, clock).running() as gateway:
+                    await play(gateway, clock, START + 4 * 900)
+                    await delivered(gateway, collector, clock, 4)
+                before = len(collector.readings)
+                # The box has no clock of its own: it wakes in the past.
+                wrong = ManualClock(START - 20 * 86_400)
+                async with house.gateway(settings, wrong).running() as gateway:
+                    await until(lambda: "clock behind" in gateway.problems)
+                    for _ in range(6):
+                        wrong.advance(450)
+                        await asyncio.sleep(0.05)
+                    assert gateway.outbox.counts().waiting == 0
+                async with house.gateway(settings, clock).running() as gateway:
+                    await play(gateway, clock, START + 8 * 900)
+                    await delivered(gateway, collector, clock, 8)
+        assert len(collector.readings) == before + 4
+        assert told(collector) == expected(truth, 8)
+
+    asyncio.run(run())
+
+
+def test_a_full_disk_holds_what_is_measured_until_there_is_room(tmp_path: Path) -> None:
+    truth = day(64)
+
+    async def run() -> None:
+        with Collector(NOBODY) as collector:
+            house = House(tmp_path, collector)
+            clock = ManualClock(START - 900)
+            async with P1Meter(truth, clock) as device:
+                gateway = house.gateway(house.settings(p1(device)), clock)
+                async with gateway.running():
+                    await play(gateway, clock, START + 4 * 900)
+                    db = gateway.outbox._db
+                    pages = db.execute("PRAGMA page_count").fetchone()[0]
+                    db.execute(f"PRAGMA max_page_count = {pages}")
+                    while not gateway.faults["outbox_full"] and clock() < START + 56 * 900:
+                        await play(gateway, clock, clock() + 900)
+                    assert "disk" in gateway.problems["outbox"]
+                    assert gateway.status()["outbox"]["held"] > 0
+                    db.execute("PRAGMA max_page_count = 1000000")
+                    await play(gateway, clock, START + 64 * 900)
+                    await delivered(gateway, collector, clock, 64)
+        assert told(collector) == expected(truth)
+        assert collector.forks == []
 
     asyncio.run(run())
 

@@ -10,6 +10,7 @@ import random
 import threading
 import time
 from collections import Counter
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -240,3 +241,35 @@ def test_a_collector_that_is_not_there_is_unreachable() -> None:
     transport = HttpTransport("http://127.0.0.1:9", None, 1)
     with pytest.raises(Unreachable, match="does not answer"):
         transport.head(METER)
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (404, b'{"error": "no such meter"}'),
+        (200, b"{}"),
+        (200, b'{"sequence": -2, "link": "0x00"}'),
+        (200, b"[" * 5_000),
+        (200, b'{"sequence": true, "link": "0x' + b"00" * 32 + b'"}'),
+        (500, b"oops"),
+    ],
+)
+def test_no_answer_but_a_head_passes_for_one(status: int, body: bytes) -> None:
+    class Handler(BaseHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            pass
+
+        def do_GET(self) -> None:
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(body)
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+        thread.start()
+        try:
+            with pytest.raises(Unreachable):
+                HttpTransport(f"http://127.0.0.1:{server.server_port}", None, 5).head(METER)
+        finally:
+            server.shutdown()
+            thread.join()
