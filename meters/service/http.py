@@ -239,6 +239,11 @@ def _answer_errors(app: FastAPI) -> None:
         log.error("%s", error)
         return _json({"error": "the collector cannot do this now"}, 503, 30)
 
+    @app.exception_handler(Exception)
+    async def defect(_: Request, error: Exception) -> Response:
+        log.error("a request met a defect", exc_info=error)
+        return _json({"busy": 60}, 503, 60)
+
 
 def _json(document: Mapping[str, Any], status: int = 200, retry: int | None = None) -> Response:
     headers = dict(_HEADERS) if retry is None else {**_HEADERS, "Retry-After": str(retry)}

@@ -8,6 +8,8 @@ checked. Both transports come through here; what they speak is theirs.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
 import time
 from collections import OrderedDict
 from collections.abc import Callable
@@ -21,12 +23,15 @@ from meters.frames import MAX_FRAME_BYTES
 from meters.service.metrics import Metrics
 from meters.service.writer import Busy, Writer, readings_in
 
+log = logging.getLogger("gridcommons.collector")
+
 # What costs the collector work and the sender nothing: these count against the source.
 _COSTLY = ("signature", "unknown_meter", "sequence", "previous")
 _MALFORMED_COSTS = 8
 # What a key or a meter that the registry got a moment ago would mend.
 _OF_THE_REGISTRY = frozenset(("signature", "unknown_meter"))
 _NODE_AWAY_S = 60
+_REGISTRY_PATIENCE_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -91,6 +96,7 @@ class Intake:
         self._sign = sign
         self._steady = steady
         self._follow = follow
+        self._asking: tuple[float, asyncio.Future[None] | None] = (float("-inf"), None)
         self._rate = Buckets(bounds.readings, steady)
         self._bad = Buckets(bounds.bad, steady)
         self._most_bad = 2 * bounds.bad.burst
@@ -141,8 +147,11 @@ class Intake:
         """The report by what the registry says now. A rejection is for good, so nothing is
         rejected for a key that we could not know of: while the node is away the frame waits."""
         try:
-            await asyncio.to_thread(self._follow, came)
-        except CheckFailed:
+            async with asyncio.timeout(_REGISTRY_PATIENCE_S):
+                await self._followed(came)
+        except Exception as error:  # a node behind a proxy may answer anything
+            if not isinstance(error, CheckFailed | TimeoutError):
+                log.exception("the registry cannot be followed")
             self._count((transport, source), report)
             self.metrics.refused(transport, "registry")
             raise Busy(_NODE_AWAY_S, "registry") from None
@@ -159,6 +168,21 @@ class Intake:
                 late=second.late + min(first.late, took),
             ),
         )
+
+    async def _followed(self, came: float) -> None:
+        """Have the registry asked once for all who wait, and never by more than one thread: a
+        node that hangs must not hold up anybody else."""
+        while True:
+            begun, asking = self._asking
+            if asking is None or asking.done():
+                if begun >= came and asking is not None:
+                    break
+                begun = self._steady()
+                asking = asyncio.ensure_future(asyncio.to_thread(self._follow, begun))
+                self._asking = begun, asking
+            with contextlib.suppress(Exception):
+                await asyncio.shield(asking)
+        asking.result()
 
     def spoilt(self, transport: str, source: str) -> None:
         """The source sent something that makes no sense."""

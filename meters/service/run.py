@@ -72,8 +72,8 @@ class Places:
 @dataclass(frozen=True)
 class Options:
     """How the service runs. commits: whether batches go to the ledger. token: the operator's.
-    embedded: where to run a broker inside, host and port. restore: build a lost inbox again from
-    the lake before anything is taken in."""
+    embedded: where to run a broker inside, host and port. restore: first build a lost inbox again
+    from the lake."""
 
     zone: int
     places: Places
@@ -278,14 +278,14 @@ class CollectorService:
         def find(collector: Collector) -> Head:
             return collector.heads([meter]).get(meter, Head.NONE)
 
-        return await asyncio.to_thread(self.writer.call, find)
+        return await asyncio.wrap_future(self.writer.ask(find))
 
     async def _report(self, document: object) -> bool:
         def add(_: Collector) -> bool:
             assert self._dispatches is not None
             return self._dispatches.add(document, self._clock())
 
-        is_new = await asyncio.to_thread(self.writer.call, add)
+        is_new = await asyncio.wrap_future(self.writer.ask(add))
         self.status.reports += is_new
         return is_new
 
@@ -295,11 +295,13 @@ class CollectorService:
             begun = time.monotonic()
             try:
                 await asyncio.to_thread(self.status.survey)
-                self.status.facts = await asyncio.to_thread(self.writer.call, look)
+                self.status.facts = await asyncio.wrap_future(self.writer.ask(look))
             except GridCommonsError as error:
                 log.error("%s", error)
                 free = self.status.facts.disk_free
-                self.status.facts = Facts(begun, disk_free=free, disk_problem="cannot be read")
+                self.status.facts = Facts(
+                    begun, disk_free=free, disk_problem="the inbox cannot be read"
+                )
             took = time.monotonic() - begun
             await asyncio.sleep(max(_LOOK_S, _LOOK_SHARE * took))
 
@@ -327,7 +329,7 @@ class CollectorService:
             if self.options.embedded is not None:
                 await stack.enter_async_context(EmbeddedBroker(*self.options.embedded))
             self.status.survey()
-            self.status.facts = await asyncio.to_thread(self.writer.call, look)
+            self.status.facts = await asyncio.wrap_future(self.writer.ask(look))
             self.committer.start()
             parts: list[Coroutine[Any, Any, None]] = [self._watch()]
             if self.mqtt is not None:

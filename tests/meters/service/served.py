@@ -73,7 +73,7 @@ def served(writer: Writer, limits: Limits | None = None, token: str = "") -> Ite
     async def head(meter: int) -> Head | None:
         if not periods.periods(meter):
             return None
-        found = await asyncio.to_thread(writer.call, lambda c: c.heads([meter]))
+        found = await asyncio.wrap_future(writer.ask(lambda c: c.heads([meter])))
         return found.get(meter, Head.NONE)
 
     async def report(document: object) -> bool:

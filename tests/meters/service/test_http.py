@@ -8,6 +8,7 @@ import http.client
 import json
 import re
 import socket
+import threading
 
 import pytest
 
@@ -21,7 +22,7 @@ from meters.service.http import MAX_JSON_BYTES
 from meters.service.intake import Limits
 from meters.signing import Head
 from tests.meters.service.conftest import Made
-from tests.meters.service.served import ACCOUNT, SEAL, Served, served
+from tests.meters.service.served import ACCOUNT, SEAL, Served, intake_of, served
 from tests.meters.service.zone import of
 
 
@@ -159,6 +160,27 @@ def test_whoever_sends_signatures_that_do_not_hold_has_to_wait(
         made = acknowledged(at.post(frame).json(), frame)
         assert {finding.rule for finding in made.rejected} == {"signature"}
         assert at.post(encode(of(day, 1))).status_code == 429
+
+
+def test_a_node_that_hangs_holds_up_only_whom_it_is_asked_for(writers: Made, day: Readings) -> None:
+    asked, answers = threading.Event(), threading.Event()
+
+    def follow(since: float) -> None:
+        asked.set()
+        assert answers.wait(30)
+
+    intake = intake_of(writers(), follow=follow)
+
+    async def run() -> None:
+        strange = asyncio.create_task(intake.take("http", "a", encode(forged(of(day, 1)))))
+        assert await asyncio.to_thread(asked.wait, 30)
+        others = [intake.take("http", f"{m}", encode(of(day, m))) for m in range(2, 17)]
+        assert {made.accepted for made in await asyncio.gather(*others)} == {8}
+        assert not strange.done()
+        answers.set()
+        assert len((await strange).rejected) == 8
+
+    asyncio.run(run())
 
 
 def test_naming_a_meter_does_not_make_it_heard(writers: Made, day: Readings) -> None:
