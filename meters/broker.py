@@ -26,7 +26,7 @@ class EmbeddedBroker:
     async def start(self) -> None:
         """Listen. CheckFailed where the address is taken or not allowed."""
         from amqtt.broker import Broker
-        from amqtt.errors import AMQTTError
+        from amqtt.errors import BrokerError
 
         for name in _NOISY:
             logging.getLogger(name).setLevel(logging.CRITICAL)
@@ -41,7 +41,7 @@ class EmbeddedBroker:
         )
         try:
             await self._broker.start()
-        except (AMQTTError, OSError) as error:
+        except (BrokerError, OSError) as error:
             self._broker = None
             cause = error.__cause__ or error.__context__ or error
             why = getattr(cause, "strerror", None) or str(cause)
