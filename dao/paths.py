@@ -36,6 +36,11 @@ def grants_path() -> Path:
     return home() / "grants.sqlite"
 
 
+def dispatches_path() -> Path:
+    """What gateways reported of devices that were called on."""
+    return home() / "dispatch.sqlite"
+
+
 def erasures_dir() -> Path:
     """What was erased when: no values."""
     return home() / "erasures"

@@ -25,6 +25,7 @@ from meters.inbox import erase as erase_from_inbox
 from meters.lake import BatchFile, Lake, LakeLike, erase_rows, mentions, read_batch
 from meters.leaves import first_slot_of_month
 from meters.secrets import SecretStore, month_name
+from meters.service.dispatches import erase as erase_dispatches
 
 # A session can be settled with receipts until the receipt period is over, which the rule's own
 # bound keeps at a week, and be adjusted until the finality is; a day more for the keeper.
@@ -36,6 +37,7 @@ class Stores:
     """Where readings of a zone lie at its operator. Files that are not there hold nothing.
 
     separator: the EIP-712 domain of readings. journal: the folder of what was erased when.
+    dispatches: reports of what devices did.
     """
 
     lake: LakeLike
@@ -44,6 +46,7 @@ class Stores:
     relay: Path
     journal: Path
     separator: bytes
+    dispatches: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -141,6 +144,8 @@ def erase_month(stores: Stores, zone: int, meter: int, month: int, now: int) -> 
         inbox = erase_from_inbox(stores.inbox, meter, first, end)
         files = _erase_from_lake(stores, erasure)
         relay = erase_from_relay(stores.relay, meter, first, end)
+        if stores.dispatches is not None:
+            erase_dispatches(stores.dispatches, meter, first, end)
         stores.secrets.erase(meter, month)
         _note(stores.journal, replace(erasure, finished_at=erasure.finished_at or now))
     return Done(files, inbox, relay)

@@ -109,6 +109,7 @@ _DAY_HOURS = ("1", "2", "3", "4", "6", "8", "12", "24")
     show_default=True,
     help="Readings a minute that one address or gateway may send.",
 )
+@click.option("--restore", is_flag=True, help="Build a lost inbox again from the lake first.")
 @json_option
 @handles_errors
 def collect(
@@ -130,6 +131,7 @@ def collect(
     inbox: Path | None,
     secrets_file: Path | None,
     source_rate: int,
+    restore: bool,
     as_json: bool,
 ) -> None:
     """Run the collector of a zone.
@@ -143,7 +145,7 @@ def collect(
     GRIDCOMMONS_OPERATOR_TOKEN, /status.json tells whoever shows it which meters are silent.
     """
     from dao import deployment as deploying
-    from dao.paths import deployment_path, home, inbox_path, lake_dir, secrets_path
+    from dao.paths import deployment_path, dispatches_path, inbox_path, lake_dir, secrets_path
     from dao.relay.limits import Rate
     from dao.relay.service import listen as listen_on
     from meters.service.intake import Limits
@@ -174,7 +176,9 @@ def collect(
                 lake=lake_place or lake_dir(),
                 inbox=kept,
                 secrets=secrets_file or secrets_path(),
-                dispatches=(kept.parent if inbox else home()) / "dispatch.sqlite",
+                dispatches=dispatches_path()
+                if inbox is None
+                else inbox.with_name("dispatch.sqlite"),
             ),
             terms=_terms(deployed, batch_hours, delay, patience),
             commits=not no_commit,
@@ -183,6 +187,7 @@ def collect(
             token=os.environ.get(TOKEN_VARIABLE, "").strip(),
             limits=Limits(readings=Rate(burst=burst, per_minute=source_rate)),
             behind_proxy=behind_proxy,
+            restore=restore,
         )
         payer = _payer(chain, account)
         service = CollectorService(deployed, payer, options)

@@ -190,6 +190,7 @@ def erase(
             inbox=paths.inbox_path(),
             relay=paths.home() / "relay.sqlite",
             journal=paths.erasures_dir(),
+            dispatches=paths.dispatches_path(),
             separator=reading_separator(addresses.chain_id, addresses["MeterRegistry"]),
         )
         done = erase_month(stores, zone, meter, number, now)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import random
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -141,6 +142,8 @@ class Committer(threading.Thread):
         self._longest_pause = longest_pause
         self._asked = threading.Event()
         self._looked_at = 0
+        self._following = threading.Lock()
+        self._followed = float("-inf")
         self._refused: dict[int, int] = {}
 
     @property
@@ -154,6 +157,19 @@ class Committer(threading.Thread):
         if self.ident is not None:
             self.join(patience)
         return not self.is_alive()
+
+    def follow(self, since: float | None = None) -> None:
+        """Take in what the registry has logged; safe for any number of threads.
+
+        since: steady seconds; nothing is asked where it was asked later than that. Raises
+        CheckFailed while the node is away.
+        """
+        with self._following:
+            if since is not None and self._followed >= since:
+                return
+            begun = time.monotonic()
+            self._keys.follow()
+            self._followed = begun
 
     def run(self) -> None:
         """The rounds, one after the other; one that fails is told and tried again, later."""
@@ -201,7 +217,7 @@ class Committer(threading.Thread):
 
     def _round(self) -> None:
         now = self._now()
-        self._keys.follow()
+        self.follow()
         until = int(self._ledger.call("committed_until", self._zone))
         self.standing = replace(
             self.standing, now=now, until=until, meters=len(self._keys.meters), is_away=False

@@ -36,6 +36,8 @@ log = logging.getLogger("gridcommons.collector")
 
 MAX_JSON_BYTES = 2 << 20
 _BODY_PATIENCE_S = 10.0
+_MOST_READING = 64 << 20
+"""Bytes of all bodies that are being read: who comes when more are on the way comes again."""
 _READS = Rate(burst=240, per_minute=600)
 _HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
@@ -66,6 +68,7 @@ class Service:
 def create_app(service: Service) -> FastAPI:
     """The collector's endpoints."""
     reads = Buckets(_READS)
+    reading = _Reading()
     intake = service.intake
     app = FastAPI(
         title="GridCommons collector",
@@ -87,9 +90,9 @@ def create_app(service: Service) -> FastAPI:
         kind = _kind(request)
         try:
             if kind == "application/octet-stream":
-                frame = await _body(request, MAX_FRAME_BYTES)
+                frame = await reading.body(request, MAX_FRAME_BYTES)
             elif kind == "application/json":
-                body = await _body(request, MAX_JSON_BYTES)
+                body = await reading.body(request, MAX_JSON_BYTES)
                 frame = await asyncio.to_thread(_frame_of_json, body)
             else:
                 raise Refusal(415, "expected application/octet-stream or application/json")
@@ -123,7 +126,7 @@ def create_app(service: Service) -> FastAPI:
         try:
             if _kind(request) != "application/json":
                 raise Refusal(415, "expected application/json")
-            is_new = await service.report(load_json(await _body(request, MAX_REPORT_BYTES)))
+            is_new = await service.report(load_json(await reading.body(request, MAX_REPORT_BYTES)))
         except BadUse as error:
             intake.spoilt("http", client)
             intake.metrics.reported("refused")
@@ -183,23 +186,34 @@ def _client(request: Request) -> str:
     return request.client.host if request.client else "unknown"
 
 
-async def _body(request: Request, most: int) -> bytes:
-    """The body, read no further than it may be long, and not for ever."""
-    announced = request.headers.get("content-length", "")
-    if announced.isdigit() and (len(announced) > 12 or int(announced) > most):
-        raise Refusal(413, f"a body has at most {most} bytes")
-    body = bytearray()
-    try:
-        async with asyncio.timeout(_BODY_PATIENCE_S):
-            async for part in request.stream():
-                body += part
-                if len(body) > most:
-                    raise Refusal(413, f"a body has at most {most} bytes")
-    except TimeoutError:
-        raise Refusal(408, f"the body took longer than {_BODY_PATIENCE_S:.0f} s") from None
-    except ClientDisconnect:
-        raise Refusal(400, "the body was cut off") from None
-    return bytes(body)
+class _Reading:
+    """Reads bodies, each within its bounds, and not too many at once."""
+
+    def __init__(self) -> None:
+        self._under_way = 0
+
+    async def body(self, request: Request, most: int) -> bytes:
+        """The body, read no further than it may be long, and not for ever."""
+        announced = request.headers.get("content-length", "")
+        if announced.isdigit() and (len(announced) > 12 or int(announced) > most):
+            raise Refusal(413, f"a body has at most {most} bytes")
+        body = bytearray()
+        try:
+            async with asyncio.timeout(_BODY_PATIENCE_S):
+                async for part in request.stream():
+                    body += part
+                    self._under_way += len(part)
+                    if len(body) > most:
+                        raise Refusal(413, f"a body has at most {most} bytes")
+                    if self._under_way > _MOST_READING:
+                        raise Busy(5, "bodies")
+        except TimeoutError:
+            raise Refusal(408, f"the body took longer than {_BODY_PATIENCE_S:.0f} s") from None
+        except ClientDisconnect:
+            raise Refusal(400, "the body was cut off") from None
+        finally:
+            self._under_way -= len(body)
+        return bytes(body)
 
 
 def _answer_errors(app: FastAPI) -> None:
@@ -224,6 +238,11 @@ def _answer_errors(app: FastAPI) -> None:
         # The text may name a path or the node's address: it stays here.
         log.error("%s", error)
         return _json({"error": "the collector cannot do this now"}, 503, 30)
+
+    @app.exception_handler(Exception)
+    async def defect(_: Request, error: Exception) -> Response:
+        log.error("a request met a defect", exc_info=error)
+        return _json({"busy": 60}, 503, 60)
 
 
 def _json(document: Mapping[str, Any], status: int = 200, retry: int | None = None) -> Response:

@@ -8,11 +8,14 @@ checked. Both transports come through here; what they speak is theirs.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from dao.errors import CheckFailed
 from dao.relay.limits import Buckets, Rate
 from meters.acknowledgements import Acknowledgement
 from meters.collector import FrameReport
@@ -20,9 +23,15 @@ from meters.frames import MAX_FRAME_BYTES
 from meters.service.metrics import Metrics
 from meters.service.writer import Busy, Writer, readings_in
 
+log = logging.getLogger("gridcommons.collector")
+
 # What costs the collector work and the sender nothing: these count against the source.
 _COSTLY = ("signature", "unknown_meter", "sequence", "previous")
 _MALFORMED_COSTS = 8
+# What a key or a meter that the registry got a moment ago would mend.
+_OF_THE_REGISTRY = frozenset(("signature", "unknown_meter"))
+_NODE_AWAY_S = 60
+_REGISTRY_PATIENCE_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -67,7 +76,8 @@ class Heard:
 class Intake:
     """Takes frames from both transports. Belongs to the event loop.
 
-    sign: puts the collector's signature to an acknowledgement; may take a moment.
+    sign: puts the collector's signature to an acknowledgement; may take a moment. follow: takes in
+    what the registry has logged after a moment in steady seconds, CheckFailed while nobody can say.
     """
 
     def __init__(
@@ -77,13 +87,16 @@ class Intake:
         metrics: Metrics,
         limits: Limits | None = None,
         steady: Callable[[], float] = time.monotonic,
+        follow: Callable[[float], None] = lambda since: None,
     ) -> None:
         bounds = limits or Limits()
         self.metrics = metrics
         self.heard = Heard(steady)
-        self.under_way = 0
         self._writer = writer
         self._sign = sign
+        self._steady = steady
+        self._follow = follow
+        self._asking: tuple[float, asyncio.Future[None] | None] = (float("-inf"), None)
         self._rate = Buckets(bounds.readings, steady)
         self._bad = Buckets(bounds.bad, steady)
         self._most_bad = 2 * bounds.bad.burst
@@ -107,7 +120,15 @@ class Intake:
         if wait := self._rate.take(key, readings_in(frame)):
             self.metrics.refused(transport, "rate")
             raise Busy(wait, "rate")
-        self.under_way += 1
+        came = self._steady()
+        report = await self._written(transport, source, frame)
+        if any(finding.rule in _OF_THE_REGISTRY for finding in report.report.rejected):
+            report = await self._again(transport, source, frame, report, came)
+        self._count(key, report)
+        self.metrics.took(transport, report.report)
+        return await asyncio.to_thread(self._sign, report.acknowledgement())
+
+    async def _written(self, transport: str, source: str, frame: bytes) -> FrameReport:
         try:
             written = self._writer.submit(frame, f"{transport} {source}")
             # Shielded: who goes away does not take back what is being written.
@@ -115,14 +136,53 @@ class Intake:
         except Busy as busy:
             self.metrics.refused(transport, busy.why)
             raise
-        finally:
-            self.under_way -= 1
         if report.error is not None:
             self.spoilt(transport, source)
             raise Malformed(report.error)
-        self._count(key, report)
-        self.metrics.took(transport, report.report)
-        return await asyncio.to_thread(self._sign, report.acknowledgement())
+        return report
+
+    async def _again(
+        self, transport: str, source: str, frame: bytes, report: FrameReport, came: float
+    ) -> FrameReport:
+        """The report by what the registry says now. A rejection is for good, so nothing is
+        rejected for a key that we could not know of: while the node is away the frame waits."""
+        try:
+            async with asyncio.timeout(_REGISTRY_PATIENCE_S):
+                await self._followed(came)
+        except Exception as error:  # a node behind a proxy may answer anything
+            if not isinstance(error, CheckFailed | TimeoutError):
+                log.exception("the registry cannot be followed")
+            self._count((transport, source), report)
+            self.metrics.refused(transport, "registry")
+            raise Busy(_NODE_AWAY_S, "registry") from None
+        again = await self._written(transport, source, frame)
+        # What the first try took is known already to the second, and was new all the same.
+        first, second = report.report, again.report
+        took = min(first.accepted, second.duplicates)
+        return replace(
+            again,
+            report=replace(
+                second,
+                accepted=second.accepted + took,
+                duplicates=second.duplicates - took,
+                late=second.late + min(first.late, took),
+            ),
+        )
+
+    async def _followed(self, came: float) -> None:
+        """Have the registry asked once for all who wait, and never by more than one thread: a
+        node that hangs must not hold up anybody else."""
+        while True:
+            begun, asking = self._asking
+            if asking is None or asking.done():
+                if begun >= came and asking is not None:
+                    break
+                begun = self._steady()
+                asking = asyncio.ensure_future(asyncio.to_thread(self._follow, begun))
+                self._asking = begun, asking
+            with contextlib.suppress(Exception):
+                await asyncio.shield(asking)
+        asking.result()
 
     def spoilt(self, transport: str, source: str) -> None:
         """The source sent something that makes no sense."""

@@ -72,7 +72,8 @@ class Places:
 @dataclass(frozen=True)
 class Options:
     """How the service runs. commits: whether batches go to the ledger. token: the operator's.
-    embedded: where to run a broker inside, host and port."""
+    embedded: where to run a broker inside, host and port. restore: first build a lost inbox again
+    from the lake."""
 
     zone: int
     places: Places
@@ -84,6 +85,7 @@ class Options:
     limits: Limits | None = None
     room: Room | None = None
     behind_proxy: bool = False
+    restore: bool = False
 
 
 def check_office(deployment: Deployment, zone: int, account: Account) -> None:
@@ -192,7 +194,6 @@ class CollectorService:
         self.writer = Writer(self._open, options.room)
         self.metrics = Metrics()
         sign = signer_of(account, chain.chain_id, ledger.address)
-        self.intake = Intake(self.writer, sign, self.metrics, options.limits)
         local = chain.is_local
         self.committer = Committer(
             self.writer,
@@ -206,6 +207,9 @@ class CollectorService:
             now=chain.now,
             poll=_POLL_LOCAL_S if local else _POLL_PUBLIC_S,
             longest_pause=_LONGEST_PAUSE_LOCAL_S if local else 300.0,
+        )
+        self.intake = Intake(
+            self.writer, sign, self.metrics, options.limits, follow=self.committer.follow
         )
         self.mqtt: MqttSide | None = None
         if options.broker is not None:
@@ -258,6 +262,8 @@ class CollectorService:
             editor=Editor(),
         )
         try:
+            if self.options.restore:
+                log.info("restored", extra={"batches": collector.restore()})
             self._dispatches = Dispatches(places.dispatches, self.keys, self._separator)
             self.status.reports = self._dispatches.count()
         except BaseException:
@@ -272,14 +278,14 @@ class CollectorService:
         def find(collector: Collector) -> Head:
             return collector.heads([meter]).get(meter, Head.NONE)
 
-        return await asyncio.to_thread(self.writer.call, find)
+        return await asyncio.wrap_future(self.writer.ask(find))
 
     async def _report(self, document: object) -> bool:
         def add(_: Collector) -> bool:
             assert self._dispatches is not None
             return self._dispatches.add(document, self._clock())
 
-        is_new = await asyncio.to_thread(self.writer.call, add)
+        is_new = await asyncio.wrap_future(self.writer.ask(add))
         self.status.reports += is_new
         return is_new
 
@@ -288,11 +294,14 @@ class CollectorService:
         while True:
             begun = time.monotonic()
             try:
-                self.status.facts = await asyncio.to_thread(self.writer.call, look)
+                await asyncio.to_thread(self.status.survey)
+                self.status.facts = await asyncio.wrap_future(self.writer.ask(look))
             except GridCommonsError as error:
                 log.error("%s", error)
                 free = self.status.facts.disk_free
-                self.status.facts = Facts(begun, disk_free=free, disk_problem="cannot be read")
+                self.status.facts = Facts(
+                    begun, disk_free=free, disk_problem="the inbox cannot be read"
+                )
             took = time.monotonic() - begun
             await asyncio.sleep(max(_LOOK_S, _LOOK_SHARE * took))
 
@@ -319,7 +328,8 @@ class CollectorService:
         async with AsyncExitStack() as stack:
             if self.options.embedded is not None:
                 await stack.enter_async_context(EmbeddedBroker(*self.options.embedded))
-            self.status.facts = await asyncio.to_thread(self.writer.call, look)
+            self.status.survey()
+            self.status.facts = await asyncio.wrap_future(self.writer.ask(look))
             self.committer.start()
             parts: list[Coroutine[Any, Any, None]] = [self._watch()]
             if self.mqtt is not None:

@@ -17,6 +17,7 @@ from typing import Any
 
 from dao.slots import slot_start
 from meters.collector import Collector
+from meters.lake import MIN_HOMES
 from meters.service.committer import Committer
 from meters.service.intake import Intake
 from meters.service.mqtt import MqttSide
@@ -72,6 +73,15 @@ def look(collector: Collector, steady: Callable[[], float] = time.monotonic) -> 
 
 
 @dataclass(frozen=True)
+class Silence:
+    """How many meters there are, were not heard since the start, and are silent for how long."""
+
+    registered: int
+    not_heard: int
+    silent: dict[str, int]
+
+
+@dataclass(frozen=True)
 class Told:
     """The document; what keeps readings from being durable; who is silent, for the operator."""
 
@@ -95,15 +105,21 @@ class Status:
     mqtt: MqttSide | None = None
     steady: Callable[[], float] = time.monotonic
     facts: Facts = field(default_factory=lambda: Facts(time.monotonic()))
+    silence: Silence = field(default_factory=lambda: Silence(0, 0, dict.fromkeys(SILENT_S, 0)))
     reports: int = 0
     ending: bool = False
+
+    def survey(self) -> None:
+        """Count who is silent; may take a moment, and any thread may call it."""
+        meters, heard = self.meters(), self.intake.heard
+        silent = {name: len(heard.silent(meters, s)) for name, s in SILENT_S.items()}
+        self.silence = Silence(len(meters), heard.never(meters), silent)
 
     def told(self) -> Told:
         """How everything is at this moment."""
         durability = self._durability()
         problems: list[str] = []
         warnings: list[str] = []
-        meters = self.meters()
         document: dict[str, Any] = {
             "zone": self.zone,
             "chain_id": self.chain_id,
@@ -113,13 +129,14 @@ class Status:
             "node": {"ok": not self.committer.standing.is_away},
             "ledger": self._ledger(problems),
             "inbox": self._inbox(warnings),
-            "meters": self._meters(meters, warnings),
+            "meters": self._meters(warnings),
             "traffic": self._traffic(),
             "mqtt": self._mqtt(problems),
             "dispatch_reports": self.reports,
         }
-        if len(meters) < 15:
-            warnings.append(f"the zone has {len(meters)} meters: the ledger takes 15 or more")
+        if self.silence.registered < MIN_HOMES:
+            meters = f"{self.silence.registered} meters"
+            warnings.append(f"the zone has {meters}: the ledger takes {MIN_HOMES} or more")
         document = {
             "ok": not (durability or problems),
             "problems": [*durability, *problems],
@@ -127,7 +144,7 @@ class Status:
             **document,
         }
         self._measure(document)
-        return Told(document, durability, lambda: self._silent(meters))
+        return Told(document, durability, self._silent)
 
     def _durability(self) -> list[str]:
         """Why what is acknowledged now might not be on disk; nothing in the usual case."""
@@ -181,17 +198,16 @@ class Status:
             "disk_free_bytes": facts.disk_free,
         }
 
-    def _meters(self, meters: list[int], warnings: list[str]) -> dict[str, Any]:
-        heard, facts = self.intake.heard, self.facts
-        silent = {name: len(heard.silent(meters, s)) for name, s in SILENT_S.items()}
+    def _meters(self, warnings: list[str]) -> dict[str, Any]:
+        facts, silence = self.facts, self.silence
         if facts.forks:
             warnings.append(f"{facts.forks} readings contradict others: two stories of one device")
         if facts.broken:
             warnings.append(f"{facts.broken} readings do not follow the one before")
         return {
-            "registered": len(meters),
-            "not_heard": heard.never(meters),
-            "silent": silent,
+            "registered": silence.registered,
+            "not_heard": silence.not_heard,
+            "silent": silence.silent,
             "with_gaps": facts.gaps,
             "forks": facts.forks,
             "broken_links": facts.broken,
@@ -226,10 +242,10 @@ class Status:
             "reconnects": side.reconnects,
         }
 
-    def _silent(self, meters: list[int]) -> list[dict[str, int]]:
+    def _silent(self) -> list[dict[str, int]]:
         """The meters not heard for an hour, for as long as is known."""
         heard = self.intake.heard
-        silent = heard.silent(meters, SILENT_S["1h"])[:_MOST_SILENT]
+        silent = heard.silent(self.meters(), SILENT_S["1h"])[:_MOST_SILENT]
         return [{"meter": meter, "seconds": heard.seconds(meter)} for meter in silent]
 
     def _measure(self, document: dict[str, Any]) -> None:

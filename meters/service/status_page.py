@@ -105,7 +105,7 @@ def _ledger(ledger: Mapping[str, Any], node: Mapping[str, Any]) -> list[Row]:
     if not ledger["commits"]:
         return [*rows, ("commits", "no: --no-commit", "warn")]
     rows += [
-        ("last commit", _moment(ledger["last_commit"]), "when"),
+        ("last commit", _moment(ledger["last_commit"], "none since the start"), "when"),
         ("to be committed", f"{ledger['uncommitted']:,}", ""),
         ("next batch from", moment_of_slot(ledger["next_slot"]), "when"),
         ("due", _moment(ledger["due_at"]), "when"),
@@ -200,9 +200,9 @@ def moment_of_slot(slot: int | None) -> str:
     return _moment(slot * 900) if slot else "not begun"
 
 
-def _moment(seconds: int | None) -> str:
+def _moment(seconds: int | None, never: str = "not yet") -> str:
     if seconds is None:
-        return "not yet"
+        return never
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M")
 
 

@@ -91,6 +91,7 @@ class Writer:
         self._frames: deque[_Frame] = deque()
         self._tasks: deque[Callable[[Collector], None]] = deque()
         self._held: Counter[str] = Counter()
+        self._held_frames: Counter[str] = Counter()
         self._readings = 0
         self._ending = False
         self._opened: Future[None] = Future()
@@ -126,21 +127,25 @@ class Writer:
             if len(self._frames) >= room.frames or self._readings >= room.readings:
                 raise Busy(self._wait(), "queue")
             # The very first frame of a source finds room however small the share is.
-            held = self._held[source]
-            if held and held + entry.readings > room.readings // room.share:
+            held, frames = self._held[source], self._held_frames[source]
+            too_many = held + entry.readings > room.readings // room.share
+            if frames and (too_many or frames >= room.frames // room.share):
                 raise Busy(self._wait(), "share")
             self._frames.append(entry)
             self._held[source] += entry.readings
+            self._held_frames[source] += 1
             self._readings += entry.readings
             self._turn.notify()
         return entry.future
 
-    def call(self, work: Callable[[Collector], T]) -> T:
+    def ask(self, work: Callable[[Collector], T]) -> Future[T]:
         """Let the writer do something with the collector, before the frames that wait; its result,
         or what it raised. CheckFailed once the writer ends."""
         done: Future[T] = Future()
 
         def task(collector: Collector) -> None:
+            if not done.set_running_or_notify_cancel():
+                return
             try:
                 done.set_result(work(collector))
             except BaseException as error:
@@ -151,7 +156,11 @@ class Writer:
                 raise CheckFailed("the collector is ending")
             self._tasks.append(task)
             self._turn.notify()
-        return done.result()
+        return done
+
+    def call(self, work: Callable[[Collector], T]) -> T:
+        """As `ask`, and wait for it."""
+        return self.ask(work).result()
 
     def stop(self, patience: float = 60.0) -> bool:
         """Take nothing more, write what waits, close the inbox; whether that was done in time."""
@@ -204,8 +213,9 @@ class Writer:
                 readings += entry.readings
                 group.append(entry)
                 self._held[entry.source] -= entry.readings
-                if self._held[entry.source] <= 0:
-                    del self._held[entry.source]
+                self._held_frames[entry.source] -= 1
+                if not self._held_frames[entry.source]:
+                    del self._held[entry.source], self._held_frames[entry.source]
             self._readings -= readings
         return None, group
 

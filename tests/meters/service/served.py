@@ -33,8 +33,8 @@ ACCOUNT = LocalAccount.from_key(keccak(b"a collector of the tests"))
 SEAL = acknowledgement_separator(31_337, LEDGER)
 
 
-def intake_of(writer: Writer, limits: Limits | None = None) -> Intake:
-    return Intake(writer, lambda made: made.signed(ACCOUNT.key, SEAL), Metrics(), limits)
+def intake_of(writer: Writer, limits: Limits | None = None, **more: Any) -> Intake:
+    return Intake(writer, lambda made: made.signed(ACCOUNT.key, SEAL), Metrics(), limits, **more)
 
 
 @dataclass
@@ -68,11 +68,12 @@ def served(writer: Writer, limits: Limits | None = None, token: str = "") -> Ite
         ZONE, 31_337, LEDGER, ACCOUNT.address, writer, committer, intake, periods.meters.tolist
     )
     status.facts = writer.call(look)
+    status.survey()
 
     async def head(meter: int) -> Head | None:
         if not periods.periods(meter):
             return None
-        found = await asyncio.to_thread(writer.call, lambda c: c.heads([meter]))
+        found = await asyncio.wrap_future(writer.ask(lambda c: c.heads([meter])))
         return found.get(meter, Head.NONE)
 
     async def report(document: object) -> bool:

@@ -3,22 +3,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import json
 import re
 import socket
+import threading
 
 import pytest
 
 from dao.relay.limits import Rate
-from meters.acknowledgements import Acknowledgement, parse
+from meters.acknowledgements import Acknowledgement, Busy, parse
 from meters.collector import Collector
 from meters.frames import MAX_FRAME_BYTES, encode, frame_id, to_json
+from meters.gateway.uplink import HttpTransport
 from meters.readings import Readings
 from meters.service.http import MAX_JSON_BYTES
 from meters.service.intake import Limits
+from meters.signing import Head
 from tests.meters.service.conftest import Made
-from tests.meters.service.served import ACCOUNT, SEAL, Served, served
+from tests.meters.service.served import ACCOUNT, SEAL, Served, intake_of, served
 from tests.meters.service.zone import of
 
 
@@ -158,6 +162,27 @@ def test_whoever_sends_signatures_that_do_not_hold_has_to_wait(
         assert at.post(encode(of(day, 1))).status_code == 429
 
 
+def test_a_node_that_hangs_holds_up_only_whom_it_is_asked_for(writers: Made, day: Readings) -> None:
+    asked, answers = threading.Event(), threading.Event()
+
+    def follow(since: float) -> None:
+        asked.set()
+        assert answers.wait(30)
+
+    intake = intake_of(writers(), follow=follow)
+
+    async def run() -> None:
+        strange = asyncio.create_task(intake.take("http", "a", encode(forged(of(day, 1)))))
+        assert await asyncio.to_thread(asked.wait, 30)
+        others = [intake.take("http", f"{m}", encode(of(day, m))) for m in range(2, 17)]
+        assert {made.accepted for made in await asyncio.gather(*others)} == {8}
+        assert not strange.done()
+        answers.set()
+        assert len((await strange).rejected) == 8
+
+    asyncio.run(run())
+
+
 def test_naming_a_meter_does_not_make_it_heard(writers: Made, day: Readings) -> None:
     with served(writers()) as at:
         at.post(encode(forged(of(day, 1))))
@@ -222,6 +247,7 @@ def test_only_the_operator_learns_which_meters_are_silent(writers: Made, day: Re
     with served(writer, token="a secret") as at:
         at.intake.heard.begun -= 7_200
         at.post(encode(of(day, 2)))
+        at.status.survey()
         assert at.get("/status.json").json()["meters"]["silent"]["1h"] == 15
         assert asked(at, "another") is None
         assert asked(at, "") is None
@@ -249,3 +275,20 @@ def test_the_status_page_stands_alone(writers: Made, day: Readings) -> None:
 def test_there_is_nothing_else_to_see(writers: Made, path: str) -> None:
     with served(writers()) as at:
         assert at.get(path).status_code in (404, 405)
+
+
+def test_a_gateways_own_sender_is_understood(writers: Made, day: Readings) -> None:
+    async def run(at: Served) -> None:
+        transport = HttpTransport(at.url, None, 20.0)
+        assert transport.head(3) == Head.NONE
+        assert transport.head(99) == Head.NONE
+        frame = encode(day)
+        made = acknowledged(await transport.send(frame), frame)
+        assert transport.head(3) == made.heads[3]
+        busy = parse(await transport.send(frame))
+        assert isinstance(busy, Busy)
+        assert busy.seconds > 0
+        await transport.close()
+
+    with served(writers(), Limits(readings=Rate(burst=100, per_minute=60))) as at:
+        asyncio.run(run(at))

@@ -9,11 +9,20 @@ import json
 import shutil
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any, Protocol
 
 import aiomqtt
 import pytest
+from amqtt.broker import Broker as Server
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
+from pwdlib.hashers.argon2 import Argon2Hasher
 
 from dao.errors import BadUse, CheckFailed
 from dao.processes import end_child, free_port, start_child
@@ -257,3 +266,79 @@ def test_a_broker_never_shows_its_password() -> None:
         Broker.parse("mqtt://broker", "a secret word")
     with pytest.raises(BadUse, match="mqtt-ca"):
         Broker.parse("mqtts://broker", None, Path("/nowhere"))
+
+
+def certificate(folder: Path) -> tuple[Path, Path]:
+    """A certificate for this machine that vouches for itself, and its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(
+            x509.SubjectAlternativeName([x509.IPAddress(IPv4Address("127.0.0.1"))]), False
+        )
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), True)
+        .sign(key, hashes.SHA256())
+    )
+    files = folder / "broker.pem", folder / "broker.key"
+    files[0].write_bytes(made.public_bytes(Encoding.PEM))
+    files[1].write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    return files
+
+
+@asynccontextmanager
+async def guarded(port: int, folder: Path) -> AsyncIterator[None]:
+    """A broker with TLS that lets in the user `collector` with its password alone."""
+    public, private = certificate(folder)
+    users = folder / "users"
+    users.write_text(f"collector:{Argon2Hasher(time_cost=1, memory_cost=64).hash('a word')}\n")
+    listener = {"type": "tcp", "bind": f"127.0.0.1:{port}", "ssl": True}
+    server = Server(
+        {
+            "listeners": {
+                "default": {**listener, "certfile": str(public), "keyfile": str(private)}
+            },
+            "plugins": {
+                "amqtt.plugins.authentication.FileAuthPlugin": {"password_file": str(users)}
+            },
+        }
+    )
+    await server.start()
+    try:
+        yield
+    finally:
+        await server.shutdown()
+
+
+def test_a_broker_is_entered_over_tls_with_a_password(writers: Made, tmp_path: Path) -> None:
+    async def outcome(port: int, password: str, ca_file: Path | None) -> bool:
+        broker = Broker.parse(f"mqtts://collector@127.0.0.1:{port}", password, ca_file)
+        intake = intake_of(writer)
+        side = MqttSide(broker, ZONE, "gridcommons-collector-1", intake, kept, lambda: 1.0)
+        task = asyncio.create_task(side.run())
+        try:
+            await until(lambda: side.is_connected or side.problem is not None)
+            return side.is_connected
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    async def kept(document: object) -> bool:
+        return True
+
+    async def run() -> None:
+        port = free_port()
+        async with guarded(port, tmp_path):
+            assert await outcome(port, "a word", tmp_path / "broker.pem")
+            assert not await outcome(port, "another", tmp_path / "broker.pem")
+            assert not await outcome(port, "a word", None)
+
+    writer = writers()
+    asyncio.run(run())

@@ -87,8 +87,11 @@ def test_a_full_queue_turns_away_and_says_when_to_come_again(writers: Made, day:
     assert all(report.result(30).report.accepted == 8 for report in taken)
 
 
-def test_a_source_that_floods_leaves_room_for_the_others(writers: Made, day: Readings) -> None:
-    writer = writers(room=Room(readings=160))
+@pytest.mark.parametrize("room", [Room(readings=160), Room(frames=20)])
+def test_a_source_that_floods_leaves_room_for_the_others(
+    writers: Made, day: Readings, room: Room
+) -> None:
+    writer = writers(room=room)
     frames = frames_of(day)
     with held(writer):
         for frame in frames[:5]:
