@@ -177,11 +177,18 @@ class Chain:
     # Opening and closing
 
     @classmethod
-    def local(cls, url: str, *, notify: Callable[[str], None] | None = None) -> Chain:
+    def local(
+        cls,
+        url: str,
+        *,
+        hold_time: bool = True,
+        notify: Callable[[str], None] | None = None,
+    ) -> Chain:
         """Open the local node that already runs at `url`; no second node is started.
 
         From here on a block's time is its parent's until `set_time` moves it, so that a run's
-        figures do not depend on how fast the machine is.
+        figures do not depend on how fast the machine is. Without hold_time the node's time is left
+        as it is: for who lives with the node, and does not drive it.
         Raises CheckFailed when nothing answers there.
         """
         settings = {"host": url, "manage_process": False, "request_timeout": _REQUEST_TIMEOUT}
@@ -189,7 +196,8 @@ class Chain:
         try:
             deployer = local_accounts()[0]
             chain = cls(provider, stack, url, deployer=deployer, is_local=True, notify=notify)
-            chain.rpc("anvil_setBlockTimestampInterval", 0)
+            if hold_time:
+                chain.rpc("anvil_setBlockTimestampInterval", 0)
         except BaseException:
             stack.close()
             raise

@@ -95,7 +95,8 @@ def open_chain(network: str, account: str | None) -> Chain:
         click.echo(text, err=True)
 
     if is_local(network):
-        return Chain.local(network, notify=notify)
+        # A node's time belongs to whoever started it: one that lives in real time goes on so.
+        return Chain.local(network, hold_time=False, notify=notify)
     if account is None:
         raise BadUse("--account is needed on a network that is not local (`ape accounts list`)")
     return Chain.connect(network, account, notify=notify)

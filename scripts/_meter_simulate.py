@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import signal
 import threading
+import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -46,7 +47,8 @@ PATIENCE_SECONDS = 5
     "--start",
     default=DEFAULT_START,
     show_default=True,
-    help="Their time at the beginning: a date, or a time with offset, like 2016-06-01T12:00Z.",
+    help="Their time at the beginning: a date, a time with offset, like 2016-06-01T12:00Z, or now: "
+    "a gateway believes no device whose clock is hours off.",
 )
 @click.option(
     "--speed",
@@ -211,6 +213,8 @@ def _address(text: str) -> tuple[str, int]:
 
 
 def _instant(text: str) -> float:
+    if text == "now":
+        return time.time()
     try:
         when = datetime.fromisoformat(text)
     except ValueError:

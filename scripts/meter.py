@@ -16,6 +16,7 @@ from scripts import _meter_faults, _meter_privacy, _meter_vee
 from scripts._common import handles_errors, json_option, read_input
 from scripts._meter_collect import collect
 from scripts._meter_gateway import gateway
+from scripts._meter_register import register
 from scripts._meter_simulate import simulate
 
 if TYPE_CHECKING:
@@ -26,18 +27,16 @@ SHOWN_ROWS = 40
 SHOWN_NOTES = 20
 
 
-@click.group(name="meter")
+class InOrder(click.Group):
+    """A group that lists its commands on the way of a reading, not by name."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+
+@click.group(name="meter", cls=InOrder)
 def cli() -> None:
     """Read what meters say; collect it; open, grant and erase a home's readings."""
-
-
-for _command in (*_meter_privacy.COMMANDS, *_meter_faults.COMMANDS, _meter_vee.replay):
-    cli.add_command(_command)
-
-
-cli.add_command(collect)
-cli.add_command(gateway)
-cli.add_command(simulate)
 
 
 @cli.command()
@@ -160,3 +159,15 @@ def _key(text: str) -> bytes:
     except (OSError, ValueError):
         is_file = False
     return key_bytes(read_input(text) if is_file else text.encode())
+
+
+for _command in (
+    simulate,
+    gateway,
+    register,
+    collect,
+    _meter_vee.replay,
+    *_meter_privacy.COMMANDS,
+    *_meter_faults.COMMANDS,
+):
+    cli.add_command(_command)
