@@ -173,8 +173,8 @@ class Batches:
                 if batch.committed:
                     raise CheckFailed(f"the batch that starts at {first_slot} is committed")
                 first, end = batch.first_slot, batch.end_slot
-                late = _keyed(self._inbox.beside(first, end, State.LATE))
-                edited = _keyed(self._inbox.beside(first, end, State.EDITED))
+                late = keyed(self._inbox.beside(first, end, State.LATE))
+                edited = keyed(self._inbox.beside(first, end, State.EDITED))
                 # An edited reading was copied, a late one never stood among the others.
                 self._inbox.drop("beside", [row[:3] for row in (*late, *edited)])
                 self._inbox.add(late)
