@@ -17,7 +17,8 @@ import numpy.typing as npt
 from dao.errors import CheckFailed
 from forecasting.backtest import Home
 from forecasting.features import History, load_features
-from forecasting.model import QUANTILES, Settings
+from forecasting.model import Settings
+from forecasting.quantiles import QUANTILES
 from forecasting.series import IntArray, calendar
 
 TREES = 100

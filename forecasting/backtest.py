@@ -16,7 +16,8 @@ import numpy.typing as npt
 
 from dao.errors import BadUse, CheckFailed
 from forecasting.fanout import fan_out
-from forecasting.model import LEAST_DAYS, QUANTILES, Settings, forecast
+from forecasting.model import LEAST_DAYS, Settings, forecast
+from forecasting.quantiles import QUANTILES
 from forecasting.series import (
     DAY_SECONDS,
     FloatArray,

@@ -128,7 +128,13 @@ def _checked(client: Client, address: str) -> int:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Dask logs every try to connect again; what came of it is told in one line instead."""
-    loggers = [logging.getLogger(name) for name in ("distributed", "tornado", "asyncio")]
+    # Dask gives some of its loggers a level of their own.
+    names = [
+        name
+        for name in logging.root.manager.loggerDict
+        if name.split(".")[0] in ("distributed", "tornado", "asyncio")
+    ]
+    loggers = [logging.getLogger(name) for name in names]
     kept = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.CRITICAL + 1)

@@ -10,6 +10,7 @@ exactly the information it will have.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 
 import numpy as np
 
@@ -34,9 +35,9 @@ class History:
         # Running sums make every mean over a stretch before an origin one subtraction.
         self._sums = np.concatenate([[0.0], np.cumsum(np.where(known, values, 0.0))])
         self._counts = np.concatenate([[0], np.cumsum(known)])
-        self._evenings = self._evening_means()
 
-    def _evening_means(self) -> FloatArray:
+    @cached_property
+    def _evenings(self) -> FloatArray:
         """For each origin 0..n, the mean of the last evening that had ended by then."""
         hour = self.clock.hour[: self.size]
         inside = (hour >= _EVENING[0]) & (hour < _EVENING[1])

@@ -26,7 +26,6 @@ from forecasting.checks import Finding, examine
 from forecasting.features import History, load_features, solar_features, weather_features
 from forecasting.fit import Point, Settings, fit, sum_of
 from forecasting.quantiles import (
-    QUANTILES,
     Band,
     conformal,
     mixed,
@@ -341,10 +340,10 @@ def _fallback(
             residuals = spread - spread.mean()
         # Centred: a trend of one week is no reason to expect the next one to repeat it.
         residuals = residuals - np.median(residuals)
-        quantiles = np.stack([point + conformal(residuals, level) for level in QUANTILES])
+        quantiles = point + conformal(residuals)[:, None]
         return name, words, point, quantiles, size
     known = values[~np.isnan(values)]
-    quantiles = np.stack([np.full(horizon, conformal(known, level)) for level in QUANTILES])
+    quantiles = np.tile(conformal(known)[:, None], horizon)
     return "constant-mean", "mean of all values", np.full(horizon, known.mean()), quantiles, size
 
 

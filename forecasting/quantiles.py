@@ -38,17 +38,19 @@ class Band:
     ahead: FloatArray
 
 
-def conformal(residuals: FloatArray, level: float) -> float:
-    """Split-conformal quantile: the rank counts the unseen value too, so small samples widen."""
+def conformal(residuals: FloatArray) -> FloatArray:
+    """(3,) split-conformal quantiles: the rank counts the unseen value too, so few widen."""
     ordered = np.sort(residuals)
     count = ordered.size
-    if level < 0.5:
-        rank = math.floor((count + 1) * level) - 1
-    elif level > 0.5:
-        rank = math.ceil((count + 1) * level) - 1
-    else:
-        return float(np.median(ordered))
-    return float(ordered[min(max(rank, 0), count - 1)])
+    found = []
+    for level in QUANTILES:
+        rank = (count + 1) * level
+        if level == 0.5:
+            found.append((ordered[(count - 1) // 2] + ordered[count // 2]) / 2)
+        else:
+            at = (math.floor(rank) if level < 0.5 else math.ceil(rank)) - 1
+            found.append(ordered[min(max(at, 0), count - 1)])
+    return np.array(found)
 
 
 def near_hours(
@@ -86,20 +88,15 @@ def residual_quantiles(
     Half way to those of days of the same type alone, where there are enough of them: a shop is
     another one on Sundays, but two days a week tell little of it.
     """
-    quantiles = np.tile(mean, (len(QUANTILES), 1))
+    shifts = np.zeros((24, 2, len(QUANTILES)))
     for hour, near in near_hours(residuals, residual_hours, hours):
-        for kind in (True, False):
-            at = (hours == hour) & (workday == kind)
-            if not at.any():
-                continue
-            alike = near & (residual_workday == kind)
-            samples = [residuals[near]]
-            if alike.sum() >= _LEAST_OF_TYPE:
-                samples.append(residuals[alike])
-            for row, level in enumerate(QUANTILES):
-                shifts = [conformal(sample, level) for sample in samples]
-                quantiles[row, at] += sum(shifts) / len(shifts)
-    return np.sort(quantiles, axis=0)
+        pooled = conformal(residuals[near])
+        for kind in (0, 1):
+            alike = near & (residual_workday == bool(kind))
+            many = alike.sum() >= _LEAST_OF_TYPE
+            own = conformal(residuals[alike]) if many else pooled
+            shifts[hour, kind] = (pooled + own) / 2
+    return np.sort(mean + shifts[hours, workday.astype(np.int64)].T, axis=0)
 
 
 def recent_quantiles(

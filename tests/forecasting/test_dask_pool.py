@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import socket
@@ -150,6 +151,13 @@ def test_an_address_where_nothing_answers_is_told(monkeypatch: pytest.MonkeyPatc
     for odd in ("nonsense://x", "tcp://", "", "127.0.0.1"):
         with pytest.raises((BadUse, CheckFailed), match=r"expected a scheduler|no Dask scheduler"):
             fan_out(where, [(1,)], dask=odd)
+
+
+def test_dask_logs_nothing_of_its_own_meanwhile() -> None:
+    with dask_pool._quiet():
+        for name in ("distributed.client", "distributed.comm.tcp", "tornado.application"):
+            assert not logging.getLogger(name).isEnabledFor(logging.CRITICAL), name
+    assert logging.getLogger("distributed.client").isEnabledFor(logging.CRITICAL)
 
 
 def test_without_dask_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
