@@ -62,6 +62,14 @@ class Weeks:
 WEEKS = (
     Weeks("tuned", "1-LV-rural3--2-sw", date(2016, 5, 16), DEMO_BATTERY),
     Weeks("unseen", "1-LV-rural3--2-sw", date(2016, 7, 4), DEMO_BATTERY),
+    # Another zone, its battery as large as the demo's, at the three feeder ends whose voltage was
+    # highest in the eight weeks before.
+    Weeks(
+        "rural2",
+        "1-LV-rural2--2-sw",
+        date(2016, 7, 4),
+        BatterySpec((80, 3, 25), DEMO_BATTERY.capacity_wh, DEMO_BATTERY.max_power_w),
+    ),
     # Thirteen homes whose roofs overload the transformer to more than twice its rating: too few to
     # publish totals of, and here only to show that nothing hangs on the demo zone.
     Weeks("rural1", "1-LV-rural1--2-sw", date(2016, 5, 16), None),

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks import forecast_data
-from benchmarks.forecast_peers import lightgbm, lightgbm_bands
+from benchmarks.forecast_peers import lightgbm, lightgbm_bands, prophet_bands
 from benchmarks.results import Result, merge, race, seconds
 from dao.errors import CheckFailed
 from dao.forecasts import pinball_loss
@@ -30,6 +30,7 @@ from forecasting.backtest import accuracy, backtest, fairness, origins_of, pinba
 from forecasting.fanout import cores
 from forecasting.homes import forecast_homes
 from forecasting.model import Settings
+from forecasting.series import IntArray
 from forecasting.zone import (
     DEMO_COUNTRY,
     DEMO_REGION,
@@ -55,8 +56,12 @@ NAIVE_SPREAD = next(rule.initial for rule in MARKET_RULES if rule.name == "naive
 # Stan stops where it is near enough; this is how near the two forecasts come, as a share.
 AGREEMENT = 2e-4
 
-
 ZONE_HOMES = 150
+MANY_HOMES = 2_000
+# Of the days of a window, so many are forecast by the peers too: Stan takes seconds a day.
+PEER_DAYS, PROPHET_DAYS = 8, 3
+FONTANA_PROPHET_DAYS = 4
+_LOOP_HOMES = 10
 
 
 def run() -> Result:
@@ -64,12 +69,11 @@ def run() -> Result:
 
     Raises CheckFailed where LightGBM is needed and not installed, and where a peer disagrees.
     """
+    lightgbm()
     real = all(forecast_data.substation(number).exists() for number in forecast_data.SUBSTATIONS)
-    if real:
-        lightgbm()
-    parts = [demo_zone(), zone_of(ZONE_HOMES)]
+    parts = [demo_zone(), zone_of(ZONE_HOMES), linearity(ZONE_HOMES, MANY_HOMES), simbench()]
     if forecast_data.FONTANA.exists():
-        parts.append(fontana())
+        parts += [fontana(), fontana_prophet()]
     if real:
         parts.append(substations())
     return merge(parts)
@@ -85,15 +89,100 @@ def zone_of(homes: int) -> Result:
         resource.getrusage(who).ru_maxrss / 1024
         for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
     )
+    # The same work one by one, where it is as slow as the machine is now: what the pool saves.
+    sample = street[: 2 * _LOOP_HOMES]
+    alone, _ = seconds(lambda: forecast_homes(sample, SLOTS_PER_DAY, workers=1))
     name = f"forecast.zone_{homes}"
     return Result(
         figures={f"{name}_s": took, f"{name}_mib": own + cores() * child},
+        ratios={f"{name}_vs_loop": took / (alone * len(street) / len(sample))},
         notes={
+            f"{name}_vs_loop": f"over one by one in one process, from {_LOOP_HOMES} homes",
             f"{name}_s": "load and roof of each, half a year of 15 minutes, quantiles; processes "
             "started included",
             f"{name}_mib": "at most, all processes together",
         },
     )
+
+
+def linearity(few: int, many: int) -> Result:
+    """Seconds per home of many homes over those of a few, each forecast for the next day."""
+    street = forecast_data.made_up_homes(many)
+    per_home: dict[int, float] = {}
+    for homes in (few, many):
+        took, made = seconds(partial(forecast_homes, street[:homes], 24))
+        if any(one.model != "prophet" for one in made):
+            raise CheckFailed("a made-up home fell back to a simpler model")
+        per_home[homes] = took / homes
+    return Result(
+        figures={
+            "forecast.homes_per_s": 1.0 / per_home[many],
+            "forecast.homes_linearity": per_home[many] / per_home[few],
+        },
+        notes={
+            "forecast.homes_per_s": f"{many} homes, 56 days of hours each, next day",
+            "forecast.homes_linearity": f"seconds per home, of {many} over {few}; 1 is linear",
+        },
+    )
+
+
+def simbench() -> Result:
+    """Other shapes, intervals and the other hemisphere, beside LightGBM and plain Prophet."""
+    figures: dict[str, float] = {}
+    ratios: dict[str, float] = {}
+    notes: dict[str, str] = {}
+    for home, settings, since in forecast_data.simbench(cache_dir()):
+        horizon = home.series.per_day
+        days = origins_of(home.series, horizon, settings, test_from=since)
+        few = _spread(days, PEER_DAYS)
+        name = f"forecast.{home.name}"
+        ours = roll(home, few, horizon, settings)
+        found = accuracy(ours)
+        figures[name] = found.ratio
+        figures[f"{name}_coverage"] = found.coverage
+        theirs = pinball(lightgbm_bands(home, few, horizon, settings), ours.actual)
+        ratios[f"{name}_vs_lightgbm"] = found.loss / theirs
+        fewer = few[:: max(1, PEER_DAYS // PROPHET_DAYS)]
+        part = roll(home, fewer, horizon, settings)
+        plain = pinball(prophet_bands(home, fewer, horizon, settings), part.actual)
+        ratios[f"{name}_vs_prophet"] = pinball(part.bands, part.actual) / plain
+        notes[name] = f"of the loss of yesterday's value, {few.size} days"
+        notes[f"{name}_vs_lightgbm"] = "loss, same days; below 1 is better"
+        notes[f"{name}_vs_prophet"] = f"the same, {fewer.size} days"
+    for peer in ("lightgbm", "prophet"):
+        found_ratios = [value for key, value in ratios.items() if key.endswith(f"_vs_{peer}")]
+        ratios[f"forecast.simbench_vs_{peer}"] = float(np.exp(np.mean(np.log(found_ratios))))
+        notes[f"forecast.simbench_vs_{peer}"] = "geometric mean of the above"
+    return Result(figures=figures, ratios=ratios, notes=notes)
+
+
+def fontana_prophet() -> Result:
+    """Plain Prophet on the same homes, some days of the window."""
+    loads, roofs, district = forecast_data.fontana()
+    load = Settings(timezone=forecast_data.FONTANA_ZONE, country="US")
+    solar = replace(load, kind="solar", location=forecast_data.FONTANA_PLACE)
+    ratios: dict[str, float] = {}
+    notes: dict[str, str] = {}
+    for name, homes, settings in (
+        ("load", loads[::5], load),
+        ("pv", roofs[::5], solar),
+        ("district_net", [district], replace(solar, kind="net")),
+    ):
+        ours = theirs = 0.0
+        for home in homes:
+            days = origins_of(home.series, 24, settings, test_from=forecast_data.FONTANA_TEST_FROM)
+            few = _spread(days, FONTANA_PROPHET_DAYS)
+            made = roll(home, few, 24, settings)
+            ours += pinball(made.bands, made.actual)
+            theirs += pinball(prophet_bands(home, few, 24, settings), made.actual)
+        ratios[f"forecast.fontana_{name}_vs_prophet"] = ours / theirs
+        notes[f"forecast.fontana_{name}_vs_prophet"] = f"loss, {len(homes)} series, {few.size} days"
+    return Result(ratios=ratios, notes=notes)
+
+
+def _spread(days: IntArray, count: int) -> IntArray:
+    """So many of the days, evenly over all and over the days of the week."""
+    return days[np.linspace(0, days.size - 1, count).round().astype(np.int64)]
 
 
 def fontana() -> Result:
@@ -255,7 +344,7 @@ def fit_times(totals: ZoneTotals) -> FitTimes:
 
 def _fitted(kind: type[Prophet], train: pd.DataFrame) -> tuple[Prophet, float]:
     """A fitted model, and the seconds that its solver took of the fit."""
-    from forecasting.model import prophet_of
+    from forecasting.fit import prophet_of
 
     regressors = train.columns.drop(["ds", "y", "workday", "free_day"])
     model = prophet_of(kind, regressors, Settings(kind="net"), train["y"].to_numpy())

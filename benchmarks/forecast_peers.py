@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""LightGBM on the regressors of `forecasting.features`, from the same origins as the forecasts.
+"""What the forecasts are measured against, on the same series and from the same origins.
 
-One model per quantile and origin, on one series. Its settings are ours: small trees, as a few
-months of one series ask for.
+LightGBM: on the regressors of `forecasting.features`, one model per quantile and origin. Its
+settings are ours: small trees, as a few months of one series ask for. Prophet: as it comes, with
+Stan and with the intervals that it samples itself.
 """
 
 from __future__ import annotations
 
+import logging
 from types import ModuleType
 
 import numpy as np
@@ -77,4 +79,30 @@ def lightgbm_bands(
             data = package.Dataset(table[: past.size], values[past])
             made = package.train({**SETTINGS, "alpha": level}, data, TREES)
             bands[row, at] = made.predict(table[past.size :])
+    return np.sort(bands, axis=0)
+
+
+def prophet_bands(
+    home: Home, origins: IntArray, horizon: int, settings: Settings
+) -> npt.NDArray[np.float64]:
+    """(3, origins, horizon) quantiles of Prophet with no setting but the width of its interval.
+
+    It gets the values of up to half a year before an origin, at the local wall clock.
+    """
+    import pandas as pd
+    from prophet import Prophet
+
+    logging.getLogger("cmdstanpy").disabled = True
+    series, values = home.series, home.series.values
+    clock = calendar(series.start, series.step, values.size, settings.timezone, None, None)
+    stamps = pd.to_datetime(clock.wall, unit="s")
+    bands = np.empty((len(QUANTILES), origins.size, horizon))
+    np.random.seed(1)  # its intervals are sampled
+    for at, origin in enumerate(origins.tolist()):
+        past = np.arange(max(0, origin - settings.long_days * series.per_day), origin)
+        model = Prophet(interval_width=QUANTILES[2] - QUANTILES[0])
+        model.fit(pd.DataFrame({"ds": stamps[past], "y": values[past]}))
+        made = model.predict(pd.DataFrame({"ds": stamps[origin : origin + horizon]}))
+        for row, column in enumerate(("yhat_lower", "yhat", "yhat_upper")):
+            bands[row, at] = made[column]
     return np.sort(bands, axis=0)

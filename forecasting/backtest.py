@@ -319,8 +319,9 @@ def backtest(
     count: int | None = None,
     test_from: int | None = None,
     workers: int | None = None,
+    dask: str | None = None,
 ) -> list[Run]:
-    """Every home from every origin, in as many processes as there are cores (or `workers`)."""
+    """Every home from every origin; workers and dask as in `fan_out`."""
     if not homes:
         raise BadUse("nothing to measure: no series given")
     jobs = []
@@ -333,7 +334,7 @@ def backtest(
         for at, (home, chosen, _, _) in enumerate(jobs)
         for piece in np.array_split(chosen, max(1, min(8, chosen.size // 8)))
     ]
-    done = fan_out(roll, [job for _, job in parts], workers)
+    done = fan_out(roll, [job for _, job in parts], workers, dask)
     return [
         _joined([run for (of, _), run in zip(parts, done, strict=True) if of == at])
         for at in range(len(homes))

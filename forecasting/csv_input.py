@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reads `timestamp,value` files into `IntervalSeries`, and writes forecasts the same way.
 
-A file may hold several meters, in a column `meter` or in value columns that the caller names, and
-weather that is known in advance, in columns with the names of `WEATHER`.
+A file may hold several meters, in a column `meter` (or another that the caller names) or in value
+columns that the caller names, and weather that is known in advance, in columns with the names of
+`WEATHER`. Fields are separated by commas, or by semicolons or tabs, and then decimals may have a
+comma.
 
 Everything that could make a forecast quietly wrong is an error with its row; only missing rows and
 empty values pass, as missing values. Row numbers count the header as row 1, as editors do.
@@ -22,6 +24,7 @@ import io
 import math
 import re
 import zlib
+from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
@@ -49,7 +52,8 @@ WEATHER: Mapping[str, str] = {
 _MISSING = {"", "nan", "na", "null", "none"}
 _HORIZON = re.compile(r"([+-]?\d+)\s*(min|h|d)?")
 _UNITS = {"min": 60, "h": 3600, "d": DAY_SECONDS}
-_MOST_ROWS = 2_000_000
+_MOST_ROWS = 20_000_000
+_MOST_INTERVALS = 2_000_000  # of one meter: 57 years of quarter-hours
 _OFFSET = re.compile(r"[+-]\d{2}:?\d{2}$")
 
 
@@ -101,25 +105,13 @@ class ReadFile:
 
 @dataclass(frozen=True)
 class _Table:
-    """A file's cells, checked one by one: row numbers, time, meter and numbers per column."""
+    """One meter's cells, checked one by one: row numbers, time, and numbers per column."""
 
-    stamps: list[datetime]
-    texts: list[str]
-    rows: list[int]
-    meters: list[str]
-    values: dict[str, list[float]]
-    weather: dict[str, list[float]]
-
-    def of(self, meter: str) -> _Table:
-        at = [index for index, name in enumerate(self.meters) if name == meter]
-        return _Table(
-            [self.stamps[index] for index in at],
-            [self.texts[index] for index in at],
-            [self.rows[index] for index in at],
-            [meter] * len(at),
-            {name: [column[index] for index in at] for name, column in self.values.items()},
-            {name: [column[index] for index in at] for name, column in self.weather.items()},
-        )
+    values: dict[str, array[float]]
+    weather: dict[str, array[float]]
+    stamps: list[datetime] = field(default_factory=list)
+    texts: list[str] = field(default_factory=list)
+    rows: array[int] = field(default_factory=lambda: array("q"))
 
 
 def zone_of(name: str) -> ZoneInfo:
@@ -153,18 +145,20 @@ def read_meters(
     *,
     time_column: str | None = None,
     value_columns: Sequence[str] = (),
+    meter_column: str | None = None,
 ) -> list[ReadFile]:
     """Every meter of a file, in the order in which they come. Raises BadUse as `read_series` does.
 
-    time_column, value_columns: what they are called where it is not timestamp and value; several
-    value columns (or patterns like h*_load) are several meters.
+    time_column, value_columns, meter_column: what they are called where it is not timestamp, value
+    and meter; several value columns (or patterns like h*_load) are several meters.
     """
     zone = zone_of(timezone_name) if timezone_name else None
-    table = _cells(data, path, time_column, value_columns)
-    parts = [table.of(meter) for meter in dict.fromkeys(table.meters)]
+    columns = _Columns(time_column, tuple(value_columns), meter_column)
+    parts = _cells(data, path, columns)
+    named = len(parts) > 1 or meter_column is not None
     found = [
-        _meter(part, path, zone, timezone_name, column, len(parts) > 1)
-        for part in parts
+        _meter(part, path, zone, timezone_name, column, meter if named else "")
+        for meter, part in parts.items()
         for column in part.values
     ]
     names = [one.name for one in found]
@@ -179,10 +173,11 @@ def _meter(
     zone: ZoneInfo | None,
     timezone_name: str | None,
     column: str,
-    several: bool,
+    meter: str,
 ) -> ReadFile:
     stamps, rows = table.stamps, table.rows
-    name = table.meters[0] if several or column == COLUMNS[1] else column
+    single = len(table.values) == 1 and (meter or column == COLUMNS[1])
+    name = meter if single else " ".join(part for part in (meter, column) if part)
     where = f"{path}: {name}" if name else path
     aware = [stamp.tzinfo is not None for stamp in stamps]
     if len(stamps) < 2:
@@ -200,7 +195,7 @@ def _meter(
     _ordered(moments, stamps, where, rows, named=zone is not None or aware[0])
     start, step, places, size = _regular(moments, where, rows)
 
-    def spread(numbers: list[float], length: int) -> np.ndarray:
+    def spread(numbers: Sequence[float], length: int) -> np.ndarray:
         result = np.full(size, np.nan)
         result[places] = numbers
         return result[:length]
@@ -246,17 +241,39 @@ def _text(data: bytes, path: str) -> str:
         raise BadUse(f"{path}: not a text file in UTF-8") from error
 
 
-def _cells(data: bytes, path: str, time_column: str | None, value_columns: Sequence[str]) -> _Table:
-    reader = csv.reader(io.StringIO(_text(data, path), newline=""))
-    table = _Table([], [], [], [], {}, {})
+@dataclass(frozen=True)
+class _Columns:
+    """What the columns are called where it is not what they usually are."""
+
+    time: str | None
+    values: tuple[str, ...]
+    meter: str | None
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """Where things stand in a row."""
+
+    time: int
+    meter: int | None
+    values: dict[str, int]
+    weather: dict[str, int]
+
+
+def _cells(data: bytes, path: str, columns: _Columns) -> dict[str, _Table]:
+    """The cells of every meter, by its name, in the order in which they come."""
+    text = _text(data, path)
+    separator = _separator(text)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
+    tables: dict[str, _Table] = {}
+    known: dict[str, datetime] = {}  # many meters have the same stamps
+    count = 0
     try:
         header = next(reader, None)
         if header is None:
             raise BadUse(f"{path}: the file is empty; expected a header line timestamp,value")
         names = [name.strip().lower() for name in header]
-        at_stamp, at_meter, values, weather = _layout(names, path, time_column, value_columns)
-        table.values.update({name: [] for name in values})
-        table.weather.update({name: [] for name in weather})
+        at = _layout(names, path, columns)
         for cells in reader:
             row = reader.line_num
             if not any(cell.strip() for cell in cells):
@@ -265,37 +282,60 @@ def _cells(data: bytes, path: str, time_column: str | None, value_columns: Seque
                 raise BadUse(
                     f"{path}: row {row}: {len(cells)} fields; expected {','.join(names)[:80]}"
                 )
-            if len(table.rows) >= _MOST_ROWS:
+            count += 1
+            if count > _MOST_ROWS:
                 raise BadUse(f"{path}: more than {_MOST_ROWS} rows")
-            stamp_text = cells[at_stamp].strip()
-            table.stamps.append(_stamp(stamp_text, path, row))
-            for columns, places in ((table.values, values), (table.weather, weather)):
-                for name, at in places.items():
-                    columns[name].append(_value(cells[at].strip(), path, row))
-            table.meters.append("" if at_meter is None else cells[at_meter].strip())
+            meter = "" if at.meter is None else cells[at.meter].strip()
+            if at.meter is not None and not meter:
+                raise BadUse(f"{path}: row {row}: no {names[at.meter]}; expected whose value it is")
+            table = tables.get(meter)
+            if table is None:
+                table = tables[meter] = _Table(
+                    {name: array("d") for name in at.values},
+                    {name: array("d") for name in at.weather},
+                )
+            stamp_text = cells[at.time].strip()
+            stamp = known.get(stamp_text)
+            if stamp is None:
+                stamp = known[stamp_text] = _stamp(stamp_text, path, row)
+            table.stamps.append(stamp)
             table.texts.append(stamp_text)
             table.rows.append(row)
+            for numbers, places in ((table.values, at.values), (table.weather, at.weather)):
+                for name, place in places.items():
+                    numbers[name].append(_value(cells[place].strip(), path, row, separator != ","))
     except csv.Error as error:
         raise BadUse(f"{path}: not a CSV file: {error}") from error
-    if len(table.rows) < 2:
-        raise BadUse(f"{path}: too short: {len(table.rows)} rows; expected at least one day")
-    return table
+    if count < 2:
+        raise BadUse(f"{path}: too short: {count} rows; expected at least one day")
+    return tables
 
 
-def _layout(
-    names: list[str], path: str, time_column: str | None, value_columns: Sequence[str]
-) -> tuple[int, int | None, dict[str, int], dict[str, int]]:
+def _separator(text: str) -> str:
+    """What separates the fields: a comma, or a semicolon or tab that the header has instead."""
+    header = text.split("\n", 1)[0]
+    return next((mark for mark in ",;\t" if mark in header), ",")
+
+
+def _layout(names: list[str], path: str, columns: _Columns) -> _Layout:
     """Where time and meter stand, and the value and weather columns by name."""
     expected = "expected a header line timestamp,value"
     shown = repr(",".join(names)[:80])
     if len(set(names)) < len(names):
         raise BadUse(f"{path}: columns {shown}: two have one name; {expected}")
-    time = (time_column or COLUMNS[0]).lower()
+    time = (columns.time or COLUMNS[0]).lower()
     if time not in names:
         raise BadUse(f"{path}: columns {shown}: no {time}; {expected}, or name it with --time")
+    meter = (columns.meter or METER).lower()
+    if columns.meter is not None and meter not in names:
+        raise BadUse(f"{path}: columns {shown}: no {meter}; expected the column that --by names")
     wanted: list[str] = []
-    for pattern in value_columns or (COLUMNS[1],):
-        found = [name for name in fnmatch.filter(names, pattern.lower()) if name != time]
+    for pattern in columns.values or (COLUMNS[1],):
+        found = [
+            name
+            for name in fnmatch.filter(names, pattern.lower())
+            if name not in (time, columns.meter and meter)
+        ]
         if not found:
             raise BadUse(
                 f"{path}: columns {shown}: no {pattern}; {expected}, or name it with --value"
@@ -305,15 +345,17 @@ def _layout(
     for at, name in enumerate(names):
         if name not in wanted and name in WEATHER and WEATHER[name] not in weather:
             weather[WEATHER[name]] = at
-    at_meter = names.index(METER) if METER in names and METER not in wanted else None
-    if not value_columns:
-        odd = [name for name in names if name not in (time, METER, *wanted) and name not in WEATHER]
+    at_meter = names.index(meter) if meter in names and meter not in wanted else None
+    if not columns.values:
+        odd = [name for name in names if name not in (time, meter, *wanted) and name not in WEATHER]
         if odd:
             raise BadUse(
                 f"{path}: columns {shown}: what is {odd[0]}? {expected}; more may be {METER}, "
-                f"{', '.join(dict.fromkeys(WEATHER.values()))}, or name the values with --value"
+                f"{', '.join(dict.fromkeys(WEATHER.values()))}; --value names values, --by homes"
             )
-    return names.index(time), at_meter, {name: names.index(name) for name in wanted}, weather
+    return _Layout(
+        names.index(time), at_meter, {name: names.index(name) for name in wanted}, weather
+    )
 
 
 def _stamp(text: str, path: str, row: int) -> datetime:
@@ -329,11 +371,11 @@ def _stamp(text: str, path: str, row: int) -> datetime:
         ) from None
 
 
-def _value(text: str, path: str, row: int) -> float:
+def _value(text: str, path: str, row: int, comma: bool) -> float:
     if text.lower() in _MISSING:
         return math.nan
     try:
-        number = float(text)
+        number = float(text.replace(",", ".") if comma and "." not in text else text)
     except ValueError:
         number = math.inf
     if not math.isfinite(number) or "_" in text:
@@ -349,7 +391,7 @@ def _seconds(stamp: datetime, path: str, row: int) -> int:
 
 
 def _from_wall(
-    stamps: list[datetime], zone: ZoneInfo | None, path: str, rows: list[int]
+    stamps: list[datetime], zone: ZoneInfo | None, path: str, rows: Sequence[int]
 ) -> list[int]:
     """Unix seconds of stamps without an offset."""
     if zone is None:
@@ -384,7 +426,7 @@ def _from_wall(
 
 
 def _ordered(
-    moments: list[int], stamps: list[datetime], path: str, rows: list[int], named: bool
+    moments: list[int], stamps: list[datetime], path: str, rows: Sequence[int], named: bool
 ) -> None:
     hint = "" if named else "; if these are local times, name their zone with --timezone"
     for at in range(1, len(moments)):
@@ -397,7 +439,9 @@ def _ordered(
             )
 
 
-def _regular(moments: list[int], path: str, rows: list[int]) -> tuple[int, int, np.ndarray, int]:
+def _regular(
+    moments: list[int], path: str, rows: Sequence[int]
+) -> tuple[int, int, np.ndarray, int]:
     """Start, step, the place of each row among the intervals, and how many intervals there are."""
     at = np.array(moments, dtype=np.int64)
     gaps = np.diff(at)
@@ -418,8 +462,8 @@ def _regular(moments: list[int], path: str, rows: list[int]) -> tuple[int, int, 
     if moments[0] % step:
         raise BadUse(f"{path}: row {rows[0]}: intervals of {step // 60} minutes begin on the clock")
     size = int((at[-1] - at[0]) // step) + 1
-    if size > _MOST_ROWS:
-        raise BadUse(f"{path}: the rows span more than {_MOST_ROWS} intervals")
+    if size > _MOST_INTERVALS:
+        raise BadUse(f"{path}: the rows span more than {_MOST_INTERVALS} intervals")
     return moments[0], step, (at - at[0]) // step, size
 
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The same work for many homes: in a local pool of processes, or here when there is only one.
+"""The same work for many homes: in a local pool of processes, on a Dask cluster where one is named,
+or here when there is only one.
 
 What is fanned out is a plain function of plain data, so nothing depends on where it runs.
 """
@@ -27,13 +28,20 @@ def cores() -> int:
 
 
 def fan_out(
-    work: Callable[..., R], jobs: Sequence[tuple[Any, ...]], workers: int | None = None
+    work: Callable[..., R],
+    jobs: Sequence[tuple[Any, ...]],
+    workers: int | None = None,
+    dask: str | None = None,
 ) -> list[R]:
     """`work(*job)` for every job, in their order.
 
-    workers: processes; by default one per core, and none where there are few jobs. What `work`
-    raises is raised here.
+    workers: processes; by default one per core, and none where there are few jobs. dask: address
+    of a Dask scheduler, whose cluster does it instead. What `work` raises is raised here.
     """
+    if dask is not None:
+        from forecasting.dask_pool import on_cluster
+
+        return on_cluster(work, jobs, dask)
     count = workers if workers is not None else (cores() if len(jobs) >= _WORTH_A_POOL else 1)
     count = min(count, len(jobs))
     if count <= 1:

@@ -6,18 +6,17 @@ which model made it and why. Reading files lives in `csv_input`, the zone's rule
 
 Method: flat growth, no changepoints, daily seasonality conditional on working day or not, the
 regressors of `features`, fitted in closed form; a short window averaged with a long one; quantiles
-from the residuals of recent days under fits that left those days out, per local hour. A series
-that never falls below zero is forecast on the scale of its square root too, and the quantiles of
-the two are averaged.
+from the residuals of recent days under fits that left those days out, per local hour and type of
+day. A series that never falls below zero is forecast on the scale of its square root too, and each
+series by what it did lately at that time of day. `quantiles` weighs these by how they would have
+done on the recent days.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +24,16 @@ import numpy.typing as npt
 from dao.errors import BadUse
 from forecasting.checks import Finding, examine
 from forecasting.features import History, load_features, solar_features, weather_features
+from forecasting.fit import Point, Settings, fit, sum_of
+from forecasting.quantiles import (
+    QUANTILES,
+    Band,
+    conformal,
+    mixed,
+    recent_quantiles,
+    residual_quantiles,
+    shifted_mean,
+)
 from forecasting.series import (
     DAY_SECONDS,
     Calendar,
@@ -36,49 +45,19 @@ from forecasting.series import (
     clear_sky,
 )
 
-if TYPE_CHECKING:
-    from prophet import Prophet
-
-P = TypeVar("P", bound="Prophet")
-
-Kind = Literal["load", "net", "solar"]
-QUANTILES = (0.1, 0.5, 0.9)
-
 # Two weeks give every regressor a value and each weekday a second look; less is noise.
 LEAST_DAYS = 14
 # A long window only helps once it holds clearly more than the short one.
 _LONG_FROM_DAYS = 84
 _MAX_HORIZON_DAYS = 31
 _NAIVE_RESIDUAL_DAYS = 56
-_CLEAR_DAYS = 28
+_RECENT_DAYS = 28
+_RECENT_WEEKS = 8
+_LEAST_RECENT = 10
+# What a home does, it may do an hour later; how clear the sky is, changes with its height.
+_RECENT_REACH = 3600
+_CLEARNESS_REACH = 1800
 _LOW_SUN = 5.0  # W/m2
-_WEATHER_PRIOR = 10.0  # times as wide as that of the other regressors
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What a forecast depends on beside the data.
-
-    kind: "load" (no sun), "net" (load minus generation: both signs) or "solar" (never negative,
-    zero at night). location: needed for solar regressors; without it they are left out. country
-    and region: whose public holidays count as days off (None: weekends only). Windows in days.
-    prior_weight: how much the prior of every coefficient (none but the level is expected) weighs
-    beside the window's rows.
-    """
-
-    kind: Kind = "load"
-    timezone: str = "UTC"
-    country: str | None = None
-    region: str | None = None
-    location: Location | None = None
-    short_days: int = 56
-    long_days: int = 182
-    residual_days: int = 42
-    fourier_order: int = 6
-    prior_weight: float = 0.3
-
-    def as_dict(self) -> dict[str, object]:
-        return asdict(self)
 
 
 @dataclass(frozen=True)
@@ -105,15 +84,6 @@ class QuantileForecast:
     regressors: tuple[str, ...] = ()
     settings: Mapping[str, object] = field(default_factory=dict)
     findings: tuple[Finding, ...] = ()
-
-
-@dataclass(frozen=True)
-class _Point:
-    """A point forecast of some rows with residuals that it had not been fitted to."""
-
-    mean: FloatArray
-    residual_rows: IntArray
-    residuals: FloatArray
 
 
 def forecast(
@@ -261,11 +231,16 @@ def borrowed(
     begin = series.end - neighbours.size * series.step
     made = forecast(IntervalSeries(begin, series.step, neighbours), horizon, settings, gap=gap)
     clock = _clock(series.end - size * series.step, series.step, size + gap + horizon, settings)
-    mean, quantiles = _hourly_quantiles(
-        height * made.mean,
-        clock.hour[size + gap :],
-        own[both] - height * theirs[both],
+    point, differed = height * made.mean, own[both] - height * theirs[both]
+    ahead = np.arange(size + gap, size + gap + horizon)
+    mean = shifted_mean(point, clock.hour[ahead], differed, clock.hour[both])
+    quantiles = residual_quantiles(
+        point,
+        clock.hour[ahead],
+        clock.workday[ahead],
+        differed,
         clock.hour[both],
+        clock.workday[both],
     )
     sky = _sky(made.start, series.step, horizon, settings) if settings.kind == "solar" else None
     night = None if sky is None else sky <= 0.0
@@ -338,40 +313,6 @@ def _bounded(
     return mean, quantiles
 
 
-def _conformal(residuals: FloatArray, level: float) -> float:
-    """Split-conformal quantile: the rank counts the unseen value too, so small samples widen."""
-    ordered = np.sort(residuals)
-    count = ordered.size
-    if level < 0.5:
-        rank = math.floor((count + 1) * level) - 1
-    elif level > 0.5:
-        rank = math.ceil((count + 1) * level) - 1
-    else:
-        return float(np.median(ordered))
-    return float(ordered[min(max(rank, 0), count - 1)])
-
-
-def _hourly_quantiles(
-    mean: FloatArray, hours: IntArray, residuals: FloatArray, residual_hours: IntArray
-) -> tuple[FloatArray, FloatArray]:
-    """Shift the mean by the residual quantiles of the same local hour and its two neighbours.
-
-    Returns the mean corrected by the mean residual of that hour, and the three quantiles.
-    """
-    shifted = mean.copy()
-    quantiles = np.tile(mean, (len(QUANTILES), 1))
-    for hour in np.unique(hours):
-        distance = (residual_hours - hour + 12) % 24 - 12
-        near = residuals[np.abs(distance) <= 1]
-        if near.size < 10:
-            near = residuals
-        at = hours == hour
-        shifted[at] += near.mean()
-        for row, level in enumerate(QUANTILES):
-            quantiles[row, at] += _conformal(near, level)
-    return shifted, quantiles
-
-
 def _fallback(
     values: FloatArray, first: int, horizon: int, per_day: int
 ) -> tuple[str, str, FloatArray, FloatArray, int]:
@@ -400,10 +341,10 @@ def _fallback(
             residuals = spread - spread.mean()
         # Centred: a trend of one week is no reason to expect the next one to repeat it.
         residuals = residuals - np.median(residuals)
-        quantiles = np.stack([point + _conformal(residuals, level) for level in QUANTILES])
+        quantiles = np.stack([point + conformal(residuals, level) for level in QUANTILES])
         return name, words, point, quantiles, size
     known = values[~np.isnan(values)]
-    quantiles = np.stack([np.full(horizon, _conformal(known, level)) for level in QUANTILES])
+    quantiles = np.stack([np.full(horizon, conformal(known, level)) for level in QUANTILES])
     return "constant-mean", "mean of all values", np.full(horizon, known.mean()), quantiles, size
 
 
@@ -504,28 +445,36 @@ def _prophet(
         scales.append(_Scale(root=True))
     parts = source.parts()
     hours = source.clock.hour
+    # A roof knows no weekdays.
+    sunny = settings.kind == "solar" and source.sky is not None
     means: list[FloatArray] = []
     bands: list[FloatArray] = []
     names: dict[str, None] = {}
     for at in range(first, first + horizon, per_day):
         rows = np.arange(at, min(at + per_day, first + horizon))
-        made: list[FloatArray] = []
+        made: list[Band] = []
         for scale in scales:
             points = [
                 (share, _averaged(part, scale, windows, at, rows, names)) for share, part in parts
             ]
-            whole = _sum_of(points)
-            mean, quantiles = _hourly_quantiles(
-                whole.mean, hours[rows], whole.residuals, hours[whole.residual_rows]
-            )
+            whole = sum_of(points)
             if not scale.root:
-                means.append(mean)
-            if floor:
-                quantiles = np.maximum(quantiles, 0.0)
-            made.append(scale.back(quantiles))
-        if settings.kind == "solar" and source.sky is not None:
-            made.append(_clearness_quantiles(source, made[0], rows))
-        bands.append(sum(made[1:], made[0]) / len(made))
+                means.append(
+                    shifted_mean(
+                        whole.mean, hours[rows], whole.residuals, hours[whole.residual_rows]
+                    )
+                )
+            made.append(_residual_band(source, scale, whole, rows, floor))
+        recent = whole.residual_rows
+        usual = [1.0 / len(scales)] * len(scales)
+        if sunny:
+            made.append(_clearness_band(source, made[0], recent, rows, at))
+            usual = [0.5, 0.5]
+        elif len(parts) == 1:  # load and sun apart tell more than their sum's last days
+            made += _recent_bands(source, made[0], recent, rows, at)
+            usual += [0.0, 0.0]
+        types = np.ones(source.clock.workday.shape, dtype=bool) if sunny else source.clock.workday
+        bands.append(mixed(made, usual, values[recent], types[recent], types[rows]))
     words = " and ".join(f"{window} days" for window in windows)
     return (
         np.concatenate(means),
@@ -543,7 +492,7 @@ def _averaged(
     at: int,
     rows: IntArray,
     names: dict[str, None],
-) -> _Point:
+) -> Point:
     """The mean of the fits over all windows, for one day of rows that begins at `at`.
 
     Adds the names of the regressors to `names`.
@@ -555,17 +504,14 @@ def _averaged(
     past = np.arange(max(earliest, size - windows[-1] * per_day), size)
     past = past[~np.isnan(values[past])]
     # Each time of day has one lead in this forecast; training rows take over that lead.
-    whole = np.arange(at, at + per_day)
-    lead_of = np.empty(per_day, dtype=np.int64)
-    lead_of[whole % per_day] = whole - size
     every = np.concatenate([past, rows])
-    columns = source.columns(scale, every, lead_of[every % per_day])
+    columns = source.columns(scale, every, _leads(source, at)[every % per_day])
     names.update(dict.fromkeys(columns))
     target = scale.there(values[past])
     points = [
         (
             1.0 / len(windows),
-            _fit(
+            fit(
                 columns,
                 past.size,
                 past >= size - window * per_day,
@@ -578,135 +524,92 @@ def _averaged(
         )
         for window in windows
     ]
-    return _sum_of(points)
+    return sum_of(points)
 
 
-def _sum_of(points: list[tuple[float, _Point]]) -> _Point:
-    """Weighted sum of forecasts; its residuals are the sum's, on the rows that all of them have."""
-    if len(points) == 1 and points[0][0] == 1.0:
-        return points[0][1]
-    shared = points[0][1].residual_rows
-    for _, one in points[1:]:
-        shared = np.intersect1d(shared, one.residual_rows, assume_unique=True)
-    mean = np.zeros(points[0][1].mean.size)
-    residuals = np.zeros(shared.size)
-    for share, one in points:
-        mean += share * one.mean
-        residuals += share * one.residuals[np.searchsorted(one.residual_rows, shared)]
-    return _Point(mean=mean, residual_rows=shared, residuals=residuals)
+def _leads(source: _Source, at: int) -> IntArray:
+    """How far after the origin each interval of a day lies, for the day that begins at `at`."""
+    whole = np.arange(at, at + source.per_day)
+    leads = np.empty(source.per_day, dtype=np.int64)
+    leads[whole % source.per_day] = whole - source.values.size
+    return leads
 
 
-def _clearness_quantiles(source: _Source, made: FloatArray, rows: IntArray) -> FloatArray:
-    """(3, rows) quantiles of the clearness of the last four weeks, same hour, under the coming sky.
+def _residual_band(
+    source: _Source, scale: _Scale, whole: Point, rows: IntArray, floor: bool
+) -> Band:
+    """The point forecast with the quantiles of its residuals, back on the scale of the series."""
+    recent, clock = whole.residual_rows, source.clock
+    every = np.concatenate([recent, rows])
+    point = scale.there(source.values[recent]) - whole.residuals
+    quantiles = residual_quantiles(
+        np.concatenate([point, whole.mean]),
+        clock.hour[every],
+        clock.workday[every],
+        whole.residuals,
+        clock.hour[recent],
+        clock.workday[recent],
+    )
+    if floor:
+        quantiles = np.maximum(quantiles, 0.0)
+    quantiles = scale.back(quantiles)
+    return Band(quantiles[:, : recent.size], quantiles[:, recent.size :])
+
+
+def _recent_bands(
+    source: _Source, made: Band, recent: IntArray, rows: IntArray, at: int
+) -> list[Band]:
+    """What the series did at that time of day: on days of the same type, and of the same name.
+
+    `made` stands where too little is known.
+    """
+    every = np.concatenate([recent, rows])
+    leads = _leads(source, at)[every % source.per_day]
+    history, workday = History(source.values, source.step, source.clock), source.clock.workday
+    back = leads // source.per_day + 1
+    alike = []
+    for extra in range(_RECENT_DAYS):
+        found = history.source(every, every - leads, back + extra, local=True)
+        alike.append(np.where(workday[found] == workday[every], found, -1))
+    weeks = 7 * ((back + 6) // 7)
+    named = [
+        history.source(every, every - leads, weeks + 7 * extra, local=True)
+        for extra in range(_RECENT_WEEKS)
+    ]
+    bands = []
+    for days in (alike, named):
+        quantiles, count = recent_quantiles(history, every, leads, days, _RECENT_REACH)
+        bands.append(_band(quantiles, count >= _LEAST_RECENT, made))
+    return bands
+
+
+def _band(quantiles: FloatArray, fits: npt.NDArray[np.bool_], stand_in: Band) -> Band:
+    """A band of rows of the past and then of those ahead; `stand_in` where it does not fit."""
+    other = np.concatenate([stand_in.past, stand_in.ahead], axis=1)
+    whole = np.where(fits, quantiles, other)
+    return Band(whole[:, : stand_in.past.shape[1]], whole[:, stand_in.past.shape[1] :])
+
+
+def _clearness_band(source: _Source, made: Band, recent: IntArray, rows: IntArray, at: int) -> Band:
+    """The clearness of the last four weeks, same time of day, under the sky of each row.
 
     Tomorrow's clouds are hardly told by today's; how clear the sky was lately is a forecast of its
-    own, and the average of the two is better than either. The last two weeks count twice. `made`
+    own, and a mixture of the two is better than either. The last two weeks count twice. `made`
     stands where the sun is too low for a ratio.
     """
     assert source.sky is not None
-    per_day, size = source.per_day, source.values.size
-    hour = per_day // 24
-    days = min(_CLEAR_DAYS, size // per_day)
-    recent = np.arange(size - days * per_day, size)
-    sky = source.sky[recent]
-    high = sky > _LOW_SUN
-    clear = np.where(high, source.values[recent] / np.where(high, sky, 1.0), np.nan)
-    table = clear.reshape(days, 24, hour)
-    table = np.concatenate([table, table[-days // 2 :]]).transpose(1, 0, 2).reshape(24, -1)
-    result = made.copy()
-    for at in range(24):
-        sample = table[at][~np.isnan(table[at])]
-        # The days of the table begin at the origin's time of day; so does the place in a day.
-        here = ((rows - size) % per_day // hour == at) & (source.sky[rows] > _LOW_SUN)
-        if sample.size >= 10 and here.any():
-            result[:, here] = np.quantile(sample, QUANTILES)[:, None] * source.sky[rows][here]
-    return result
-
-
-def prophet_of(
-    kind: type[P], regressors: Iterable[str], settings: Settings, target: FloatArray
-) -> P:
-    """Prophet, or a kind of it, set up as the method asks: flat, additive, no changepoints.
-
-    The frame it is fitted to has the conditions `workday` and `free_day` beside the regressors;
-    target: its y, of which the strength of the prior is measured.
-    """
-    model = kind(
-        growth="flat",
-        n_changepoints=0,
-        daily_seasonality=False,
-        weekly_seasonality=False,
-        yearly_seasonality=False,
-        uncertainty_samples=0,
-    )
-    # Prophet divides y by its largest value. On that scale a prior this wide weighs as much as
-    # `prior_weight` times the rows beside a column of unit variance. Three digits, so that the
-    # last bits of a sum do not reach the forecast.
-    spread = float(np.std(target)) / max(float(np.abs(target).max()), 1e-300)
-    wide = spread / math.sqrt(settings.prior_weight * target.size)
-    prior = float(f"{max(wide, 1e-9):.3g}")
-    for condition in ("workday", "free_day"):
-        model.add_seasonality(
-            f"daily_{condition}",
-            1,
-            settings.fourier_order,
-            condition_name=condition,
-            # A wave has half the variance of a standardised column, on the days it speaks of.
-            prior_scale=2.0 * prior,
-        )
-    for name in regressors:
-        # Lags tell much the same, and the prior shares the weight out among them. What the weather
-        # tells, nothing else does: it is hardly held back.
-        told = _WEATHER_PRIOR * prior if name.startswith("weather_") else prior
-        model.add_regressor(name, prior_scale=told, standardize=True)
-    return model
-
-
-def _fit(
-    columns: dict[str, FloatArray],
-    past_count: int,
-    inside: npt.NDArray[np.bool_],
-    target: FloatArray,
-    every: IntArray,
-    clock: Calendar,
-    settings: Settings,
-    residuals_from: int,
-) -> _Point:
-    """Fit one window and forecast the rows after `past_count`.
-
-    columns: regressors of all rows in `every`, the past ones first; inside: which past rows the
-    window holds; target: (past_count,) values.
-    """
-    import pandas as pd
-
-    from forecasting.ridge_backend import RidgeProphet, left_out_residuals
-
-    stamps = (clock.wall * 1_000_000_000).view("datetime64[ns]")
-    # A column that never changes says nothing, and Prophet would not scale it.
-    telling = [n for n, column in columns.items() if np.ptp(column[:past_count][inside]) > 0.0]
-
-    def frame(at: IntArray, chosen: npt.NDArray[np.bool_] | slice, part: slice) -> pd.DataFrame:
-        return pd.DataFrame(
-            {
-                "ds": stamps[at],
-                "workday": clock.workday[at],
-                "free_day": ~clock.workday[at],
-                **{name: columns[name][part][chosen] for name in telling},
-            }
-        )
-
-    before, after = slice(None, past_count), slice(past_count, None)
-    train = frame(every[before][inside], inside, before)
-    train["y"] = target[inside]
-    model = prophet_of(RidgeProphet, telling, settings, target[inside])
-    model.fit(train)
-    predicted = model.point(frame(every[after], slice(None), after))
-    rows = every[:past_count][inside]
-    # Prophet sorts its history by wall clock; in the hour that occurs twice that is not our order.
-    order = np.argsort(clock.wall[rows], kind="stable")
-    day = clock.day[rows]
-    groups = np.where(rows >= residuals_from, day, -1)[order]
-    left_out = np.empty(rows.size)
-    left_out[order] = left_out_residuals(model.ridge(), groups) * float(model.y_scale or 1.0)
-    asked = ~np.isnan(left_out)
-    return _Point(mean=predicted, residual_rows=rows[asked], residuals=left_out[asked])
+    size = source.values.size
+    high = source.sky[:size] > _LOW_SUN
+    clear = np.where(high, source.values / np.where(high, source.sky[:size], 1.0), np.nan)
+    every = np.concatenate([recent, rows])
+    leads = _leads(source, at)[every % source.per_day]
+    history = History(clear, source.step, source.clock)
+    days = [
+        history.source(every, every - leads, leads // source.per_day + 1 + extra, local=False)
+        for extra in range(_RECENT_DAYS)
+    ]
+    twice = [*days, *days[: _RECENT_DAYS // 2]]
+    quantiles, count = recent_quantiles(history, every, leads, twice, _CLEARNESS_REACH)
+    sky = source.sky[every]
+    fits = (count >= _LEAST_RECENT) & (sky > _LOW_SUN)
+    return _band(quantiles * sky, fits, made)

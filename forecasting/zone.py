@@ -26,7 +26,7 @@ from forecasting.series import IntervalSeries, Location
 IntArray = npt.NDArray[np.int64]
 
 EVIDENCE_FORMAT = "gridcommons-forecast-2"
-METHOD = "prophet-ridge-2"
+METHOD = "prophet-ridge-3"
 LIBRARIES = ("prophet", "numpy", "pandas", "pvlib", "holidays")
 
 # The coordinates that SimBench gives 1-LV-rural3--2-sw (middle of its buses, rounded): near

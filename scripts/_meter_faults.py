@@ -16,8 +16,18 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dao.errors import BadUse, CheckFailed
-from scripts import _privacy_options as shared
 from scripts._common import CHECK_MARKS, handles_errors, json_option, read_input
+from scripts._privacy_options import (
+    addresses_from,
+    deployment_option,
+    lake_from,
+    lake_option,
+    same_chain,
+    secrets_option,
+    span_from,
+    state_paths,
+    write_output,
+)
 
 if TYPE_CHECKING:
     from dao.node import Addresses
@@ -49,9 +59,9 @@ SHOWN = 20
 @click.option(
     "--inbox", type=click.Path(path_type=Path), help="The collector's inbox: gaps, forks."
 )
-@shared.lake_option
-@shared.secrets_option
-@shared.deployment_option
+@lake_option
+@secrets_option
+@deployment_option
 @json_option
 @handles_errors
 def faults(
@@ -89,15 +99,15 @@ def faults(
     meters = _meters(wanted)
     if feeder is not None and (code is None or buses is None):
         raise BadUse("--feeder needs --grid and --buses: the losses are computed from them")
-    addresses = shared.addresses_from(deployment_file)
-    first, stop = shared.span_from(None, begin, end)
+    addresses = addresses_from(deployment_file)
+    first, stop = span_from(None, begin, end)
     if stop - first > MAX_DAYS * 96:
         raise BadUse(f"a dossier covers at most {MAX_DAYS} days")
-    lake = shared.lake_from(lake_place)
+    lake = lake_from(lake_place)
     separator = reading_separator(addresses.chain_id, addresses["MeterRegistry"])
     node = Node(rpc) if rpc is not None else None
-    if node is not None and node.chain_id != addresses.chain_id:
-        raise CheckFailed(f"this node is of chain {node.chain_id}, not of {addresses.chain_id}")
+    if node is not None:
+        same_chain(node, addresses)
     rows = read_rows(lake, zone, first, stop - first, separator)
     lost = sorted(set(meters or ()) - set(rows.meters.tolist()))
     if lost:
@@ -113,7 +123,7 @@ def faults(
     balance = None
     if feeder is not None and code is not None and buses is not None:
         balance = _balance(rows, feeder, code, buses, feeder_side == "high", meters)
-    with SecretStore(secrets_file or shared.state_paths().secrets_path(), make=False) as secrets:
+    with SecretStore(secrets_file or state_paths().secrets_path(), make=False) as secrets:
         findings, opened, unopened = open_findings(found, lake, secrets, addresses, zone)
     missing = {"signature"} if node is None else set()
     missing |= {"gap", "fork", "link"} if inbox is None else set()
@@ -129,7 +139,7 @@ def faults(
         balance,
     )
     data = encode(dossier)
-    shared.write_output(output, data.decode())
+    write_output(output, data.decode())
     _report(dossier, "0x" + file_hash(data).hex(), unopened, as_json)
 
 
@@ -137,7 +147,7 @@ def faults(
 @click.argument("file", metavar="FILE")
 @click.option("--rpc", metavar="URL", help="Hold it against the chain too, through this node.")
 @click.option("--hash", "expected", help="The hash that a proposal names.")
-@shared.deployment_option
+@deployment_option
 @json_option
 @handles_errors
 def faults_verify(
@@ -165,8 +175,8 @@ def faults_verify(
     node = Node(rpc) if rpc is not None else None
     known: Addresses | None = None
     named = deployment_file is not None
-    if named or shared.state_paths().deployment_path().exists():
-        known = shared.addresses_from(deployment_file)
+    if named or state_paths().deployment_path().exists():
+        known = addresses_from(deployment_file)
     checks = verify(dossier, node, known, named=named)
     failed = [check for check in checks if check.state == "failed"]
     if as_json:
@@ -209,7 +219,7 @@ def _balance(
     whole = rows.measured.all(axis=0)
     slots = rows.first_slot + whole.nonzero()[0]
     made = balance(
-        load_grid(code, shared.state_paths().cache_dir()),
+        load_grid(code, state_paths().cache_dir()),
         read_buses(read_input(buses), buses),
         read_feeder(read_input(feeder), feeder),
         rows.meters,

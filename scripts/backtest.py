@@ -12,13 +12,19 @@ import click
 from dao.errors import BadUse
 from scripts._common import handles_errors, json_option, read_input
 from scripts.forecast import (
+    by_option,
     country_option,
+    dask_option,
     kind_of,
     kind_option,
     latitude_option,
     longitude_option,
     place_of,
+    time_option,
     timezone_option,
+    value_option,
+    where_to_run,
+    workers_option,
 )
 
 if TYPE_CHECKING:
@@ -51,15 +57,11 @@ if TYPE_CHECKING:
     metavar="DATE",
     help="Only days from this one on, e.g. 2017-02-01.",
 )
-@click.option("--time", "time_column", metavar="COLUMN", help="Instead of timestamp.")
-@click.option(
-    "--value",
-    "value_columns",
-    metavar="COLUMN",
-    multiple=True,
-    help="Instead of value: a column or a pattern, e.g. 'h*_load'. Several are several homes.",
-)
-@click.option("--workers", type=click.IntRange(min=1), metavar="N", help="Default: one per core.")
+@by_option
+@time_option
+@value_option
+@workers_option
+@dask_option
 @click.option(
     "-o",
     "--output",
@@ -79,28 +81,32 @@ def cli(
     longitude: float | None,
     origins: int | None,
     test_from: str | None,
+    by: str | None,
     time_column: str | None,
     value_columns: tuple[str, ...],
     workers: int | None,
+    dask: str | None,
     output: Path | None,
     as_json: bool,
 ) -> None:
     """Forecast every day of a series from what was known at its beginning, and compare.
 
     READINGS.csv has the columns timestamp,value as for `gridcommons forecast`; several files, a
-    column meter, or several columns named with --value are several homes. Each local midnight is
-    an origin. Loss is the mean pinball loss of the 10 %, 50 % and 90 % quantiles, beside that of
-    yesterday's value with its residual quantiles ("vs yesterday"; "by hour" with those of the hour)
-    and of last week's. Coverage is that of the 80 % interval, for solar by day. Weather columns are
-    taken as known in advance. Over several homes: the share served worse than by yesterday's
-    value, the spread of their ratios (P90 / P50), the worst coverage gap, the bias in energy.
+    column meter (or the one that --by names), or several columns named with --value are several
+    homes. Each local midnight is an origin. Loss is the mean pinball loss of the 10 %, 50 % and
+    90 % quantiles, beside that of yesterday's value with its residual quantiles ("vs yesterday";
+    "by hour" with those of the hour) and of last week's. Coverage is that of the 80 % interval, for
+    solar by day. Weather columns are taken as known in advance. Over several homes: the share
+    served worse than by yesterday's value, the spread of their ratios (P90 / P50), the worst
+    coverage gap, the bias in energy.
     """
     from forecasting.csv_input import parse_horizon, zone_of
 
     if output is not None and output.suffix.lower() not in (".png", ".svg"):
         raise BadUse(f"cannot draw {output}: expected a name that ends in .png or .svg")
+    where_to_run(workers, dask)
     place = place_of(latitude, longitude)
-    files = _read(readings, timezone_name, time_column, value_columns)
+    files = _read(readings, timezone_name, by, time_column, value_columns)
     first = files[0][1]
     step = first.series.step
     count = parse_horizon(horizon, step)
@@ -123,7 +129,9 @@ def cli(
     )
     since = None if test_from is None else _midnight(test_from, zone_of_file(first, zone_of))
     homes = [Home(name, one.series, weather=one.weather or None) for name, one in files]
-    runs = backtest(homes, count, settings, count=origins, test_from=since, workers=workers)
+    runs = backtest(
+        homes, count, settings, count=origins, test_from=since, workers=workers, dask=dask
+    )
     each, together = [accuracy(run) for run in runs], fairness(runs)
     notes = list(dict.fromkeys(note for _, one in files for note in one.notes))
     if output is not None:
@@ -141,6 +149,7 @@ def cli(
 def _read(
     readings: tuple[str, ...],
     timezone_name: str | None,
+    by: str | None,
     time_column: str | None,
     value_columns: tuple[str, ...],
 ) -> list[tuple[str, ReadFile]]:
@@ -157,6 +166,7 @@ def _read(
             timezone_name,
             time_column=time_column,
             value_columns=value_columns,
+            meter_column=by,
         )
         for one in meters:
             parts = [stem] if len(readings) > 1 or not one.name else []

@@ -66,6 +66,7 @@ TOLD_S = 3_600.0
 BEHIND_S = 900.0
 DISK_LEFT = 16 << 20
 _HEAD_RETRY_S = 5.0
+_CANCEL_S = 0.5
 
 
 class Gateway:
@@ -189,9 +190,7 @@ class Gateway:
                     raise failed[0] from None
                 raise
             finally:
-                for task in tasks:
-                    task.cancel()
-                await asyncio.gather(*tasks, return_exceptions=True)
+                await _end(tasks)
 
     async def _parts(self, stack: AsyncExitStack) -> list[Coroutine[Any, Any, None]]:
         parts: list[Coroutine[Any, Any, None]] = []
@@ -550,6 +549,19 @@ class Gateway:
         with contextlib.suppress(OSError):
             fresh.write_text(json.dumps(self.status(), indent=1) + "\n", encoding="utf-8")
             fresh.replace(path)
+
+
+async def _end(tasks: set[asyncio.Task[None]]) -> None:
+    """Cancel tasks until they have ended.
+
+    Once is not enough: Python 3.11's `wait_for`, which libraries use, forgets a cancellation that
+    comes at the moment of a result.
+    """
+    left = set(tasks)
+    while left:
+        for task in left:
+            task.cancel()
+        _, left = await asyncio.wait(left, timeout=_CANCEL_S)
 
 
 def _secret(file: Path | None) -> str | None:

@@ -8,7 +8,7 @@ that need it are looked at one by one. The same rows and the same history give t
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, Protocol
@@ -25,7 +25,6 @@ from meters.vee.records import EditRecord, Values
 from meters.vee.signs import past_days, sign_evidence
 from meters.vee.table import CHUNK_METERS, BoolArray, Table, runs
 
-_LIKE_DAYS = tuple(sorted({*rules.LIKE_WEEKS, *rules.LIKE_DAYS}))
 _LONGEST_PEAK_DAYS = 28
 
 
@@ -449,7 +448,3 @@ def _cleared(column: np.ndarray, rows: np.ndarray) -> np.ndarray:
     made = column.copy()
     made[rows] = 0
     return made
-
-
-EditorFunction = Callable[[Readings, History], Edited]
-"""What a collector takes as its editor."""

@@ -35,16 +35,8 @@ class History(Protocol):
         ...
 
 
-class BlockHistory(History, Protocol):
-    """A history that gives many meters at once."""
-
-    def block(self, meters: IntArray, first_slot: int, slots: int) -> Columns:
-        """The meters' rows, (meters, slots) each."""
-        ...
-
-
 def block(history: History, meters: IntArray, first_slot: int, slots: int) -> Columns:
-    """The rows of many meters, (meters, slots) each, from any history."""
+    """The rows of many meters, (meters, slots) each; at once where the history has a `block`."""
     whole = getattr(history, "block", None)
     if whole is not None:
         found: Columns = whole(meters, first_slot, slots)

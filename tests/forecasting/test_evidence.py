@@ -185,7 +185,7 @@ def test_another_library_version_is_told_and_fails_nothing(young: Document, tmp_
     ("path", "to", "named"),
     [
         (("format",), "gridcommons-forecast-1", "this program reads gridcommons-forecast-2"),
-        (("method",), "prophet-ridge-1", "this program computes prophet-ridge-2"),
+        (("method",), "prophet-ridge-1", "this program computes prophet-ridge-3"),
         (("zone",), True, "zone true: expected a whole number, 1 to 1023"),
         (("first_slot",), more(1), "expected the first slot of a UTC day"),
         (("slots",), 95, "slots 95"),

@@ -279,3 +279,88 @@ def test_help_needs_neither_prophet_nor_numpy() -> None:
         check=True,
         env={"PYTHONPATH": ":".join(path for path in sys.path if path)},
     )
+
+
+def homes_of(days: int) -> list[str]:
+    """Three homes in one file, one of them young, one with a comma in its name."""
+    rows = []
+    for at, row in enumerate(lines(days)):
+        stamp, value = row.split(",")
+        rows.append(f'{stamp},"a, b",{value}')
+        rows.append(f"{stamp},c,{3 * float(value):.4f}")
+        if at >= (days - 5) * 24:
+            rows.append(f"{stamp},young,{2 * float(value):.4f}")
+    return rows
+
+
+def test_many_homes_of_one_file_add_up_to_their_sum(tmp_path: Path) -> None:
+    source = write(tmp_path / "homes.csv", homes_of(21), "timestamp,home,value")
+    done = run(source, "--by", "home", "--horizon", 24)
+    assert done.exit_code == 0, done.stderr
+    rows = table(done.stdout)
+    assert list(rows[0]) == ["home", "timestamp", "q10", "q50", "q90", "mean"]
+    assert [row["home"] for row in rows] == ["a, b"] * 24 + ["c"] * 24 + ["young"] * 24
+    assert "Model: neighbours for 1 of 3 homes (young)" in done.stderr
+    made = json.loads(run(source, "--by", "home", "--horizon", 24, "--json").stdout)
+    assert [home["counted"] for home in made["homes"]] == [True, True, False]
+    sums = [
+        sum(home["forecast"][at]["mean"] for home in made["homes"] if home["counted"])
+        for at in range(24)
+    ]
+    np.testing.assert_allclose(sums, [row["mean"] for row in made["zone"]["forecast"]])
+
+
+def test_a_folder_is_a_home_for_each_file_and_columns_are_homes_too(tmp_path: Path) -> None:
+    folder = tmp_path / "street"
+    folder.mkdir()
+    rows = lines(21)
+    write(folder / "a.csv", rows)
+    (folder / "b.csv.gz").write_bytes(gzip.compress((folder / "a.csv").read_bytes()))
+    (folder / "notes.txt").write_text("no home")
+    done = run(folder, "--horizon", 3)
+    assert done.exit_code == 0, done.stderr
+    assert [row["home"] for row in table(done.stdout)] == ["a"] * 3 + ["b"] * 3
+    wide = write(
+        tmp_path / "wide.csv", [f"{row},{row.split(',')[1]}" for row in rows], "timestamp,a,b"
+    )
+    assert run(wide, "--value", "[ab]", "--horizon", 3).stdout == done.stdout
+    (folder / "b.csv").write_text((folder / "a.csv").read_text())
+    assert "two files of one name" in run(folder, "--horizon", 3).stderr
+    (folder / "b.csv").unlink()
+    write(folder / "c.csv", lines(21, 30))
+    assert "expected one length for all homes" in run(folder, "--horizon", 3).stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--by", "street"], "no street; expected the column that --by names"),
+        ([], "what is home?"),
+        (["--by", "home", "--dask", "x", "--workers", "2"], "name one"),
+        (["--value", "nothing"], "no nothing"),
+    ],
+)
+def test_bad_options_for_many_homes_end_with_one_line(
+    tmp_path: Path, options: list[str], words: str
+) -> None:
+    source = write(tmp_path / "homes.csv", homes_of(15), "timestamp,home,value")
+    done = run(source, "--horizon", 24, *options)
+    assert done.exit_code == 2
+    assert done.stdout == ""
+    assert done.stderr.count("\n") == 1
+    assert words in done.stderr
+
+
+def test_a_home_without_a_name_is_refused(tmp_path: Path) -> None:
+    source = write(tmp_path / "in.csv", [f",{row}" for row in lines(15)], "home,timestamp,value")
+    done = run(source, "--by", "home", "--horizon", 24)
+    assert done.exit_code == 2
+    assert "row 2: no home; expected whose value it is" in done.stderr
+
+
+@pytest.mark.parametrize("separator", [";", "\t"])
+def test_semicolons_tabs_and_decimal_commas_are_read(tmp_path: Path, separator: str) -> None:
+    plain = write(tmp_path / "plain.csv", lines(21))
+    rows = [row.replace(",", separator).replace(".", ",") for row in lines(21)]
+    other = write(tmp_path / "other.csv", rows, f"timestamp{separator}value")
+    assert run(other, "--horizon", 24).stdout == run(plain, "--horizon", 24).stdout

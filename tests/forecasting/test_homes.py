@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from dao.errors import BadUse
-from forecasting.homes import HomeInput, add_up, forecast_homes
+from forecasting.homes import HomeInput, add_up, forecast_homes, forecast_street
 from forecasting.model import Settings, forecast
 from forecasting.series import IntervalSeries
 
@@ -72,3 +72,37 @@ def test_homes_add_up_to_the_zone_in_the_mean(made_up: Maker, factor: float) -> 
         assert after.q50.tobytes() == before.q50.tobytes()
     with pytest.raises(BadUse, match="12 values of the zone"):
         add_up(made, zone[:12])
+
+
+def test_a_street_begins_where_the_last_home_ends_and_adds_up(made_up: Maker) -> None:
+    whole = street(made_up, 3, days=30)
+    early = replace(whole[2], values=whole[2].values[:-48])
+    series = [whole[0], whole[1], early, last(whole[0], 72)]
+    made = forecast_street([HomeInput(one, BERLIN) for one in series], 24, workers=1)
+    assert {one.start for one in made.homes} == {whole[0].end}
+    assert made.counted == (0, 1, 2)
+    assert made.zone is not None
+    np.testing.assert_allclose(sum(made.homes[at].mean for at in made.counted), made.zone.mean)
+
+
+def test_where_a_home_misses_values_the_others_stand_for_it_in_the_sum(made_up: Maker) -> None:
+    whole = street(made_up, 12, days=30)
+    holes = whole[1].values.copy()
+    holes[np.random.default_rng(0).random(holes.size) < 0.3] = np.nan
+    sums = []
+    for second in (whole[1], replace(whole[1], values=holes)):
+        homes = [HomeInput(one, BERLIN) for one in (whole[0], second, *whole[2:])]
+        made = forecast_street(homes, 24, workers=1)
+        assert made.zone is not None
+        sums.append(made.zone.mean)
+    np.testing.assert_allclose(sums[1], sums[0], rtol=0.01)
+
+
+def test_homes_without_a_history_are_fitted_to_no_sum(made_up: Maker) -> None:
+    young = [last(one, 72) for one in street(made_up, 2)]
+    made = forecast_street([HomeInput(one, BERLIN) for one in young], 24, workers=1)
+    assert made.zone is None
+    assert {one.model for one in made.homes} == {"seasonal-naive-day"}
+    half = made_up(30, 1800)
+    with pytest.raises(BadUse, match="one length for all"):
+        forecast_street([HomeInput(young[0], BERLIN), HomeInput(half, BERLIN)], 24)

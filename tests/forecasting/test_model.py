@@ -225,3 +225,10 @@ def test_what_cannot_be_forecast_is_refused(horizon: int, values: np.ndarray, wo
 def test_an_interval_that_no_meter_has_is_refused() -> None:
     with pytest.raises(BadUse, match="15, 30 or 60"):
         IntervalSeries(0, 600, np.ones(10))
+
+
+def test_a_series_from_before_1970_is_forecast_like_any_other(made_up: Maker) -> None:
+    old = made_up(30, 3600, start=-2_208_988_800)  # 1900-01-01
+    made = forecast(old, 24)
+    assert made.model == "prophet"
+    assert np.isfinite(made.q10).all()

@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from forecasting.zone import canonical_json
+from forecasting.zone import canonical_json, forecast_zone_day, without_battery
 from scripts.balance import cli
 from tests.forecasting.balancing.conftest import DAY, Eve
+from tests.forecasting.conftest import DemoZone
+from tests.forecasting.test_zone import totals_before
 
 
 @pytest.fixture(scope="module")
@@ -100,3 +102,32 @@ def test_a_report_needs_a_plan_and_totals_of_its_day(evidence: Path, tmp_path: P
         found = balance("report", broken, evidence)
         assert found.exit_code == 2
         assert "Traceback" not in found.output
+
+
+def test_a_plan_is_held_against_the_day_from_a_later_forecasts_evidence(
+    evidence: Path, demo_zone: DemoZone, tmp_path: Path
+) -> None:
+    target, later = tmp_path / "plan.json", tmp_path / "later.json"
+    assert balance("plan", evidence, "-o", target, "--no-called").exit_code == 0
+    done = json.loads(target.read_text())["chart"]["power_w"]["1000"]
+    rows = [
+        [DAY + at, max(0, watts) // 4, max(0, -watts) // 4]
+        for at, watts in enumerate(done)
+        if watts
+    ]
+    rest = totals_before(demo_zone, DAY + 2 * 96)
+    # The ledger's totals contain the battery; the evidence says what it did, and takes it out.
+    published = without_battery(rest, [[slot, -taken, -given] for slot, taken, given in rows])
+    forecast = forecast_zone_day(rest, DAY + 2 * 96)
+    later.write_bytes(canonical_json(forecast.evidence(published, (), rows)))
+    found = balance("report", target, later, "--json")
+    assert found.exit_code == 0, found.output
+    report = json.loads(found.output)
+    assert report["view"] == "public"
+    assert report["quarter_hours_over"]["without"] > 20
+    assert report["quarter_hours_over"]["with"] < 5
+    assert report["energy_wh"]["1000"]["taken"] > 100_000
+    assert "promised (80 %)" in balance("report", target, later).output
+    without = balance("report", target, later, "--battery", "none")
+    assert without.exit_code == 2
+    assert "give it with --battery" in without.output

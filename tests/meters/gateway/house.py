@@ -248,12 +248,12 @@ async def passing(
     raise AssertionError(f"{what} did not happen")
 
 
-async def play(gateway: Gateway, clock: ManualClock, end: float, step: float = 450.0) -> None:
+async def play(gateway: Gateway, clock: ManualClock, end: float, step: float = 900.0) -> None:
     """Move time on to `end`, waiting at each step until every source was read there."""
     if not seen(gateway):
         if any(one.address.scheme == "mqtt" for one in gateway.settings.sources):
             # What is published before the gateway has subscribed is gone: let time pass.
-            await passing(clock, lambda: seen(gateway) > 0, "a first sample", step=450)
+            await passing(clock, lambda: seen(gateway) > 0, "a first sample", step=900)
         else:
             await until(lambda: seen(gateway) > 0, "a first sample")
     while clock() < end:

@@ -25,6 +25,17 @@ def record(rule: str, inputs: dict[str, Any], before: Any = EMPTY, result: Any =
     return EditRecord(7, SLOT, rule, 1, inputs, before, result)
 
 
+def signed(imported: int, exported: int) -> dict[str, Any]:
+    return {
+        "import_wh": imported,
+        "export_wh": exported,
+        "quality": int(Quality.MEASURED),
+        "sequence": 3,
+        "previous": "11" * 32,
+        "signature": "22" * 65,
+    }
+
+
 LINE = record("gap_linear", {"left": [SLOT - 1, 100, 0], "right": [SLOT + 2, 400, 30]})
 DAYS = record(
     "gap_like_days",
@@ -41,20 +52,27 @@ def test_like_days_give_their_mean_and_an_unknown_channel_stays_unknown() -> Non
 
 
 def test_a_value_no_connection_can_carry_is_taken_out_and_nothing_else() -> None:
-    signed = {"import_wh": 9_000, "export_wh": 0, "quality": 1}
     before = (9_000, 0, int(Quality.MEASURED))
-    assert replay(record("above_capacity", {"capacity_wh": 8_000, "signed": signed}, before)) == (
-        EMPTY
-    )
+    inputs = {"capacity_wh": 8_000, "signed": signed(9_000, 0)}
+    assert replay(record("above_capacity", inputs, before)) == EMPTY
     with pytest.raises(CheckFailed, match="can carry"):
-        replay(record("above_capacity", {"capacity_wh": 9_000, "signed": signed}, before))
+        replay(record("above_capacity", {**inputs, "capacity_wh": 9_000}, before))
 
 
 def test_what_the_device_signed_must_be_what_the_row_held() -> None:
-    signed = {"import_wh": 9_001, "export_wh": 0, "quality": 1}
-    made = record("above_capacity", {"capacity_wh": 8_000, "signed": signed}, (9_000, 0, 1))
+    inputs = {"capacity_wh": 8_000, "signed": signed(9_001, 0)}
     with pytest.raises(CheckFailed, match="signed something else"):
-        replay(made)
+        replay(record("above_capacity", inputs, (9_000, 0, 1)))
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [{"sequence": 2**63}, {"sequence": "3"}, {"previous": "11"}, {"signature": "zz" * 65}],
+)
+def test_what_no_device_signs_is_bad_use(odd: dict[str, Any]) -> None:
+    inputs = {"capacity_wh": 8_000, "signed": {**signed(9_000, 0), **odd}}
+    with pytest.raises(BadUse, match="not those of the rule"):
+        replay(record("above_capacity", inputs, (9_000, 0, 1)))
 
 
 def test_signs_are_not_swapped_on_weak_evidence() -> None:

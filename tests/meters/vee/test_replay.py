@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from dao.slots import SLOT_SECONDS, SLOTS_PER_DAY
+from meters.collector import Collector
 from meters.devices import device_key
 from meters.lake import erase_rows, read_batch, write_batch
 from meters.leaves import leaves_of, record_leaves
@@ -21,6 +23,7 @@ from meters.vee.check import replay_batch
 from meters.vee.edit import Edited, Editor
 from meters.vee.records import EditRecord
 from scripts.meter import cli
+from tests.meters.batch_rows import chained, keys
 from tests.meters.vee.test_edit import CAPACITY_W, DAY, HISTORY, HOMES, SEPARATOR, SLOTS, drop, rows
 
 SECRETS = DerivedSecrets(b"a secret for the tests only")
@@ -225,3 +228,32 @@ def test_a_file_that_is_no_batch_is_bad_use(tmp_path: Path, content: bytes | Non
     assert code == 2
     assert err.startswith("Error: ")
     assert len(err.strip().splitlines()) == 1
+
+
+def test_a_collector_with_an_editor_closes_batches_that_replay_and_whose_root_covers_the_records(
+    tmp_path: Path,
+) -> None:
+    first, homes, days = DAY, 4, 4
+    plain = chained(first, days * SLOTS_PER_DAY, homes)
+    lost = (plain.meter == 2) & (plain.slot >= first + 3 * SLOTS_PER_DAY + 10)
+    lost &= plain.slot < first + 3 * SLOTS_PER_DAY + 30
+    with Collector(
+        1,
+        keys(homes),
+        SECRETS,
+        SEPARATOR,
+        tmp_path / "lake",
+        tmp_path / "inbox.sqlite",
+        clock=lambda: (first + days * SLOTS_PER_DAY) * SLOT_SECONDS,
+        editor=Editor(),
+    ) as collector:
+        assert not collector.receive(plain.take(~lost)).rejected
+        for day in range(days):
+            batch = collector.close_batch(first + day * SLOTS_PER_DAY, SLOTS_PER_DAY)
+            collector.mark_committed(batch)
+    stored = read_batch(batch.path)
+    found = replay_batch(stored)
+    assert (found.rules, found.problems) == ({"gap_like_days": 20}, ())
+    assert found.unseen == 20
+    assert stored.root() == batch.root
+    assert batch.leaves == homes * SLOTS_PER_DAY + 20
