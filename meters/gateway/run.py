@@ -45,7 +45,14 @@ from meters.gateway.sources.readers import (
     follow,
 )
 from meters.gateway.sources.samples import Sampler
-from meters.gateway.uplink import HttpTransport, MqttTransport, Refused, Transport, Uplink
+from meters.gateway.uplink import (
+    HttpTransport,
+    MqttTransport,
+    Refused,
+    Transport,
+    Unreachable,
+    Uplink,
+)
 from meters.signing import reading_separator
 
 log = logging.getLogger("gridcommons.gateway")
@@ -461,7 +468,12 @@ class Gateway:
             await self.transport.publish("dispatch", report)
         else:
             body = json.dumps(report).encode()
-            await asyncio.to_thread(self._http.post, "/v1/dispatch", body, "application/json")
+            answer = await asyncio.to_thread(
+                self._http.post, "/v1/dispatch", body, "application/json"
+            )
+            # A collector that is busy answers too; only what it has stored is delivered.
+            if not (isinstance(answer, dict) and answer.get("stored") is True):
+                raise Unreachable("the collector does not take reports now")
 
     # Telling
 

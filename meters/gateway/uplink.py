@@ -34,6 +34,7 @@ PACE_S = 2.0
 """Between two frames of one gateway that has much to send: each may hold six weeks."""
 MAX_ANSWER = 1 << 20
 _LOOK_S = 30.0
+_BUSY = (429, 503)
 
 
 class Unreachable(CheckFailed):
@@ -106,7 +107,9 @@ class HttpTransport:
     def head(self, meter: int) -> Head:
         """Where the collector's chain of a meter stands. Raises Unreachable, or Refused."""
         # An unknown meter (404) may have a chain that the collector has not heard of yet: no head.
-        _, document = self._ask("GET", f"/v1/heads/{meter}")
+        status, document = self._ask("GET", f"/v1/heads/{meter}")
+        if status in _BUSY:
+            raise Unreachable("the collector is busy: it does not tell heads now")
         try:
             sequence, link = document["sequence"], document["link"]
             if isinstance(sequence, bool) or not isinstance(sequence, int) or sequence < -1:
@@ -130,7 +133,7 @@ class HttpTransport:
             raise Unreachable(f"the collector does not answer ({type(error).__name__})") from None
         except Exception as error:  # urllib3's own errors while a body is read
             raise Unreachable(f"the collector broke off ({type(error).__name__})") from None
-        if status in (429, 503):
+        if status in _BUSY:
             return status, {"busy": int(retry) if retry.isdecimal() and len(retry) < 6 else 30}
         document = _document(body)
         if status == 422:

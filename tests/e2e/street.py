@@ -15,6 +15,7 @@ import json
 import sqlite3
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -250,7 +251,7 @@ most_s = 5
         self.clock.set(at)
         for meter, gateway in self.gateways.items():
             await until(
-                lambda gateway=gateway: self._is_read(gateway, at),
+                partial(self._is_read, gateway, at),
                 f"a sample of meter {meter} at {at - START:+.0f} s ({gateway.status()})",
                 _WAIT_S,
             )
@@ -266,6 +267,14 @@ most_s = 5
     @staticmethod
     def _is_read(gateway: Gateway, at: float) -> bool:
         return seen(gateway) >= at and all(one.looked_at >= at for one in gateway.dispatchers)
+
+    def _have_met(self) -> bool:
+        publisher, point = self.devices[TASMOTA], self.devices[WALLBOX]
+        assert isinstance(publisher, TasmotaPublisher)
+        assert isinstance(point, ChargePoint)
+        is_heard = publisher.topic in self.broker._broker._subscriptions
+        # The gateway asks a charge point for its register every minute.
+        return publisher.connected and is_heard and point.outlet.aligned_seconds == 60
 
     async def everything_delivered(self) -> None:
         """Let a little time pass until every gateway has its acknowledgements, and the collector
@@ -305,12 +314,8 @@ most_s = 5
                 await stack.enter_async_context(gateway.running())
                 self.gateways[meter] = gateway
             await stack.enter_async_context(self.devices[WALLBOX])
-            # What is published before a gateway has subscribed is gone: let time pass.
-            while not all(seen(one) for one in self.gateways.values()):
-                assert self.clock() < START - SLOT_SECONDS, "not every gateway has read its device"
-                self.on.chain.set_time(int(self.clock()) + SLOT_SECONDS)
-                self.clock.advance(SLOT_SECONDS)
-                await asyncio.sleep(0.3)
+            # What is published before a gateway has subscribed is gone.
+            await until(self._have_met, "devices and gateways have met", _WAIT_S)
             while self.clock() < START + SLOTS_PER_DAY * SLOT_SECONDS:
                 at = (self.clock() // SLOT_SECONDS + 1) * SLOT_SECONDS
                 await self.step(at)

@@ -147,6 +147,22 @@ def test_a_home_battery_takes_a_share_of_its_rating(tmp_path: Path) -> None:
     asyncio.run(run())
 
 
+def test_a_report_that_a_busy_collector_did_not_take_comes_again(tmp_path: Path) -> None:
+    async def run() -> None:
+        windows = Windows([Window(FIRST_SLOT, 1, 1_000)])
+        async with run_battery(tmp_path, windows) as (gateway, clock, _, collector):
+            collector.mode = "down"
+            await steer(gateway, clock, START + 1_200)
+            busy = "the collector does not take reports now"
+            await passing(clock, lambda: gateway.problems.get("dispatch reports") == busy)
+            assert [one["slot"] for one in gateway.outbox.reports()] == [FIRST_SLOT]
+            collector.mode = "ok"
+            await passing(clock, lambda: not gateway.outbox.reports())
+            assert reports(collector).keys() == {FIRST_SLOT}
+
+    asyncio.run(run())
+
+
 @pytest.mark.parametrize("kind", [FaultKind.REFUSE, FaultKind.DROP])
 def test_a_device_that_refuses_or_is_away_is_reported_as_such(
     kind: FaultKind, tmp_path: Path
