@@ -247,12 +247,12 @@ class Collector:
             }
         )
         if not plain.all():
-            # Of a committed batch the inbox has nothing, so its file is asked, for numbers that
-            # are not new: a resend, or a second story.
+            # Of a committed or restored batch the inbox has nothing, so its file is asked, for
+            # numbers that are not new: a resend, or a second story.
             group = np.cumsum(begins) - 1
             known = np.array([heads.get(meter, Head.NONE).sequence for meter in meters])[group]
-            committed = _covered(rows.slot, [batch for batch in closed if batch.committed])
-            filed = self._batches.filed(rows.take(committed & (rows.sequence <= known)))
+            inside = _covered(rows.slot, closed)
+            filed = self._batches.filed(rows.take(inside & (rows.sequence <= known)))
             again = ~plain & np.array([record in filed for record in records], dtype=bool)
             codes[again] = _DUPLICATE
             looker = _Closer(self.inbox, held | filed, erased)

@@ -13,9 +13,8 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
-from dao.chain import Account, Contract, ContractReverted, is_away
+from dao.chain import Account, Contract, ContractReverted, Receipt, is_away
 from dao.errors import CheckFailed, GridCommonsError
 from dao.slots import SLOT_SECONDS, SLOTS_PER_DAY
 from meters.collector import Collector
@@ -334,18 +333,14 @@ class Committer(threading.Thread):
             left = tuple(slot for slot in self.standing.corrections if slot != first_slot)
             self.standing = replace(self.standing, corrections=left)
 
-    def _told(self, batch: Batch, receipt: Any) -> None:
+    def _told(self, batch: Batch, receipt: Receipt | None) -> None:
+        about = {"first_slot": batch.first_slot, "slots": batch.slots, "homes": batch.homes}
+        if receipt is None:
+            log.info("found on the ledger", extra=about)
+            return
         self._metrics.committed(batch.version)
         self.standing = replace(self.standing, last_commit=self._now())
-        log.info(
-            "committed",
-            extra={
-                "first_slot": batch.first_slot,
-                "slots": batch.slots,
-                "homes": batch.homes,
-                "gas": None if receipt is None else receipt.gas_used,
-            },
-        )
+        log.info("committed", extra={**about, "gas": receipt.gas_used})
 
     def _quality(self, batch: Batch) -> tuple[tuple[str, float], ...]:
         """Read again from the file: what is told is what is committed."""

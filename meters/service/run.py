@@ -91,6 +91,8 @@ class Options:
 def check_office(deployment: Deployment, zone: int, account: Account) -> None:
     """CheckFailed unless the account is the zone's collector: gateways would believe no answer."""
     office = str(deployment["ReadingLedger"].call("collectors", zone))
+    if not int(office, 16):
+        raise CheckFailed(f"zone {zone} has no collector: the ledger's owner appoints one")
     if office.lower() != account.address.lower():
         raise CheckFailed(
             f"{account.address} is not the collector of zone {zone}: that is {office}; choose its "
@@ -251,16 +253,19 @@ class CollectorService:
 
     def _open(self) -> Collector:
         places = self.options.places
-        collector = Collector(
-            self.options.zone,
-            self.keys,
-            self.secrets,
-            self._separator,
-            places.lake,
-            places.inbox,
-            clock=self._clock,
-            editor=Editor(),
-        )
+        try:
+            collector = Collector(
+                self.options.zone,
+                self.keys,
+                self.secrets,
+                self._separator,
+                places.lake,
+                places.inbox,
+                clock=self._clock,
+                editor=Editor(),
+            )
+        except OSError as error:
+            raise CheckFailed(f"cannot use the inbox {places.inbox}: {error.strerror}") from None
         try:
             if self.options.restore:
                 log.info("restored", extra={"batches": collector.restore()})

@@ -18,6 +18,7 @@ import uvicorn
 from dao.chain import Contract, LocalAccount
 from dao.eip712 import keccak
 from meters.acknowledgements import acknowledgement_separator
+from meters.registry import KeyPeriods
 from meters.service.committer import Committer
 from meters.service.http import Service, create_app
 from meters.service.intake import Intake, Limits
@@ -58,8 +59,14 @@ class NoLedger:
 
 
 @contextmanager
-def served(writer: Writer, limits: Limits | None = None, token: str = "") -> Iterator[Served]:
-    intake, periods = intake_of(writer, limits), keys(HOMES)
+def served(
+    writer: Writer,
+    limits: Limits | None = None,
+    token: str = "",
+    intake: Intake | None = None,
+    periods: KeyPeriods | None = None,
+) -> Iterator[Served]:
+    intake, periods = intake or intake_of(writer, limits), periods or keys(HOMES)
     nobody: Contract = NoLedger()  # type: ignore[assignment]
     committer = Committer(
         writer, periods, nobody, None, ZONE, "memory://none", intake.metrics, now=lambda: 0

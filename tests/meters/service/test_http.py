@@ -16,7 +16,7 @@ from dao.relay.limits import Rate
 from meters.acknowledgements import Acknowledgement, Busy, parse
 from meters.collector import Collector
 from meters.frames import MAX_FRAME_BYTES, encode, frame_id, to_json
-from meters.gateway.uplink import HttpTransport
+from meters.gateway.uplink import HttpTransport, Unreachable
 from meters.readings import Readings
 from meters.service.http import MAX_JSON_BYTES
 from meters.service.intake import Limits
@@ -281,7 +281,8 @@ def test_a_gateways_own_sender_is_understood(writers: Made, day: Readings) -> No
     async def run(at: Served) -> None:
         transport = HttpTransport(at.url, None, 20.0)
         assert transport.head(3) == Head.NONE
-        assert transport.head(99) == Head.NONE
+        with pytest.raises(Unreachable):
+            transport.head(99)
         frame = encode(day)
         made = acknowledged(await transport.send(frame), frame)
         assert transport.head(3) == made.heads[3]

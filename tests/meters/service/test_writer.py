@@ -16,7 +16,7 @@ from meters.frames import encode
 from meters.readings import Readings
 from meters.service.writer import Busy, Room, Writer
 from tests.meters.service.conftest import Made
-from tests.meters.service.zone import frames_of, of
+from tests.meters.service.zone import FIRST, frames_of, of
 
 
 class Counting(Collector):
@@ -156,3 +156,18 @@ def test_a_second_collector_on_the_same_inbox_is_refused_at_once(
     writers()
     with pytest.raises(CheckFailed, match="another collector"):
         writers()
+
+
+def test_a_restored_inbox_knows_what_it_took_before_it_is_committed(
+    writers: Made, day: Readings, tmp_path: Path
+) -> None:
+    first = writers()
+    first.submit(encode(day), "a").result(30)
+    first.call(lambda collector: collector.close_batch(FIRST, 8))
+    assert first.stop()
+    for file in tmp_path.glob("inbox.sqlite*"):
+        file.unlink()
+    second = writers()
+    assert second.call(lambda collector: collector.restore()) == 1
+    report = second.submit(encode(day), "a").result(30).report
+    assert (report.accepted, report.duplicates, report.rejected) == (0, len(day), [])

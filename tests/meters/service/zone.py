@@ -171,7 +171,11 @@ def service(chain: OnChain, folder: Path, *more: str, rpc: str | None = None) ->
     environment = {**os.environ, "GRIDCOMMONS_HOME": str(folder)}
     with log.open("ab") as errors:
         process = subprocess.Popen(
-            command(*arguments), stdout=subprocess.PIPE, stderr=errors, env=environment
+            command(*arguments),
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            env=environment,
+            start_new_session=True,  # so that `end_child` finds it
         )
     try:
         assert process.stdout is not None
