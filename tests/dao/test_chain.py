@@ -98,6 +98,20 @@ def test_time_stands_still_until_it_is_moved(chain: Chain, euro: Contract) -> No
     assert chain.now() == now + 900
 
 
+def test_who_only_lives_with_a_node_leaves_its_time_running() -> None:
+    with (
+        AnvilNode(timestamp=1_466_640_000) as node,
+        Chain.local(node.url, hold_time=False) as chain,
+    ):
+        begun = chain.now()
+        for _ in range(600):
+            chain.rpc("evm_mine")
+            if chain.now() > begun:
+                break
+            time.sleep(0.1)
+        assert chain.now() > begun
+
+
 def test_time_does_not_go_back(chain: Chain) -> None:
     with pytest.raises(BadUse, match="cannot go back"):
         chain.set_time(chain.now() - 1)
