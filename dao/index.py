@@ -173,6 +173,11 @@ class EventReader:
             columns[column] = [row["args"].get(key) for row in rows]
         return pd.DataFrame(columns)
 
+    def block_hash(self, number: int) -> str | None:
+        """The hash of a block, as it was read; None where none of its kind is kept."""
+        rows = self._query("SELECT hash FROM blocks WHERE number = ?", (number,))
+        return str(rows[0][0]) if rows else None
+
     def counts(self) -> dict[tuple[str, str], int]:
         """Number of events by (contract, event)."""
         rows = self._query("SELECT contract, event, count(*) FROM events GROUP BY 1, 2", ())
@@ -210,7 +215,7 @@ class Indexer(EventReader):
         first_block: int = 0,
     ) -> None:
         super().__init__(db_path)
-        self._rpc = _Rpc(rpc_url)
+        self._rpc = Rpc(rpc_url)
         self._first_block = first_block
         self._addresses = [checksum_address(address) for address, _ in contracts.values()]
         self._types: dict[tuple[bytes, str], _EventType] = {}
@@ -222,24 +227,27 @@ class Indexer(EventReader):
         self._source = keccak(json.dumps([first_block, known]).encode("utf-8")).hex()
         self._span = MAX_SPAN
 
-    def sync(self) -> int:
+    def sync(self, until: int | None = None) -> int:
         """Bring the index up to the chain's head; returns the number of events written.
 
+        until: no further than this block, for who asks about a past that is over.
         Raises CheckFailed where the node cannot be reached, refuses, or keeps changing its mind,
         or the file is no index. What was committed before stays right.
         """
         try:
             with closing(_patiently(self._open)) as db:
-                return self._sync(db)
+                return self._sync(db, until)
         except sqlite3.DatabaseError as error:
             raise _unusable(self.db_path, error) from error
 
-    def _sync(self, db: sqlite3.Connection) -> int:
+    def _sync(self, db: sqlite3.Connection, until: int | None) -> int:
         written = races = 0
         while True:
             cursor = self._cursor(db)
             base, base_hash = self._last_good(db, cursor)
             head = int(self._rpc.call("eth_blockNumber"), 16)
+            if until is not None:
+                head = min(head, until)
             if head <= base:
                 if base < cursor:
                     self._commit(db, cursor, base, _Range(base, [], []))
@@ -328,7 +336,7 @@ class Indexer(EventReader):
                 "eth_getLogs",
                 {"fromBlock": hex(first), "toBlock": hex(last), "address": self._addresses},
             )
-        except _Refused as refusal:
+        except Refused as refusal:
             if first == last:
                 raise CheckFailed(str(refusal)) from None
             self._span = (last - first + 1) // 2
@@ -399,11 +407,11 @@ class _Range:
     events: list[tuple[int, int, str, str, str, str, int]]
 
 
-class _Refused(Exception):
+class Refused(Exception):
     """The node answered with an error."""
 
 
-class _Rpc:
+class Rpc:
     """JSON-RPC over HTTP on one kept connection."""
 
     def __init__(self, url: str) -> None:
@@ -411,7 +419,7 @@ class _Rpc:
         self._session: requests.Session | None = None
 
     def call(self, method: str, *params: Any) -> Any:
-        """One call. _Refused if the node answers with an error, CheckFailed if it does not."""
+        """One call. Refused if the node answers with an error, CheckFailed if it does not."""
         answer = self._post({"jsonrpc": "2.0", "id": 0, "method": method, "params": list(params)})
         return self._result(method, answer)
 
@@ -431,7 +439,7 @@ class _Rpc:
                 results += [self._result(part[i][0], by_id[i]) for i in range(len(part))]
             except (KeyError, TypeError):
                 raise CheckFailed(f"the node at {self.url} does not answer batches") from None
-            except _Refused as refusal:
+            except Refused as refusal:
                 raise CheckFailed(str(refusal)) from None
         return results
 
@@ -441,7 +449,7 @@ class _Rpc:
         if answer.get("error") is not None:
             error = answer["error"]
             reason = error.get("message", error) if isinstance(error, dict) else error
-            raise _Refused(f"the node at {self.url} refused {method}: {reason}")
+            raise Refused(f"the node at {self.url} refused {method}: {reason}")
         return answer["result"]
 
     def _post(self, body: Any) -> Any:
