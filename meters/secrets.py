@@ -20,6 +20,7 @@ from typing import Protocol
 
 from dao.errors import CheckFailed
 from dao.paths import ensure_parent
+from dao.sqlite import transaction
 
 SECRET_BYTES = 32
 _BUSY_TIMEOUT_S = 30.0
@@ -212,14 +213,8 @@ class SecretStore:
     def _transaction(self) -> Iterator[None]:
         """What happens inside is on disk whole or not at all."""
         try:
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
+            with transaction(self._db):
                 yield
-                self._db.execute("COMMIT")
-            except BaseException:
-                if self._db.in_transaction:
-                    self._db.execute("ROLLBACK")
-                raise
         except sqlite3.Error as error:
             raise self._unusable(error) from None
 
