@@ -104,8 +104,7 @@ def check_signatures(disclosure: Disclosure, node: Node | None) -> Check:
         # A key's validity is one stretch of time, so the ends of a run answer for what lies within.
         for slot in {begin, end}:
             moment = (slot + 1) * SLOT_SECONDS - 1
-            key = _device_at(node, registry, disclosure.meter, moment)
-            if key != address:
+            if node.device_at(registry, disclosure.meter, moment) != address:
                 text = f"slot {slot}: not by the meter's device key of that time"
                 return Check("signatures", "failed", text)
     return Check(
@@ -122,11 +121,6 @@ def _runs(signed: Sequence[Reading], found: Sequence[bytes]) -> list[tuple[int, 
         else:
             runs.append((reading.slot, reading.slot, address))
     return runs
-
-
-def _device_at(node: Node, registry: str, meter: int, moment: int) -> bytes:
-    answer = node.view(registry, "device_at(uint256,uint256)", meter, moment)
-    return answer[0].to_bytes(32, "big")[12:]
 
 
 def check_chain(disclosure: Disclosure, node: Node) -> list[Check]:
