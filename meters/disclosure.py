@@ -139,7 +139,7 @@ def disclose(
     roots: list[Root] = []
     opened: list[OpenedSlot] = []
     for file in batch_files(lake, zone, wanted[0], wanted[-1] - wanted[0] + 1):
-        here = [slot for slot in wanted if file.first_slot <= slot < file.first_slot + file.slots]
+        here = [slot for slot in wanted if file.first_slot <= slot < file.end_slot]
         if not here:
             continue
         stored = read_batch(file.path, lake, separator=separator)
