@@ -44,9 +44,9 @@ class Stores:
     secrets: SecretStore
     inbox: Path
     relay: Path
+    dispatches: Path
     journal: Path
     separator: bytes
-    dispatches: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -144,8 +144,7 @@ def erase_month(stores: Stores, zone: int, meter: int, month: int, now: int) -> 
         inbox = erase_from_inbox(stores.inbox, meter, first, end)
         files = _erase_from_lake(stores, erasure)
         relay = erase_from_relay(stores.relay, meter, first, end)
-        if stores.dispatches is not None:
-            erase_dispatches(stores.dispatches, meter, first, end)
+        erase_dispatches(stores.dispatches, meter, first, end)
         stores.secrets.erase(meter, month)
         _note(stores.journal, replace(erasure, finished_at=erasure.finished_at or now))
     return Done(files, inbox, relay)
