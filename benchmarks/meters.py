@@ -27,9 +27,10 @@ from dao.paths import cache_dir
 from dao.slots import SLOT_SECONDS, SLOTS_PER_DAY, first_slot_of_day
 from meters.devices import Fleet
 from meters.lake import batch_path, write_batch
-from meters.leaves import DerivedSecrets, leaves_of, root_of_leaves
+from meters.leaves import leaves_of, root_of_leaves
 from meters.profiles import zone_profiles
 from meters.readings import Reading, Readings
+from meters.secrets import DerivedSecrets
 from meters.signing import digests, reading_separator, recover_all
 
 CODE = "1-LV-rural3--2-sw"

@@ -33,9 +33,9 @@ from dao.slots import SLOT_SECONDS
 from meters import frames
 from meters.collector import Collector
 from meters.lake import Batch
-from meters.leaves import DerivedSecrets
 from meters.readings import SIGNATURE_BYTES, Readings
 from meters.registry import KeyPeriods
+from meters.secrets import DerivedSecrets
 from meters.signing import bulk, digests, reading_separator, sign_chains
 
 METERS = 1_000_000

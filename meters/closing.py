@@ -32,9 +32,10 @@ from meters.lake import (
     totals_of,
     write_batch,
 )
-from meters.leaves import MonthSecrets, leaves_of, record_leaves, root_of_leaves
+from meters.leaves import leaves_of, record_leaves, root_of_leaves
 from meters.readings import Readings
 from meters.registry import KeyPeriods, verified
+from meters.secrets import MonthSecrets
 
 # Files of committed batches that stay in memory to compare what arrives again.
 _FILES_KEPT = 2

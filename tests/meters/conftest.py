@@ -14,9 +14,9 @@ import pytest
 from dao.slots import SLOTS_PER_DAY, first_slot_of_day
 from meters.collector import Collector
 from meters.devices import Fleet
-from meters.leaves import DerivedSecrets
 from meters.readings import Readings
 from meters.registry import KeyPeriods
+from meters.secrets import DerivedSecrets
 from meters.signing import Head, heads_after, reading_separator, sign_chains
 from meters.simbench import Grid, load_grid
 from tests.meters.town import Town, built
