@@ -6,17 +6,17 @@ Needs nothing but the document and the node: no lake, no secrets, no compiled co
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from dao.eip712 import checksum_address
 from dao.errors import CheckFailed
+from dao.json_input import parse
 from dao.leaves import root_above
 from dao.node import Addresses, Node
 from dao.slots import SLOT_SECONDS
-from meters.disclosure import Disclosure, OpenedSlot, leaf
+from meters.disclosure import MAX_BYTES, Disclosure, OpenedSlot, leaf
 from meters.leaves import record_leaf
 from meters.readings import Reading, Readings
 from meters.signing import digests, recover_all
@@ -53,13 +53,13 @@ def _fault(disclosure: Disclosure, one: OpenedSlot) -> str | None:
     """What is wrong with the edit records of a slot."""
     for record in one.records:
         where = f"an edit record of slot {one.reading.slot}"
-        leaf = record_leaf(record.canonical, record.salt)
-        if root_above(leaf, record.path) != disclosure.roots[one.batch].root:
+        hidden = record_leaf(record.canonical, record.salt)
+        if root_above(hidden, record.path) != disclosure.roots[one.batch].root:
             return f"{where} is not under its root"
         try:
-            said = json.loads(record.canonical)
+            said = parse(record.canonical, MAX_BYTES)
             own = (said["meter"], said["slot"]) == (disclosure.meter, one.reading.slot)
-        except (ValueError, KeyError, TypeError, RecursionError):
+        except (ValueError, KeyError, TypeError):
             own = False
         if not own:
             return f"{where} speaks of another meter or slot"

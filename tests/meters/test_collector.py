@@ -20,10 +20,10 @@ from meters.leaves import leaves_of, proof_of, root_of_leaves, verify_proof
 from meters.readings import Quality, Reading, Readings
 from meters.registry import KeyPeriods
 from meters.secrets import DerivedSecrets
-from meters.signing import CURVE_ORDER, heads_after, reading_separator
+from meters.signing import CURVE_ORDER, heads_after
+from tests.meters.batch_rows import SEPARATOR
 
 Zone = Any
-SEPARATOR = reading_separator(31337, "0x" + "42" * 20)
 
 
 def test_good_readings_are_accepted_and_become_a_batch(zone: Zone) -> None:

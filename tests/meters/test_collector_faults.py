@@ -27,7 +27,7 @@ from meters.readings import Readings
 from meters.registry import KeyPeriods
 from meters.secrets import DerivedSecrets
 from meters.signing import sign_chains
-from tests.meters.conftest import DAY, SEPARATOR
+from tests.meters.batch_rows import DAY, SEPARATOR
 
 Zone = Any
 SLOTS = 24
