@@ -167,11 +167,6 @@ class SecretStore:
                 found.update(made)
         return _refuse_erased(found)
 
-    def is_erased(self, meter: int, month: int) -> bool:
-        """Whether the secret was erased."""
-        with self._turn:
-            return self._find({(meter, month)}).get((meter, month), b"") is None
-
     def erase(self, meter: int, month: int) -> None:
         """Destroy the secret of a home and month; what stays says only that it is gone.
 
