@@ -22,9 +22,9 @@ from meters.chains import Break, unbroken
 from meters.closing import Batches, Editor, History
 from meters.inbox import Closed, Evidence, Inbox, State
 from meters.lake import Batch, LakeLike, check_range
-from meters.leaves import MonthSecrets
 from meters.readings import SIGNATURE_BYTES, Reading, Readings
 from meters.registry import KeyPeriods, verified
+from meters.secrets import MonthSecrets
 from meters.signing import Head
 from meters.validation import DEFAULT_CAPACITY_W, Finding
 

@@ -26,6 +26,7 @@ from dao import eip712
 from dao.eip712 import address_word, checksum_address, keccak, word
 from dao.errors import BadUse, CheckFailed
 from dao.paths import ensure_parent
+from dao.sqlite import transaction
 
 DOMAIN_NAME = "GridCommons Grants"
 DOMAIN_VERSION = "1"
@@ -477,13 +478,8 @@ class Grants:
     def _writing(self) -> Iterator[None]:
         with self._turn:
             try:
-                self._db.execute("BEGIN IMMEDIATE")
-                try:
+                with transaction(self._db):
                     yield
-                except BaseException:
-                    self._db.execute("ROLLBACK")
-                    raise
-                self._db.execute("COMMIT")
             except sqlite3.Error as error:
                 raise CheckFailed(f"cannot use the grants in {self.path}: {error}") from None
 

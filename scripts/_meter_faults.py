@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -89,7 +90,6 @@ def faults(
     hash is what a proposal names.
     """
     from dao.node import Node
-    from meters.faults.check import device_at
     from meters.faults.dossier import MAX_DAYS, Dossier, encode, file_hash, open_findings
     from meters.faults.findings import KINDS, find, read_rows
     from meters.secrets import SecretStore
@@ -116,7 +116,7 @@ def faults(
         rows,
         LakeHistory(lake, zone),
         separator=separator,
-        device_at=device_at(node, addresses) if node is not None else None,
+        device_at=None if node is None else partial(node.device_at, addresses["MeterRegistry"]),
         inbox=inbox,
         meters=meters,
     )

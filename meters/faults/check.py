@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 
 from dao.node import Addresses, Node
 from dao.slots import SLOTS_PER_DAY
@@ -291,15 +292,5 @@ def _signers(dossier: Dossier, readings: Sequence[Reading]) -> list[bytes]:
 
 
 def _keys(dossier: Dossier, node: Node) -> Callable[[int, int], bytes]:
-    return device_at(node, dossier.addresses)
-
-
-def device_at(node: Node, addresses: Addresses) -> Callable[[int, int], bytes]:
     """The device registered for a meter at a moment, asked of the registry."""
-    registry = addresses["MeterRegistry"]
-
-    def asked(meter: int, moment: int) -> bytes:
-        (word,) = node.view(registry, "device_at(uint256,uint256)", meter, moment)
-        return word.to_bytes(32, "big")[12:]
-
-    return asked
+    return partial(node.device_at, dossier.addresses["MeterRegistry"])

@@ -25,6 +25,7 @@ import numpy as np
 from dao.errors import BadUse, CheckFailed
 from dao.market.orders import sign_receipt
 from dao.paths import ensure_parent
+from dao.sqlite import transaction
 from meters.frames import MAX_RECORDS
 from meters.gateway.intervals import Interval
 from meters.gateway.keystore import DeviceKey
@@ -163,7 +164,7 @@ class Outbox:
 
     def _create(self, db: sqlite3.Connection) -> None:
         os.chmod(self.path, 0o600)  # noqa: PTH101 - before a reading is in it
-        with _transaction(db):
+        with transaction(db):
             for statement in _SCHEMA.split(";"):
                 if statement.strip():
                     db.execute(statement)
@@ -561,7 +562,7 @@ class Outbox:
     @contextmanager
     def _writing(self) -> Iterator[None]:
         try:
-            with _transaction(self._db):
+            with transaction(self._db):
                 yield
         except sqlite3.OperationalError as error:
             if "full" in str(error) or "I/O" in str(error):
@@ -571,18 +572,6 @@ class Outbox:
             raise  # a defect of ours, not of the file
         except sqlite3.DatabaseError as error:
             raise CheckFailed(self._damaged(str(error))) from error
-
-
-@contextmanager
-def _transaction(db: sqlite3.Connection) -> Iterator[None]:
-    db.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-        db.execute("COMMIT")
-    except BaseException:
-        if db.in_transaction:
-            db.execute("ROLLBACK")
-        raise
 
 
 def _claim(path: Path) -> int:

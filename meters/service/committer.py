@@ -279,7 +279,7 @@ class Committer(threading.Thread):
 
         def close(collector: Collector) -> Batch | None:
             batch = collector.close_batch(first_slot, slots)
-            if batch.homes >= MIN_HOMES:
+            if batch.publishable:
                 return batch
             collector.reopen_batch(first_slot)
             return None

@@ -20,13 +20,9 @@ from meters.collector import Collector
 from meters.lake import Batch
 from meters.publishing import due_corrections, publish, publish_correction
 from meters.readings import Readings
-from meters.signing import (
-    reading_separator,
-)
 from tests.meters.batch_rows import DAY
 
 Zone = Any
-SEPARATOR = reading_separator(31337, "0x" + "42" * 20)
 
 
 @pytest.fixture(scope="module")

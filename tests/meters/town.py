@@ -2,8 +2,8 @@
 """A zone of sixteen homes on a real node with four committed days across the end of May.
 
 Meter 3 has a bit of everything in May: values that are easy to find, a superseded reading, a late
-one, a contradiction kept as evidence, device receipts at a relay, and edit records of June that
-were made from its May.
+one, a contradiction kept as evidence, device receipts at a relay, a report of its battery, and edit
+records of June that were made from its May.
 """
 
 from __future__ import annotations
@@ -28,12 +28,14 @@ from dao.parameters import rules_from
 from dao.relay.store import RelayStore
 from dao.slots import SLOT_SECONDS, SLOTS_PER_DAY, first_slot_of_day
 from meters.collector import Collector
+from meters.dispatch import DispatchReport
 from meters.erasure import Stores
 from meters.grants import grant_separator
 from meters.leaves import first_slot_of_month
 from meters.readings import Reading, Readings
 from meters.registry import KeyPeriods
 from meters.secrets import SecretStore
+from meters.service.dispatches import Dispatches
 from meters.signing import Head, heads_after, reading_separator, sign_chain, sign_chains
 from meters.vee.edit import Editor
 from tests.meters.batch_rows import fleet, rows
@@ -87,6 +89,7 @@ class Town:
             secrets=secrets,
             inbox=self.folder / "inbox.sqlite",
             relay=self.folder / "relay.sqlite",
+            dispatches=self.folder / "dispatch.sqlite",
             journal=self.folder / "erasures",
             separator=self.separator,
         )
@@ -147,6 +150,7 @@ def built(folder: Path) -> Iterator[tuple[Chain, Town]]:
         chain.set_time((FIRST + DAYS * SLOTS_PER_DAY) * SLOT_SECONDS + 43_200)
         beside = _collected(folder, registry, book, collecting, readings, older)
         _relayed(folder)
+        _reported(folder, registry, readings)
         yield chain, Town(chain, addresses, folder, readings, beside)
 
 
@@ -219,6 +223,19 @@ def _relayed(folder: Path) -> None:
             signature = sign_receipt(separator, gateway.meter, session, exports, gateway.key)
             store.add_receipt(session, DeviceReceipt(gateway.meter, exports, signature))
     store.close()
+
+
+def _reported(folder: Path, registry: Contract, readings: Readings) -> None:
+    """Meter 3's battery did in one slot of May and one of June what the meter shows there."""
+    chain = registry.chain
+    separator = reading_separator(chain.chain_id, registry.address)
+    reports = Dispatches(folder / "dispatch.sqlite", KeyPeriods.read(registry, ZONE), separator)
+    for slot in (FIRST, FIRST + DAYS * SLOTS_PER_DAY - 1):
+        (meant,) = readings.take((readings.meter == METER) & (readings.slot == slot))
+        plain = DispatchReport(METER, slot, 5_000, 5_000, meant.import_wh, "battery")
+        signed = plain.signed(fleet(HOMES).gateways[METER - 1].key, separator)
+        assert reports.add(signed.to_json(), chain.now())
+    reports.close()
 
 
 @contextmanager

@@ -105,8 +105,8 @@ def test_a_node_that_is_away_or_has_no_such_contract_is_one_clear_line(
     settings = settings_of(lane, tmp_path, 1)
     text = (lane.deployment["GridParameters"].address, "0x" + "99" * 20)
     for old, new, said in (
-        (*text, "no such contract"),
-        (lane.node.url, "http://127.0.0.1:9", "does not answer"),
+        (*text, "0x9999.* does not answer windows_of"),
+        (lane.node.url, "http://127.0.0.1:9", "node unreachable at http://127.0.0.1:9"),
     ):
         chain = settings.chain
         if old == chain.parameters:

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from meters.collector import Collector
-from meters.leaves import DerivedSecrets
 from meters.readings import Readings
+from meters.secrets import DerivedSecrets
 from meters.service.writer import Room, Writer
 from tests.meters.batch_rows import DAY, SEPARATOR, keys
 from tests.meters.service.zone import HOMES, ZONE, OnChain, on_chain, signed

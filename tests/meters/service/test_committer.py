@@ -17,9 +17,9 @@ from meters.collector import Collector
 from meters.devices import Fleet
 from meters.frames import encode
 from meters.lake import read_batch
-from meters.leaves import DerivedSecrets
 from meters.readings import Quality, Readings
 from meters.registry import KeyPeriods
+from meters.secrets import DerivedSecrets
 from meters.service.committer import Committer, Terms
 from meters.service.metrics import Metrics
 from meters.service.writer import Busy, Writer

@@ -10,11 +10,12 @@ import pytest
 
 from dao.errors import BadUse
 from dao.slots import SLOTS_PER_DAY
-from meters.lake import erase_rows, write_batch
+from meters.lake import erase_rows
 from meters.readings import NULL_WH, Quality, Readings
 from meters.signing import reading_separator
 from meters.vee.edit import Editor
 from meters.vee.history import LakeHistory, NoHistory, ReadingsHistory, block
+from tests.meters.batch_rows import filed
 
 DAY = 16_953 * SLOTS_PER_DAY
 METERS = np.array([3, 5, 9])
@@ -29,7 +30,7 @@ def rows(first: int, slots: int, add: int = 0) -> Readings:
 def write(lake: Path, first: int, slots: int, add: int = 0, version: int = 1) -> Path:
     made = rows(first, slots, add)
     leaves = [bytes(32)] * len(made)
-    return write_batch(lake, 1, first, slots, made, leaves, version=version)
+    return filed(lake, 1, first, slots, made, leaves, version=version)
 
 
 def test_a_lake_gives_the_rows_of_any_range_across_batches_and_days(tmp_path: Path) -> None:

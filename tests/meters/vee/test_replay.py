@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from dao.slots import SLOT_SECONDS, SLOTS_PER_DAY
 from meters.collector import Collector
 from meters.devices import device_key
-from meters.lake import erase_rows, read_batch, write_batch
+from meters.lake import erase_rows, read_batch
 from meters.leaves import leaves_of, record_leaves
 from meters.readings import Quality, Readings
 from meters.secrets import DerivedSecrets
@@ -23,7 +23,7 @@ from meters.vee.check import replay_batch
 from meters.vee.edit import Edited, Editor
 from meters.vee.records import EditRecord
 from scripts.meter import cli
-from tests.meters.batch_rows import chained, keys
+from tests.meters.batch_rows import chained, filed, keys
 from tests.meters.vee.test_edit import CAPACITY_W, DAY, HISTORY, HOMES, SEPARATOR, SLOTS, drop, rows
 
 SECRETS = DerivedSecrets(b"a secret for the tests only")
@@ -54,7 +54,7 @@ def edited() -> Edited:
 def write(lake: Path, edited: Edited) -> Path:
     leaves = leaves_of(edited.readings, SECRETS)
     records = list(edited.records)
-    return write_batch(
+    return filed(
         lake,
         1,
         DAY,
