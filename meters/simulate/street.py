@@ -1,19 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A street of simulated devices: which kinds there are, how a home's profile becomes one, and a
-thread that runs them beside a program that knows nothing of asyncio.
+"""A street of simulated devices: which kinds there are, how a home's profile becomes one, and
+what runs them beside a program that knows nothing of asyncio.
 """
 
 from __future__ import annotations
 
-import asyncio
-import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import numpy as np
 
@@ -21,14 +17,12 @@ from dao.errors import BadUse
 from dao.slots import SLOT_SECONDS, SLOTS_PER_DAY
 from meters.devices import CommunityBattery
 from meters.profiles import PERIOD_SLOTS, Home, ZoneProfiles, roof_wh, zone_profiles
+from meters.simulate.background import Background
 from meters.simulate.charging import Car
 from meters.simulate.clock import Clock
 from meters.simulate.faults import Fault
 from meters.simulate.truth import Truth
 from meters.simulate.wire import Device
-
-START_SECONDS = 60
-"""Real time that devices have to begin before a street gives up on them."""
 
 
 @dataclass(frozen=True)
@@ -290,65 +284,20 @@ KINDS: dict[str, Kind] = {
 }
 
 
-class Street:
+class Street(Background):
     """Runs devices in a thread of its own, between `with` and its end.
 
     Either all of them run or none: what one cannot do is raised here.
     """
 
     def __init__(self, devices: Iterable[Device]) -> None:
+        super().__init__("street")
         self.devices: Sequence[Device] = tuple(devices)
-        self._thread: threading.Thread | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._ready = threading.Event()
-        self._end: asyncio.Event | None = None
-        self._error: BaseException | None = None
 
-    def __enter__(self) -> Self:
-        self._thread = threading.Thread(target=self._run, name="street", daemon=True)
-        self._thread.start()
-        if not self._ready.wait(START_SECONDS):
-            self._stop()
-            raise BadUse(f"the devices did not begin within {START_SECONDS} s")
-        if self._error is not None:
-            self._thread.join()
-            raise self._error
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._stop()
-        if self._error is not None and error is None:
-            raise self._error
-
-    def _stop(self) -> None:
-        loop, end = self._loop, self._end
-        if loop is not None and end is not None and not loop.is_closed():
-            loop.call_soon_threadsafe(end.set)
-        if self._thread is not None:
-            self._thread.join()
-
-    def _run(self) -> None:
-        try:
-            asyncio.run(self._live())
-        except BaseException as error:  # told to the thread that entered or leaves
-            self._error = error
-        finally:
-            self._ready.set()
-
-    async def _live(self) -> None:
-        self._loop, self._end = asyncio.get_running_loop(), asyncio.Event()
-        async with together(self.devices):
-            self._ready.set()
-            await self._end.wait()
-
-
-@asynccontextmanager
-async def together(devices: Iterable[Device]) -> AsyncIterator[tuple[Device, ...]]:
-    """All devices between `async with` and its end: all of them begin, or none stays."""
-    async with AsyncExitStack() as stack:
-        yield tuple([await stack.enter_async_context(device) for device in devices])
+    @asynccontextmanager
+    async def _life(self) -> AsyncIterator[None]:
+        """All devices begin, or none stays."""
+        async with AsyncExitStack() as stack:
+            for device in self.devices:
+                await stack.enter_async_context(device)
+            yield
