@@ -10,6 +10,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -21,8 +22,23 @@ from meters.simulate.background import Background
 from meters.simulate.charging import Car
 from meters.simulate.clock import Clock
 from meters.simulate.faults import Fault
+from meters.simulate.http import FroniusInverter, HomeWizardMeter, ShellyMeter
+from meters.simulate.mqtt import (
+    HomeWizardPublisher,
+    MqttPublisher,
+    ShellyPublisher,
+    TasmotaPublisher,
+    TasmotaScriptPublisher,
+)
+from meters.simulate.ocpp import ChargePoint
+from meters.simulate.p1 import DEMO_KEY, P1Meter
+from meters.simulate.sml import SmlMeter
+from meters.simulate.sunspec import SunSpecBattery, SunSpecInverter
 from meters.simulate.truth import Truth
 from meters.simulate.wire import Device
+
+# A device's own number, from its home's.
+_HOMEWIZARD, _SHELLY = "3c39e7{:06x}", "A8032A{:06X}"
 
 
 @dataclass(frozen=True)
@@ -85,6 +101,16 @@ class Place:
     )
     faults: tuple[Fault, ...] = ()
 
+    @property
+    def meter(self) -> Truth:
+        """What flows through the home's meter."""
+        return self.zone.meter(self.home)
+
+    @property
+    def listens(self) -> dict[str, Any]:
+        """What every device that listens takes."""
+        return {"host": self.host, "port": self.port, "faults": self.faults}
+
 
 @dataclass(frozen=True)
 class Kind:
@@ -117,124 +143,65 @@ def make(kind: str, place: Place) -> Device:
 
 
 def _p1(place: Place, variant: str, encrypted: bool = False) -> Device:
-    from meters.simulate.p1 import DEMO_KEY, P1Meter
-
     return P1Meter(
-        place.zone.meter(place.home),
+        place.meter,
         place.clock,
         variant=variant,
         serial=f"E{place.home:016}",
         key=DEMO_KEY if encrypted else None,
-        host=place.host,
-        port=place.port,
-        faults=place.faults,
+        **place.listens,
     )
 
 
 def _sml(place: Place) -> Device:
-    from meters.simulate.sml import SmlMeter
-
-    return SmlMeter(
-        place.zone.meter(place.home),
-        place.clock,
-        serial=10_000_000 + place.home,
-        host=place.host,
-        port=place.port,
-        faults=place.faults,
-    )
+    return SmlMeter(place.meter, place.clock, serial=10_000_000 + place.home, **place.listens)
 
 
 def _inverter(place: Place) -> Device:
-    from meters.simulate.sunspec import SunSpecInverter
-
     roof = place.zone.roof(place.home)
     assert roof is not None
     return SunSpecInverter(
-        roof,
-        place.clock,
-        meter=place.zone.meter(place.home),
-        serial=f"GC-INV-{place.home}",
-        host=place.host,
-        port=place.port,
-        faults=place.faults,
+        roof, place.clock, meter=place.meter, serial=f"GC-INV-{place.home}", **place.listens
     )
 
 
 def _battery(place: Place) -> Device:
-    from meters.simulate.sunspec import SunSpecBattery
-
     return SunSpecBattery(
-        place.battery,
-        place.clock,
-        serial=f"GC-BAT-{place.home}",
-        host=place.host,
-        port=place.port,
-        faults=place.faults,
+        place.battery, place.clock, serial=f"GC-BAT-{place.home}", **place.listens
     )
 
 
 def _homewizard(place: Place) -> Device:
-    from meters.simulate.http import HomeWizardMeter
-
     return HomeWizardMeter(
-        place.zone.meter(place.home),
-        place.clock,
-        serial=f"3c39e7{place.home:06x}",
-        host=place.host,
-        port=place.port,
-        faults=place.faults,
+        place.meter, place.clock, serial=_HOMEWIZARD.format(place.home), **place.listens
     )
 
 
 def _shelly(place: Place) -> Device:
-    from meters.simulate.http import ShellyMeter
-
-    return ShellyMeter(
-        place.zone.meter(place.home),
-        place.clock,
-        mac=f"A8032A{place.home:06X}",
-        host=place.host,
-        port=place.port,
-        faults=place.faults,
-    )
+    return ShellyMeter(place.meter, place.clock, mac=_SHELLY.format(place.home), **place.listens)
 
 
 def _fronius(place: Place) -> Device:
-    from meters.simulate.http import FroniusInverter
-
     return FroniusInverter(
-        place.zone.meter(place.home),
+        place.meter,
         place.clock,
         roof=place.zone.roof(place.home),
         serial=f"1944{place.home:04}",
-        host=place.host,
-        port=place.port,
-        faults=place.faults,
+        **place.listens,
     )
 
 
-def _publisher(place: Place, name: str) -> Device:
-    from meters.simulate import mqtt
-
-    made: dict[str, tuple[type[mqtt.MqttPublisher], str]] = {
-        "tasmota": (mqtt.TasmotaPublisher, f"home-{place.home}"),
-        "tasmota-sml": (mqtt.TasmotaScriptPublisher, f"meter-{place.home}"),
-        "shelly-mqtt": (mqtt.ShellyPublisher, f"A8032A{place.home:06X}"),
-        "homewizard-mqtt": (mqtt.HomeWizardPublisher, f"3c39e7{place.home:06x}"),
-    }
-    publisher, own = made[name]
+def _publisher(place: Place, publisher: type[MqttPublisher], name: str) -> Device:
     return publisher(
-        place.zone.meter(place.home),
+        place.meter,
         place.clock,
         broker=place.broker or "",
-        name=own,
+        name=name.format(place.home),
         faults=place.faults,
     )
 
 
 def _ocpp(place: Place) -> Device:
-    from meters.simulate.ocpp import ChargePoint
-
     return ChargePoint(
         place.zone.cars(place.home),
         place.clock,
@@ -266,19 +233,25 @@ KINDS: dict[str, Kind] = {
     "homewizard": Kind("HomeWizard P1 meter, HTTP API v1", LISTENS, _homewizard),
     "shelly": Kind("Shelly Pro 3EM, RPC over HTTP", LISTENS, _shelly),
     "fronius": Kind("Fronius meter and inverter, Solar API v1 over HTTP", LISTENS, _fronius),
-    "tasmota": Kind("Tasmota energy meter over MQTT", BROKER, partial(_publisher, name="tasmota")),
+    "tasmota": Kind(
+        "Tasmota energy meter over MQTT",
+        BROKER,
+        partial(_publisher, publisher=TasmotaPublisher, name="home-{}"),
+    ),
     "tasmota-sml": Kind(
         "Tasmota with a smart-meter script over MQTT",
         BROKER,
-        partial(_publisher, name="tasmota-sml"),
+        partial(_publisher, publisher=TasmotaScriptPublisher, name="meter-{}"),
     ),
     "shelly-mqtt": Kind(
-        "Shelly Pro 3EM over MQTT", BROKER, partial(_publisher, name="shelly-mqtt")
+        "Shelly Pro 3EM over MQTT",
+        BROKER,
+        partial(_publisher, publisher=ShellyPublisher, name=_SHELLY),
     ),
     "homewizard-mqtt": Kind(
         "HomeWizard as a bridge republishes it over MQTT",
         BROKER,
-        partial(_publisher, name="homewizard-mqtt"),
+        partial(_publisher, publisher=HomeWizardPublisher, name=_HOMEWIZARD),
     ),
     "ocpp": Kind("charge point with a car every evening, OCPP 1.6J", CSMS, _ocpp),
 }

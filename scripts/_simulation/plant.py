@@ -44,7 +44,6 @@ _MOST_REPORTS = 100_000
 class BatteryWork:
     """What the battery's registers say of a run of slots: Wh, int64 (slots,) each."""
 
-    first_slot: int
     import_wh: np.ndarray
     export_wh: np.ndarray
     soc_wh: int
@@ -99,7 +98,7 @@ class BatteryPlant(Background):
             if done is None:
                 raise CheckFailed(f"the battery's registers do not tell of slot {first_slot + i}")
             taken[i], given[i] = done
-        return BatteryWork(first_slot, taken, given, self._device.state().soc_wh)
+        return BatteryWork(taken, given, self._device.state().soc_wh)
 
     def reports(self) -> list[DispatchReport]:
         """What was wanted, acknowledged and done in every slot with a schedule so far, signed."""
