@@ -229,5 +229,7 @@ def _why(error: BaseException) -> str:
         return "no answer in time"
     if isinstance(error, OSError) and error.errno and error.errno > 0:
         return os.strerror(error.errno)
+    if (answer := getattr(error, "response", None)) is not None:
+        return f"it answers with status {answer.status_code}"
     name = type(error).__name__
     return name if "http" in str(error) else f"{name}: {' '.join(str(error).split())[:200]}"

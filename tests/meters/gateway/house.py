@@ -55,7 +55,8 @@ class Collector:
     """Takes frames over HTTP as the real one does: checks signature and chain, then acknowledges.
 
     `mode`: ok, down (503 with Retry-After), deaf (closes without an answer), forged (an
-    acknowledgement by somebody else).
+    acknowledgement by somebody else), refusing (422 to dispatch reports). `asked`: the slots of the
+    dispatch reports that came, taken or not.
     """
 
     def __init__(self, device: str, key: bytes = COLLECTOR) -> None:
@@ -66,6 +67,7 @@ class Collector:
         self.links: dict[int, bytes] = {}
         self.forks: list[Reading] = []
         self.reports: list[dict[str, Any]] = []
+        self.asked: list[int] = []
         self.frames = 0
         self.refuse: dict[int, str] = {}
         self.lock = threading.Lock()
@@ -157,7 +159,12 @@ class Collector:
                     self._answer(503, {"error": "busy"})
                     return
                 if self.path == "/v1/dispatch":
-                    collector.reports.append(json.loads(body))
+                    report = json.loads(body)
+                    collector.asked.append(report["slot"])
+                    if collector.mode == "refusing":
+                        self._answer(422, {"error": "no such meter in this zone at that time"})
+                        return
+                    collector.reports.append(report)
                     self._answer(200, {"stored": True})
                     return
                 try:
