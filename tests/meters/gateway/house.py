@@ -56,7 +56,7 @@ class Collector:
 
     `mode`: ok, down (503 with Retry-After), deaf (closes without an answer), forged (an
     acknowledgement by somebody else), refusing (422 to dispatch reports). `asked`: the slots of the
-    dispatch reports that came, taken or not.
+    dispatch reports that came, taken or not; `heads`: how often it was asked for the head.
     """
 
     def __init__(self, device: str, key: bytes = COLLECTOR) -> None:
@@ -68,6 +68,7 @@ class Collector:
         self.forks: list[Reading] = []
         self.reports: list[dict[str, Any]] = []
         self.asked: list[int] = []
+        self.heads = 0
         self.frames = 0
         self.refuse: dict[int, str] = {}
         self.lock = threading.Lock()
@@ -143,6 +144,7 @@ class Collector:
                 pass
 
             def do_GET(self) -> None:
+                collector.heads += 1
                 if collector.mode == "deaf":
                     self.close_connection = True
                     return

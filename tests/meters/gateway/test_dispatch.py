@@ -134,6 +134,28 @@ def test_a_battery_obeys_its_windows_and_the_report_agrees_with_its_meter(tmp_pa
     asyncio.run(run())
 
 
+@pytest.mark.parametrize(("scale", "raw", "held"), [(-1, 40_500, 4_050), (2, 40, 4_000)])
+def test_a_set_point_is_written_in_the_steps_that_the_device_names(
+    scale: int, raw: int, held: int, tmp_path: Path
+) -> None:
+    async def run() -> None:
+        windows = Windows([Window(FIRST_SLOT, 1, 4_050)])
+        clock = ManualClock(START - 900)
+        house = House(tmp_path)
+        battery = SunSpecBattery(BATTERY, clock)
+        battery.image.put(battery.image.registers, {(704, "WSet_SF"): scale})
+        async with battery:
+            settings = battery_settings(house, battery, "community_battery")
+            gateway = house.gateway(settings, clock, schedule=windows)
+            async with gateway.running():
+                await steer(gateway, clock, START + 300)
+                # The simulated one counts in W whatever its scale says: this is what was written.
+                assert battery.state().wanted_w == raw
+                assert gateway.dispatchers[0]._open[FIRST_SLOT][1] == held
+
+    asyncio.run(run())
+
+
 def test_a_home_battery_takes_a_share_of_its_rating(tmp_path: Path) -> None:
     async def run() -> None:
         windows = Windows([Window(FIRST_SLOT, 2, 333)])
