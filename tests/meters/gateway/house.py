@@ -236,12 +236,14 @@ def source(kind: str, address: str, **more: object) -> str:
     return "[[source]]\n" + "".join(f"{k} = {json.dumps(v)}\n" for k, v in fields.items())
 
 
-async def until(condition: Callable[[], bool], what: str = "it", seconds: float = 20.0) -> None:
+async def until(
+    condition: Callable[[], bool], what: str = "it", seconds: float = 20.0, pause: float = 0.002
+) -> None:
     """Wait in real time until something has happened; the bound only ends a test that failed."""
-    for _ in range(int(seconds / 0.002)):
+    for _ in range(int(seconds / pause)):
         if condition():
             return
-        await asyncio.sleep(0.002)
+        await asyncio.sleep(pause)
     raise AssertionError(f"{what} did not happen")
 
 
