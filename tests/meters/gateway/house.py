@@ -16,8 +16,10 @@ import numpy as np
 
 from dao import eip712
 from dao.errors import BadUse
+from dao.processes import free_port
 from dao.slots import SLOT_SECONDS
 from meters.acknowledgements import Acknowledgement, Finding, acknowledgement_separator
+from meters.broker import EmbeddedBroker
 from meters.frames import decode, frame_id
 from meters.gateway.keystore import new_key
 from meters.gateway.run import Gateway
@@ -184,6 +186,11 @@ class Collector:
                 self.wfile.write(body)
 
         return Handler
+
+
+def broker() -> EmbeddedBroker:
+    """A broker on a port of its own, to which it comes back when it is started again."""
+    return EmbeddedBroker("127.0.0.1", free_port())
 
 
 class House:
