@@ -104,6 +104,8 @@ def load_key(file: Path, password: str) -> DeviceKey:
         if "MAC" in str(error):
             raise CheckFailed(f"the password does not open {file}") from None
         raise BadUse(f"{file} is not a keystore: {error}") from None
+    # The library raises NotImplementedError for a version that it does not know, and what Python
+    # raises for a field that is missing or of another type.
     except (KeyError, TypeError, AttributeError, NotImplementedError) as error:
         raise BadUse(f"{file} is not a keystore: {error!r}") from None
     return DeviceKey.of(bytes(private))
