@@ -38,5 +38,5 @@ def log_to_stderr() -> None:
     logging.basicConfig(level=logging.ERROR, handlers=[handler], force=True)
     logging.getLogger("gridcommons").setLevel(logging.INFO)
     # Libraries log a lost line or a rude client, this service's daily bread, with a traceback.
-    for name in ("amqtt", "transitions", "mqtt", "asyncio", "uvicorn", "aiomqtt", "paho"):
+    for name in ("mqtt", "asyncio", "uvicorn", "aiomqtt", "paho"):
         logging.getLogger(name).setLevel(logging.CRITICAL)

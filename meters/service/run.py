@@ -37,7 +37,7 @@ from meters.service.http import Service, create_app
 from meters.service.intake import Intake, Limits
 from meters.service.metrics import Metrics
 from meters.service.mqtt import Broker, MqttSide
-from meters.service.status import Facts, Status, look
+from meters.service.status import Status, look
 from meters.service.writer import Room, Writer
 from meters.signing import Head, reading_separator
 from meters.vee.edit import Editor
@@ -248,11 +248,10 @@ class CollectorService:
             try:
                 await asyncio.to_thread(self.status.survey)
                 self.status.facts = await asyncio.wrap_future(self.writer.ask(look))
-            except GridCommonsError as error:
-                log.error("%s", error)
-                free = self.status.facts.disk_free
-                self.status.facts = Facts(
-                    begun, disk_free=free, disk_problem="the inbox cannot be read"
+            except Exception as error:  # SQLite's own too: who watches must not end of it
+                log.error("the inbox cannot be read: %s", error)
+                self.status.facts = replace(
+                    self.status.facts, at=begun, disk_problem="the inbox cannot be read"
                 )
             took = time.monotonic() - begun
             await asyncio.sleep(max(_LOOK_S, _LOOK_SHARE * took))
