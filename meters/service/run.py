@@ -216,7 +216,9 @@ class CollectorService:
         try:
             if self.options.restore:
                 log.info("restored", extra={"batches": collector.restore()})
-            self._dispatches = Dispatches(places.dispatches, self.keys, self._separator)
+            self._dispatches = Dispatches(
+                places.dispatches, self.keys, self._separator, collector.inbox.erased
+            )
             self.status.reports = self._dispatches.count()
         except BaseException:
             collector.close()

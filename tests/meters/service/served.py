@@ -87,7 +87,9 @@ def served(
         found = await asyncio.wrap_future(writer.ask(lambda c: c.heads([meter])))
         return found.get(meter, Head.NONE)
 
-    reports = writer.call(lambda c: Dispatches(dispatches_path(c.inbox.path), periods, SEPARATOR))
+    reports = writer.call(
+        lambda c: Dispatches(dispatches_path(c.inbox.path), periods, SEPARATOR, c.inbox.erased)
+    )
 
     async def report(document: object) -> bool:
         kept = writer.ask(lambda _: reports.add(document, NOW))

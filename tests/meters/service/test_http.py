@@ -163,6 +163,17 @@ def test_a_devices_report_is_kept_once_if_it_is_the_meters_own(writers: Made) ->
     assert 'gridcommons_dispatch_reports_total{outcome="refused"} 2.0' in text
 
 
+def test_a_report_of_an_erased_time_does_not_come_back(writers: Made) -> None:
+    report = DispatchReport(3, DAY, 5_000, 5_000, 1_200, "battery", "held")
+    body = json.dumps(report.signed(KEYS[3], SEPARATOR).to_json()).encode()
+    writer = writers()
+    with served(writer) as at:
+        writer.call(lambda collector: collector.erase(3, DAY, DAY + 96))
+        answer = at.post(body, "application/json", "/v1/dispatch")
+    assert answer.status_code == 422
+    assert "was erased" in answer.json()["error"]
+
+
 def test_a_source_that_floods_is_told_when_to_come_again(writers: Made, day: Readings) -> None:
     with served(writers(), Limits(readings=Rate(burst=100, per_minute=60))) as at:
         assert at.post(encode(day)).status_code == 200
