@@ -102,6 +102,22 @@ def test_a_log_line_is_one_json_object() -> None:
     assert "two" in told["trace"]
 
 
+@pytest.mark.parametrize(
+    "secret",
+    [
+        "https://node.example/v3/hidden",
+        "https://node.example?hidden",
+        "https://me:hidden@node.example/x",
+    ],
+)
+def test_a_log_line_names_a_host_and_no_key(secret: str) -> None:
+    record = logging.getLogger("gridcommons.collector").makeRecord(
+        "gridcommons.collector", logging.ERROR, "", 0, '"%s"\n', (secret,), None
+    )
+    line = JsonLines().format(record)
+    assert json.loads(line)["event"] == '"https://node.example"\n'
+
+
 def test_the_clock_of_a_local_chain_stands_while_the_node_is_away(on: OnChain) -> None:
     with Door(on.node.url) as door:
         now = chain_clock(Chain.local(door.url))
