@@ -20,6 +20,7 @@ from scripts._common import (
     open_as,
     unlocked,
 )
+from scripts._privacy_options import lake_option, secrets_option
 
 if TYPE_CHECKING:
     from dao.deployment import Deployment
@@ -82,14 +83,9 @@ _DAY_HOURS = ("1", "2", "3", "4", "6", "8", "12", "24")
     help="Hours to wait further while fewer than 15 homes have delivered.",
 )
 @click.option("--no-commit", is_flag=True, help="Take readings in; close and commit nothing.")
-@click.option("--lake", "lake_place", help="Folder or address.  [default: in the state folder]")
+@lake_option
 @click.option("--inbox", type=click.Path(path_type=Path), help="[default: in the state folder]")
-@click.option(
-    "--secrets",
-    "secrets_file",
-    type=click.Path(path_type=Path),
-    help="[default: in the state folder]",
-)
+@secrets_option
 @click.option(
     "--source-rate",
     type=click.IntRange(1, 10_000_000),
