@@ -64,6 +64,16 @@ class ApeAccount:
     address: str
     account: AccountAPI
 
+    def sign_typed(self, document: dict[str, Any]) -> bytes:
+        """Its signature of EIP-712 typed data, 65 bytes r || s || v. CheckFailed where the account
+        does not sign by itself."""
+        from eth_account.messages import encode_typed_data
+
+        signature = self.account.sign_message(encode_typed_data(full_message=document))
+        if signature is None:
+            raise CheckFailed(f"the account {self.address} did not sign; is it locked?")
+        return bytes(signature.encode_rsv())
+
 
 Account = LocalAccount | ApeAccount
 

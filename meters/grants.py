@@ -185,27 +185,11 @@ def record_digest(separator: bytes, meter: int, challenge: bytes) -> bytes:
 
 def typed_data(grant: Grant, chain_id: int, registry: str) -> dict[str, Any]:
     """The grant as wallets take it (`eth_signTypedData_v4`)."""
-    fields = GRANT_TYPE.decode().partition("(")[2].rstrip(")").split(",")
-    domain = (
-        ("name", "string"),
-        ("version", "string"),
-        ("chainId", "uint256"),
-        ("verifyingContract", "address"),
+    frame = eip712.typed_frame(
+        GRANT_TYPE.decode(), DOMAIN_NAME, DOMAIN_VERSION, chain_id, checksum_address(registry)
     )
     return {
-        "types": {
-            "EIP712Domain": [{"name": name, "type": kind} for name, kind in domain],
-            "ReadGrant": [
-                dict(zip(("type", "name"), field.split(" "), strict=True)) for field in fields
-            ],
-        },
-        "primaryType": "ReadGrant",
-        "domain": {
-            "name": DOMAIN_NAME,
-            "version": DOMAIN_VERSION,
-            "chainId": chain_id,
-            "verifyingContract": checksum_address(registry),
-        },
+        **frame,
         "message": {
             "meter": grant.meter,
             "reader": checksum_address(grant.reader),

@@ -14,12 +14,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from scripts._common import handles_errors, is_local, json_option, open_chain, read_input
+from scripts._common import chain_options, handles_errors, json_option, open_as, read_input
 
 if TYPE_CHECKING:
     from dao.chain import Account, Chain, Contract
     from dao.deployment import Deployment
     from dao.governance import Call, Proposal
+
+
+_LOCAL_ACCOUNT = 0
 
 
 class Place(NamedTuple):
@@ -56,22 +59,7 @@ class Place(NamedTuple):
 def on_chain(function: Callable[..., None]) -> Callable[..., None]:
     """The options that every command here takes, and the place that they open."""
 
-    @click.option(
-        "--network",
-        required=True,
-        help="Ape's name of a network (ethereum:sepolia:node), or the URL of a local node.",
-    )
-    @click.option(
-        "--account",
-        help="Alias of the Ape account that acts and pays; on a local node the number, 0 to 9, of "
-        "one of its accounts.  [default there: 0]",
-    )
-    @click.option(
-        "--deployment",
-        "deployment_file",
-        type=click.Path(path_type=Path),
-        help="Where the addresses are written down.  [default: in the state folder]",
-    )
+    @chain_options("acts and pays", _LOCAL_ACCOUNT)
     @json_option
     @handles_errors
     @functools.wraps(function)
@@ -124,15 +112,10 @@ def opened(
     network: str, account: str | None, deployment_file: Path | None, as_json: bool
 ) -> Iterator[Place]:
     from dao import deployment as deploying
-    from dao.errors import BadUse
     from dao.paths import deployment_path
 
-    number = account or "0"
-    if is_local(network) and number not in map(str, range(10)):
-        raise BadUse(f"--account {account}: a local node has the accounts 0 to 9")
-    with open_chain(network, account) as chain:
+    with open_as(network, account, _LOCAL_ACCOUNT) as (chain, acting):
         deployment = deploying.read(chain, deployment_file or deployment_path())
-        acting = chain.accounts[int(number)] if is_local(network) else chain.deployer
         yield Place(deployment, acting, as_json)
 
 

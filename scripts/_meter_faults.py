@@ -17,10 +17,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dao.errors import BadUse, CheckFailed
-from scripts._common import CHECK_MARKS, handles_errors, json_option, read_input
+from scripts._common import CHECK_MARKS, deployment_option, handles_errors, json_option, read_input
 from scripts._privacy_options import (
     addresses_from,
-    deployment_option,
     lake_from,
     lake_option,
     same_chain,

@@ -490,6 +490,22 @@ def test_the_command_asks_before_and_says_what_it_did(
     assert traces(town) == set()
 
 
+def test_the_command_reaches_stores_that_lie_elsewhere(
+    town: Town, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    away = town.folder / "away"
+    away.mkdir()
+    for name in ("inbox", "dispatch", "relay"):
+        for file in town.folder.glob(f"{name}.sqlite*"):
+            file.rename(away / file.name)
+    named = ("--inbox", away / "inbox.sqlite", "--relay-store", away / "relay.sqlite")
+    words = ("--meter", METER, "--month", "2016-05", "--yes", "--json")
+    done = run(town, monkeypatch, *words, *named)
+    assert done.exit_code == 0, done.stderr
+    assert (json.loads(done.stdout)["inbox"], json.loads(done.stdout)["relay"]) == (3, 2)
+    assert traces(town) == set()
+
+
 @pytest.mark.parametrize(
     ("words", "code", "says"),
     [

@@ -13,6 +13,7 @@ from meters.readings import Readings
 from meters.secrets import DerivedSecrets
 from meters.service.writer import Room, Writer
 from tests.meters.batch_rows import DAY, SEPARATOR, keys
+from tests.meters.service.served import NOW
 from tests.meters.service.zone import HOMES, ZONE, OnChain, on_chain, signed
 
 Made = Callable[..., Writer]
@@ -53,7 +54,7 @@ def writers(tmp_path: Path) -> Iterator[Made]:
                 SEPARATOR,
                 tmp_path / "lake",
                 tmp_path / "inbox.sqlite",
-                clock=lambda: (DAY + 96) * 900,
+                clock=lambda: NOW,
             )
 
         writer = Writer(collector, room)
