@@ -142,9 +142,11 @@ CHANGES: dict[str, tuple[Callable[[Edited], Edited], str]] = {
         lambda e: change_record(
             e,
             "gap_energy",
-            lambda r: replace(r, inputs={**r.inputs, "weights": [[0, 999, 1000], None]}),
+            lambda r: replace(
+                r, inputs={**r.inputs, "weights": [[0, 999, 1000], r.inputs["weights"][1]]}
+            ),
         ),
-        "",
+        "gives another result than recorded",
     ),
     "a signature under an edited row": (
         lambda e: change_row(e, SLOTS + 5, signature=1),
