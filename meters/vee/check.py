@@ -16,7 +16,7 @@ import numpy as np
 from dao.errors import BadUse, GridCommonsError
 from meters.lake import StoredBatch
 from meters.readings import NULL_WH, Quality
-from meters.vee.records import EditRecord, Values, replay
+from meters.vee.records import EditRecord, replay, values_of
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,8 @@ def _row_problems(stored: StoredBatch, row: int, records: list[EditRecord]) -> l
         for one, next_one in pairwise(records)
         if one.result != next_one.before
     ]
-    if records[-1].result != _values(stored, row):
+    held = values_of(rows.import_wh[row], rows.export_wh[row], rows.quality[row])
+    if records[-1].result != held:
         problems.append(f"{where}: the row holds another value than its records give")
     is_signed = bool(rows.signature[row].any())
     if is_signed != (records[-1].rule == "estimated_at_source"):
@@ -147,13 +148,3 @@ def _share_problems(
             if len(energies) != 1 or not joined or sums[0][0] != 0 or sums[-1][1] != sums[-1][2]:
                 problems.append(f"{where}: the parts do not add up to the energy of the gap")
     return problems
-
-
-def _values(stored: StoredBatch, row: int) -> Values:
-    rows = stored.readings
-    imported, exported = int(rows.import_wh[row]), int(rows.export_wh[row])
-    return (
-        None if imported == NULL_WH else imported,
-        None if exported == NULL_WH else exported,
-        int(rows.quality[row]),
-    )
