@@ -25,6 +25,7 @@ from meters.signing import digests, recover_all
 from meters.vee.flags import (
     CLEAR_DAYS,
     CLEAR_SHARE,
+    FLAGS,
     FROZEN_SLOTS,
     MIDDAY_LEAST_WH,
     MIDDAY_SLOTS,
@@ -40,7 +41,7 @@ DeviceAt = Callable[[int, int], bytes]
 """(meter, unix seconds) to the 20-byte address of the device registered then; zeros for none."""
 
 KINDS: Mapping[str, str] = {
-    "frozen": "the same reading, other than zero, for six hours",
+    "frozen": FLAGS["frozen"],
     "dead_inverter": "no export on a clear midday, while all others together did",
     "signature": "signed, but not by the meter's device key of that time",
     "gap": "numbers of the meter's chain that never arrived",

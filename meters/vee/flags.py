@@ -228,13 +228,13 @@ def _shifted(day: Table, past: Columns, total: IntArray, before: IntArray) -> li
     return _whole_day(day, mask, "shifted")
 
 
-def _lag(series: IntArray, others: IntArray) -> tuple[IntArray, np.ndarray]:
-    """By how many slots each series lies behind the others, and how well it fits there."""
+def _lag(exported: IntArray, others: IntArray) -> tuple[IntArray, np.ndarray]:
+    """By how many slots each roof lies behind the others, and how well it fits there."""
     lags = np.arange(-_SHIFT_REACH, _SHIFT_REACH + 1)
-    one, other = series.astype(np.float64), others.astype(np.float64)
+    one, other = exported.astype(np.float64), others.astype(np.float64)
     size = np.sqrt((one**2).sum(axis=1) * (other**2).sum(axis=1))
     fits = np.stack([(one * np.roll(other, lag, axis=1)).sum(axis=1) for lag in lags])
     with np.errstate(all="ignore"):
         fits = np.nan_to_num(fits / size)
     best = fits.argmax(axis=0)
-    return lags[best].astype(np.int64), fits[best, np.arange(len(series))]
+    return lags[best].astype(np.int64), fits[best, np.arange(len(exported))]
