@@ -127,14 +127,16 @@ def _share_problems(
     stored: StoredBatch, shares: dict[tuple[int, int, int], list[EditRecord]]
 ) -> list[str]:
     """The parts of a gap's energy follow each other without a gap or an overlap."""
+    rows = stored.readings
+    gone = stored.record_rows[[data is None for data in stored.records]]
+    incomplete = {*rows.meter[stored.erased].tolist(), *rows.meter[gone].tolist()}
     problems = []
     for (meter, first, slots), records in shares.items():
         where = f"meter {meter}, slots {first}..{first + slots - 1}"
         if len(records) != slots or [r.slot for r in records] != list(range(first, first + slots)):
-            # A part of it may have been erased; it lies within one batch in any case.
-            if stored.erased.any() or None in stored.records:
-                continue
-            problems.append(f"{where}: not every slot has its part of the energy")
+            # A gap lies within one batch; but a part of it may have been erased.
+            if meter not in incomplete:
+                problems.append(f"{where}: not every slot has its part of the energy")
             continue
         for channel in (0, 1):
             parts = [(r.inputs["energy"][channel], r.inputs["weights"][channel]) for r in records]
