@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -37,16 +37,11 @@ from meters.readings import Readings
 from meters.registry import KeyPeriods, verified
 from meters.secrets import MonthSecrets
 
+if TYPE_CHECKING:
+    from meters.vee.history import History
+
 # Files of committed batches that stay in memory to compare what arrives again.
 _FILES_KEPT = 2
-
-
-class History(Protocol):
-    """Committed rows before a batch, for an editor: see `meters/vee/history.py`."""
-
-    def series(
-        self, meter: int, first_slot: int, slots: int
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]: ...
 
 
 class Edited(Protocol):

@@ -17,6 +17,7 @@ from dao.eip712 import checksum_address, keccak
 from dao.errors import BadUse, CheckFailed
 from dao.json_input import fields_of, list_of, parse, whole_number
 from dao.node import Addresses
+from dao.slots import SLOTS_PER_DAY
 from meters import disclosure
 from meters.disclosure import Disclosure
 from meters.faults.balance import Balance, Suspect
@@ -28,7 +29,7 @@ from meters.secrets import MonthSecrets
 FORMAT = "gridcommons faults 1"
 MAX_BYTES = 1 << 28
 MAX_DAYS = 62
-_MAX_SLOTS = MAX_DAYS * 96
+_MAX_SLOTS = MAX_DAYS * SLOTS_PER_DAY
 _MAX_ENTRIES = 100_000
 _SIDES = ("low", "high")
 
