@@ -425,7 +425,7 @@ def test_a_keystore_signs_with_its_password_only(
 
 @pytest.mark.parametrize("content", ["{}", "[]", "no JSON", '{"version": 5, "crypto": {}}'])
 def test_what_is_no_keystore_is_said_to_be_none(
-    town: Town, monkeypatch: pytest.MonkeyPatch, content: str
+    town: Town, keys: dict[str, Path], monkeypatch: pytest.MonkeyPatch, content: str
 ) -> None:
     store = town.folder / "owner.json"
     store.write_text(content)
