@@ -26,10 +26,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from dao.eip712 import address_bytes, checksum_address, keccak
 from dao.errors import CheckFailed
 from dao.paths import ensure_parent
+from dao.rpc import Refused, Rpc
 
 if TYPE_CHECKING:
     import pandas as pd
-    import requests
 
 Abi = Sequence[Mapping[str, Any]]
 T = TypeVar("T")
@@ -37,8 +37,6 @@ T = TypeVar("T")
 SCHEMA_VERSION = 1
 MAX_SPAN = 5_000
 """Blocks asked for at once; halved whenever a node refuses a range, and doubled again."""
-BATCH = 100
-"""Calls in one JSON-RPC batch; public nodes refuse much larger ones."""
 TIMEOUT_SECONDS = 30
 MAX_RACES = 20
 """Times in a row that the chain may change under a read before `sync` gives up."""
@@ -210,7 +208,7 @@ class Indexer(EventReader):
         first_block: int = 0,
     ) -> None:
         super().__init__(db_path)
-        self._rpc = _Rpc(rpc_url)
+        self._rpc = Rpc(rpc_url)
         self._first_block = first_block
         self._addresses = [checksum_address(address) for address, _ in contracts.values()]
         self._types: dict[tuple[bytes, str], _EventType] = {}
@@ -251,7 +249,7 @@ class Indexer(EventReader):
                 continue
             races += 1
             if races > MAX_RACES:
-                raise CheckFailed(f"the chain at {self._rpc.url} keeps changing while it is read")
+                raise CheckFailed(f"the chain at {self._rpc.shown} keeps changing while it is read")
 
     def _open(self) -> sqlite3.Connection:
         db = sqlite3.connect(
@@ -328,9 +326,9 @@ class Indexer(EventReader):
                 "eth_getLogs",
                 {"fromBlock": hex(first), "toBlock": hex(last), "address": self._addresses},
             )
-        except _Refused as refusal:
+        except Refused:
             if first == last:
-                raise CheckFailed(str(refusal)) from None
+                raise
             self._span = (last - first + 1) // 2
             return self._fetch(first, first + self._span - 1, parent)
         numbers = sorted({int(log["blockNumber"], 16) for log in logs} | {last})
@@ -397,69 +395,6 @@ class _Range:
     last: int
     blocks: list[tuple[int, str, int]]
     events: list[tuple[int, int, str, str, str, str, int]]
-
-
-class _Refused(Exception):
-    """The node answered with an error."""
-
-
-class _Rpc:
-    """JSON-RPC over HTTP on one kept connection."""
-
-    def __init__(self, url: str) -> None:
-        self.url = url
-        self._session: requests.Session | None = None
-
-    def call(self, method: str, *params: Any) -> Any:
-        """One call. _Refused if the node answers with an error, CheckFailed if it does not."""
-        answer = self._post({"jsonrpc": "2.0", "id": 0, "method": method, "params": list(params)})
-        return self._result(method, answer)
-
-    def batch(self, calls: Sequence[tuple[str, list[Any]]]) -> list[Any]:
-        """Several calls, `BATCH` to a request; results in order. CheckFailed on any error."""
-        results: list[Any] = []
-        for start in range(0, len(calls), BATCH):
-            part = calls[start : start + BATCH]
-            answers = self._post(
-                [
-                    {"jsonrpc": "2.0", "id": i, "method": method, "params": params}
-                    for i, (method, params) in enumerate(part)
-                ]
-            )
-            try:
-                by_id = {answer["id"]: answer for answer in answers}
-                results += [self._result(part[i][0], by_id[i]) for i in range(len(part))]
-            except (KeyError, TypeError):
-                raise CheckFailed(f"the node at {self.url} does not answer batches") from None
-            except _Refused as refusal:
-                raise CheckFailed(str(refusal)) from None
-        return results
-
-    def _result(self, method: str, answer: Any) -> Any:
-        if not isinstance(answer, dict) or ("result" not in answer and "error" not in answer):
-            raise CheckFailed(f"what answers at {self.url} is not an Ethereum node")
-        if answer.get("error") is not None:
-            error = answer["error"]
-            reason = error.get("message", error) if isinstance(error, dict) else error
-            raise _Refused(f"the node at {self.url} refused {method}: {reason}")
-        return answer["result"]
-
-    def _post(self, body: Any) -> Any:
-        import requests
-
-        if self._session is None:
-            self._session = requests.Session()
-        try:
-            response = self._session.post(self.url, json=body, timeout=TIMEOUT_SECONDS)
-        except requests.RequestException as error:
-            reason = type(error).__name__
-            raise CheckFailed(f"node unreachable at {self.url} ({reason})") from error
-        try:
-            return response.json()
-        except ValueError:
-            raise CheckFailed(
-                f"what answers at {self.url} is not an Ethereum node (HTTP {response.status_code})"
-            ) from None
 
 
 def _patiently(action: Callable[[], T]) -> T:

@@ -13,7 +13,7 @@ from typing import Any
 
 from dao import abi
 from dao.chain import Account, Chain, Contract
-from dao.eip712 import address_bytes, keccak
+from dao.eip712 import address_bytes, keccak, typed_frame
 from dao.errors import CheckFailed
 from dao.market.account import Mandate
 from dao.market.orders import (
@@ -429,7 +429,7 @@ def typed_order(relay: Relay, document: Any) -> tuple[dict[str, Any] | None, lis
     if problems := checks.fit_problems(order, terms):
         return None, problems
     profile = words_hash(pack(order)[1:]) if order.is_profile else bytes(32)
-    frame = promise.eip712_frame(
+    frame = typed_frame(
         ORDER_TYPE, DOMAIN_NAME, DOMAIN_VERSION, relay.chain.chain_id, relay.market.address
     )
     message = {

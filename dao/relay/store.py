@@ -23,6 +23,7 @@ from dao.errors import BadUse, CheckFailed
 from dao.market.orders import Order, Vouched
 from dao.market.session import DeviceReceipt, SignedOrder
 from dao.paths import ensure_parent, home
+from dao.sqlite import transaction
 
 SCHEMA_VERSION = 1
 _BUSY_TIMEOUT_S = 30.0
@@ -173,17 +174,16 @@ def erase(path: Path, account: int, first_slot: int, end_slot: int) -> int:
     try:
         db = sqlite3.connect(path, timeout=_BUSY_TIMEOUT_S, isolation_level=None)
         with closing(db):
-            db.execute("BEGIN IMMEDIATE")
-            count = db.execute(
-                "DELETE FROM receipts WHERE meter = ? AND first_slot >= ? AND first_slot < ?",
-                (account, first_slot, end_slot),
-            ).rowcount
-            count += db.execute(
-                "DELETE FROM orders WHERE account = ? AND session >= ? AND session < ? "
-                "AND posted_block IS NULL AND state IN (?, ?, ?)",
-                (account, first_slot, end_slot, *unposted),
-            ).rowcount
-            db.execute("COMMIT")
+            with transaction(db):
+                count = db.execute(
+                    "DELETE FROM receipts WHERE meter = ? AND first_slot >= ? AND first_slot < ?",
+                    (account, first_slot, end_slot),
+                ).rowcount
+                count += db.execute(
+                    "DELETE FROM orders WHERE account = ? AND session >= ? AND session < ? "
+                    "AND posted_block IS NULL AND state IN (?, ?, ?)",
+                    (account, first_slot, end_slot, *unposted),
+                ).rowcount
             # The relay deletes without overwriting, so pages that were moved may hold old copies:
             # the whole file is written anew, and its log cut.
             db.execute("VACUUM")
@@ -224,14 +224,8 @@ class RelayStore:
 
         All of it is kept, or on an exception nothing.
         """
-        with self._turn:
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                yield
-            except BaseException:
-                self._db.execute("ROLLBACK")
-                raise
-            self._db.execute("COMMIT")
+        with self._turn, transaction(self._db):
+            yield
 
     def add(self, order: StoredOrder) -> None:
         """Add a received order. Inside `writing`."""
