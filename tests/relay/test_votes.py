@@ -18,7 +18,7 @@ from dao.relay.reader import Relay
 from dao.relay.request_intake import submit_request, typed_request
 from dao.relay.request_store import Kind, RequestState, StoredRequest
 from dao.relay.service import run_round
-from dao.relay.store import RelayStore
+from dao.relay.store import RelayStore, erase
 from tests.relay.signing import ask, sign, taken, wanted
 
 
@@ -163,6 +163,18 @@ def test_a_vote_that_is_not_open_takes_none(vote: Vote) -> None:
     assert [problem.field for problem in answer.problems] == ["proposal"]
 
 
+def test_close_to_the_end_of_a_vote_no_ballot_waits(vote: Vote) -> None:
+    vote.on.chain.set_time(vote.proposal.deadline - vote.relay.pace.margin)
+    number = vote.ballot(15)
+    run_round(vote.relay)
+    assert vote.state(number).state is RequestState.DONE
+    vote.on.chain.set_time(vote.proposal.deadline - 59)
+    who = vote.on.owners[16]
+    given = {"proposal": vote.id, "voter": who.address, "support": "for"}
+    answer = ask(vote.relay, Kind.BALLOT, who, **given)
+    assert [problem.field for problem in answer.problems] == ["proposal"]
+
+
 def test_a_delegation_is_carried_and_counted_once(vote: Vote) -> None:
     who, other = vote.on.owners[40], vote.on.owners[41]
     given = {"delegator": who.address, "delegatee": other.address}
@@ -200,6 +212,21 @@ def test_a_delegation_that_somebody_else_brought_is_done(vote: Vote) -> None:
     membership.carry_delegation(vote.on.deployment["Membership"], made, vote.on.chain.accounts[8])
     run_round(vote.relay)
     assert vote.state(number).state is RequestState.DONE
+
+
+def test_erasing_takes_a_ballots_reason_and_leaves_what_is_public(vote: Vote) -> None:
+    who, other = vote.on.owners[46], vote.on.owners[47]
+    given = {"delegator": who.address, "delegatee": other.address}
+    kept = taken(vote.relay, Kind.DELEGATION, who, **given)
+    ballot = vote.ballot(46, reason="my own reasons")
+    run_round(vote.relay, flush=True)
+    slot = vote.state(ballot).received_at // 900
+    path = vote.relay.store.path
+    assert erase(path, 47, slot + 1, slot + 96) == 0
+    assert erase(path, 47, slot - 96, slot + 1) == 1
+    assert vote.relay.store.requests.get(ballot) is None
+    assert vote.state(kept).state is RequestState.DONE
+    assert b"my own reasons" not in path.read_bytes()
 
 
 def test_nobody_hands_on_anothers_vote(vote: Vote) -> None:
