@@ -111,6 +111,7 @@ def button(
                 "primary": kind == "primary",
                 "disabled": disabled,
                 "request": {"id": request_id, **request.wire()},
+                "content": content_digest(request),
                 "chain": wanted.wire() if wanted else None,
                 "demo": _use.demo,
                 "texts": texts(_use.translate),
