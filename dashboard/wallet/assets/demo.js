@@ -97,10 +97,9 @@ class Demo {
       redirect: "error",
     });
     const reply = await response.json();
-    if (reply.error) {
-      throw { code: reply.error.code ?? -32000, message: reply.error.message ?? reply.error.problem };
-    }
-    return reply.result;
+    if (!reply.error) return reply.result;
+    const { code = -32000, message, problem } = reply.error;
+    throw { code, message: message ?? problem };
   }
 
   async #confirm(method, params) {

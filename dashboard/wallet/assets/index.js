@@ -52,9 +52,10 @@ class Button {
   }
 
   update(component) {
+    const isNew = !this.data;
     this.data = component.data;
     this.tell = component.setStateValue;
-    requests.settle(this.data.key, this.data.content);
+    requests.settle(this.data.key, this.data.content, isNew);
     this.draw();
   }
 

@@ -33,12 +33,13 @@ export function watch(callback) {
   return () => watchers.delete(callback);
 }
 
-/** Ends what the button still says of a request when it has long been about another one. */
-export function settle(key, content) {
+/** Ends what a button still says of a request that is over: when the button comes anew, and when
+ * it has long been about another request. */
+export function settle(key, content, isNew) {
   const one = shown.get(key);
-  if (!one || one.content === content) return;
-  const isOver = ["done", "failed", "note"].includes(one.stage) && !records.get(key);
-  if (isOver && Date.now() - one.since > SAID_FOR_MS) shown.delete(key);
+  if (!one || !["done", "failed", "note"].includes(one.stage) || records.get(key)) return;
+  const isPast = one.content !== content && Date.now() - one.since > SAID_FOR_MS;
+  if (isNew || isPast) shown.delete(key);
 }
 
 function show(key, stage, text = null, values = {}, problem = null) {
@@ -128,8 +129,11 @@ export function stop(key) {
 
 /** A signature that the service has not seen, and that can still be handed over. */
 const isKept = (record) =>
-  record.state === "ended" && record.answer.problem === "delivery-failed" && !record.isRefused &&
-  Boolean(record.signature) && !record.deliver?.once;
+  record.state === "ended" &&
+  record.answer.problem === "delivery-failed" &&
+  Boolean(record.signature) &&
+  !record.isRefused &&
+  !record.deliver.once;
 
 /** The app has seen how a request ended: only an undelivered signature is still of use. */
 export function acknowledge(record) {
@@ -189,7 +193,8 @@ async function rightChain(wallet, chain, key, attempt) {
   const isRight = async () => Number(await wallets.refreshChain()) === Number(chain.chainId);
   if (await isRight()) return;
   show(key, "waiting", "switching");
-  const change = () => wallets.ask(wallet, "wallet_switchEthereumChain", [{ chainId: chain.chainId }]);
+  const { chainId } = chain;
+  const change = () => wallets.ask(wallet, "wallet_switchEthereumChain", [{ chainId }]);
   try {
     await change();
   } catch (error) {
