@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dao.paths import index_path
+from dao.paths import index_path, lake_dir
 from dashboard import wallet
 from dashboard.i18n import _
 from dashboard.repositories import people
@@ -102,10 +102,19 @@ def sign_in_box(context: Context) -> None:
                 "this computer may be any of them."
             ),
         )
+        panels = people.feeding_in(lake_dir(), context.zone)
+
+        def words(meter: int) -> str:
+            name = home_name(meter)
+            if meter not in panels:
+                return name
+            return _("{name}, with solar panels").format(name=name)
+
+        meters = sorted(demo, key=lambda meter: (meter not in panels, meter))
         chosen = st.selectbox(
             _("Demonstration person"),
-            sorted(demo),
-            format_func=home_name,
+            meters,
+            format_func=words,
             key="identity.demo.meter",
             width=320,
         )
