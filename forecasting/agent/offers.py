@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
-from functools import lru_cache
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -121,14 +121,12 @@ class StandingOffer:
         return asdict(self)
 
 
-@lru_cache(maxsize=64)
 def zone_named(name: str) -> ZoneInfo:
     """A time zone. BadUse for a name that is none."""
-    try:
-        if isinstance(name, str) and _ZONE_NAME.fullmatch(name):
+    if isinstance(name, str) and _ZONE_NAME.fullmatch(name):
+        # ZoneInfo keeps what it has read.
+        with suppress(OSError, ValueError, KeyError):
             return ZoneInfo(name)
-    except (OSError, ValueError):
-        pass
     raise BadUse(f"offer: timezone: {shown(name)} is none; accepted: a name like Europe/Berlin")
 
 
