@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from dao.errors import BadUse, CheckFailed
 from dao.market.account import CAP_UNIT, Mandate
 from dao.market.orders import MAX_LIMIT, MAX_SESSION_SLOTS
-from dao.relay.checks import SIDES, shown
+from dao.relay.checks import SIDE_NAMES, SIDES, shown
 from dao.slots import SLOT_SECONDS
 from forecasting.agent.plan import Means, Terms
 
@@ -34,6 +34,17 @@ class Refusal:
     """The relay does not take an order: the field and what is wrong with it."""
 
     problem: str
+
+
+@dataclass(frozen=True)
+class SentMandate:
+    """A mandate on its way to the chain, or there. terms: as it was signed, None where unknown."""
+
+    number: int
+    agent: str
+    side: str
+    done: bool
+    terms: Mandate | None = None
 
 
 class RelayClient:
@@ -97,6 +108,51 @@ class RelayClient:
         if status == 422 and isinstance(error, Mapping):
             return Refusal(f"{shown(error.get('field'))}: {str(error.get('problem'))[:160]}")
         raise Away(f"the relay at {self.url} answers {status} to an order")
+
+    def next_mandate(self, account: int, wanted: Mandate) -> int:
+        """The number that an account's next mandate gets, waiting ones counted."""
+        fields = {
+            "account": account,
+            "agent": wanted.agent,
+            "side": SIDE_NAMES[wanted.side],
+            "limit": wanted.limit,
+            "daily_cap": wanted.daily_cap * CAP_UNIT,
+            "last_day": wanted.last_day,
+        }
+        status, answer = self._ask("POST", "/v1/typed-data/mandate", fields)
+        message = answer.get("message") if isinstance(answer, Mapping) else None
+        if status != 200 or not isinstance(message, Mapping):
+            raise Away(f"the relay at {self.url} answers {status} to a question for a mandate")
+        number = _whole(message, "number", 2**32 - 1)
+        if number == 0:
+            raise _odd("number")
+        return number
+
+    def mandates_sent(self, account: int) -> list[SentMandate]:
+        """The mandates that the relay carried lately for an account, the newest first; without
+        those that failed."""
+        found = self._get(f"/v1/accounts/{account}/requests", missing=True) or {}
+        rows = found.get("requests")
+        if not isinstance(rows, list):
+            return []
+        sent = []
+        for row in rows:
+            fields = row.get("fields") if isinstance(row, Mapping) else None
+            if not isinstance(fields, Mapping) or row.get("kind") != "mandate":
+                continue
+            if row.get("state") not in ("received", "sent", "done"):
+                continue
+            side = str(fields.get("side"))
+            terms = Mandate(
+                str(fields.get("agent")),
+                SIDES.get(side, 0),
+                _whole(fields, "limit", MAX_LIMIT),
+                _whole(fields, "daily_cap", 4_095 * CAP_UNIT) // CAP_UNIT,
+                _whole(fields, "last_day", 65_535),
+            )
+            number = _whole(fields, "number", 2**32 - 1)
+            sent.append(SentMandate(number, terms.agent, side, row["state"] == "done", terms))
+        return sent
 
     def order_state(self, order_id: bytes) -> str | None:
         """Where an order stands, None where the relay does not know it."""

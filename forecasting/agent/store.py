@@ -173,6 +173,12 @@ class OfferStore:
             )
         return True
 
+    def knows(self, number: bytes) -> bool:
+        """Whether an offer of this digest was ever kept."""
+        with self._turn, self._plain_errors():
+            found = self._db.execute("SELECT 1 FROM offers WHERE id = ?", (number,)).fetchone()
+        return found is not None
+
     def next_version(self, account: int, side: int) -> int:
         """The version that an account's next offer of a side has to have."""
         with self._turn, self._plain_errors():
