@@ -77,16 +77,15 @@ def draw(context: Context) -> None:
             return
     try:
         home = home_of(settings, account, context.zone)
+        _existing(context, home)
+        _lately(context, home)
+        _new(context, home)
     except Away:
         error_box(
             _("The relay does not answer."),
             _("What you signed before goes on as soon as it does; nothing is lost."),
             _("Load the page again in a moment."),
         )
-        return
-    _existing(context, home)
-    _lately(context, home)
-    _new(context, home)
 
 
 def _home_name(account: int) -> str:
