@@ -7,6 +7,7 @@ import http.client
 import importlib.util
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
@@ -31,12 +32,15 @@ class DashboardServer(ChildServer):
 
     title = "the dashboard"
 
-    def __init__(self, port: int = FIRST_PORT) -> None:
+    def __init__(self, port: int = FIRST_PORT, given: Mapping[str, str] | None = None) -> None:
+        """given: further variables of the server's environment, as `dashboard.settings` names
+        them."""
         super().__init__()
         if not 1 <= port <= 65_535:
             raise BadUse(f"port {port} does not exist; ports are 1 to 65535")
         self.wanted_port = port
         self.port = port
+        self._given = dict(given or {})
 
     @property
     def url(self) -> str:
@@ -67,6 +71,7 @@ class DashboardServer(ChildServer):
         command += ["--ws-max-size", str(MAX_MESSAGE), "--timeout-graceful-shutdown", "3"]
         environment = {
             **os.environ,
+            **self._given,
             "GRIDCOMMONS_HOME": str(home()),
             # Importable from any checkout, installed or not.
             "PYTHONPATH": os.pathsep.join([str(folder.parent), os.environ.get("PYTHONPATH", "")]),

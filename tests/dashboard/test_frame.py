@@ -66,7 +66,9 @@ class TestSettings:
         deploy(home, chain_id=1)
         assert not settings.read_settings().local
 
-    @pytest.mark.parametrize("odd", ["node", "ftp://node", "http://", "javascript:1"])
+    @pytest.mark.parametrize(
+        "odd", ["node", "ftp://node", "http://", "javascript:1", "http://[", "http://a:x"]
+    )
     def test_an_odd_address_is_bad_use(self, odd: str, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(settings.RELAY, odd)
         with pytest.raises(BadUse, match="expected http"):
