@@ -22,7 +22,7 @@ from dao.market.account import (
     Mandate,
 )
 from dao.market.orders import ASK, DOMAIN_NAME, DOMAIN_VERSION
-from dao.relay.promise import eip712_frame
+from dao.relay.typed_data import Domain, document
 from dao.slots import SLOT_SECONDS, SLOTS_PER_DAY
 from dao.tariffs import Tariffs
 from forecasting.agent.offers import (
@@ -119,7 +119,7 @@ def mandate_document(
         "dailyCap": mandate.daily_cap,
         "lastDay": mandate.last_day,
     }
-    return {**_frame(MANDATE_TYPE, chain_id, market), "message": message}
+    return document(MANDATE_TYPE, _domain(chain_id, market), message)
 
 
 def mandate_request(account: int, number: int, mandate: Mandate) -> dict[str, Any]:
@@ -139,11 +139,11 @@ def mandate_request(account: int, number: int, mandate: Mandate) -> dict[str, An
 def mandate_end_document(chain_id: int, market: str, account: int, number: int) -> dict[str, Any]:
     """What the owner's wallet signs to end a mandate."""
     message = {"account": account, "number": number}
-    return {**_frame(MANDATE_END_TYPE, chain_id, market), "message": message}
+    return document(MANDATE_END_TYPE, _domain(chain_id, market), message)
 
 
-def _frame(type_text: str, chain_id: int, market: str) -> dict[str, Any]:
-    return eip712_frame(type_text, DOMAIN_NAME, DOMAIN_VERSION, chain_id, market)
+def _domain(chain_id: int, market: str) -> Domain:
+    return Domain(DOMAIN_NAME, DOMAIN_VERSION, chain_id, market)
 
 
 # The week before

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from dao.eip712 import checksum_address, recover
 from dao.errors import CheckFailed, GridCommonsError
 from dao.market.orders import Order, market_separator, order_digest, sign_order
-from dao.relay.checks import key_signature
+from dao.relay.submitted import key_signature
 from dao.slots import SLOT_SECONDS, SLOTS_PER_DAY
 from forecasting.agent.keys import AgentKeys
 from forecasting.agent.offers import side_name

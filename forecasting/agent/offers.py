@@ -20,8 +20,8 @@ from dao.eip712 import keccak, word
 from dao.errors import BadUse
 from dao.market.account import DAY_SECONDS, MAX_DAY
 from dao.market.orders import ASK, BID, MAX_LIMIT
-from dao.relay.checks import SIDE_NAMES, shown
-from dao.relay.promise import eip712_frame
+from dao.relay.submitted import SIDE_NAMES, shown
+from dao.relay.typed_data import Domain, document
 from dao.slots import SLOT_SECONDS
 
 DOMAIN_NAME = "GridCommons Agent"
@@ -153,26 +153,25 @@ def offer_digest(chain_id: int, market: str, offer: StandingOffer) -> bytes:
 def typed_data(chain_id: int, market: str, offer: StandingOffer) -> dict[str, Any]:
     """The offer as `eth_signTypedData_v4` takes it."""
     message = {_spelt(name): value for name, value in offer.as_dict().items()}
-    frame = eip712_frame(OFFER_TYPE, DOMAIN_NAME, DOMAIN_VERSION, chain_id, market)
-    return {**frame, "message": message}
+    return document(OFFER_TYPE, Domain(DOMAIN_NAME, DOMAIN_VERSION, chain_id, market), message)
 
 
-def from_typed_data(chain_id: int, market: str, document: Any) -> StandingOffer:
+def from_typed_data(chain_id: int, market: str, given: Any) -> StandingOffer:
     """The offer in a document that a wallet signed. BadUse, with the place, for any other
     document than the one that `typed_data` makes of that offer."""
-    if not isinstance(document, Mapping):
+    if not isinstance(given, Mapping):
         raise BadUse("document: not an object; accepted: the EIP-712 document of a standing offer")
-    message = document.get("message")
+    message = given.get("message")
     names = {_spelt(field.name): field.name for field in fields(StandingOffer)}
     if not isinstance(message, Mapping) or set(message) != set(names):
         raise BadUse(f"document: message: expected exactly {', '.join(names)}")
     offer = StandingOffer(**{names[spelt]: value for spelt, value in message.items()})
     expected = typed_data(chain_id, market, offer)
-    if set(document) != set(expected):
+    if set(given) != set(expected):
         raise BadUse(f"document: expected exactly {', '.join(expected)}")
     for part in ("domain", "primaryType", "types"):
         # Compared as text would be: 1 is not True, and no number stands for another kind.
-        if repr(_sorted(document[part])) != repr(_sorted(expected[part])):
+        if repr(_sorted(given[part])) != repr(_sorted(expected[part])):
             raise BadUse(f"document: {part}: not that of a standing offer on this chain and market")
     return offer
 

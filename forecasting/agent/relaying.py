@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from dao.errors import BadUse, CheckFailed
 from dao.market.account import CAP_UNIT, Mandate
 from dao.market.orders import MAX_LIMIT, MAX_SESSION_SLOTS
-from dao.relay.checks import SIDE_NAMES, SIDES, shown
+from dao.relay.submitted import SIDE_NAMES, SIDES, shown
 from dao.slots import SLOT_SECONDS
 from forecasting.agent.plan import Means, Terms
 

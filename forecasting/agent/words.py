@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from dao.market.orders import ASK
-from dao.relay.checks import shown
+from dao.relay.submitted import shown
 from forecasting.agent.offers import StandingOffer, hour_spans, side_name
 from forecasting.agent.store import Deed, State
 
