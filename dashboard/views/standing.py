@@ -7,7 +7,7 @@ make an offer: the mandate, which the chain holds the agent to, and the offer it
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from html import escape
 
@@ -125,7 +125,12 @@ def _card(context: Context, home: Home, held: HeldOffer) -> None:
     withdrawn = standing.withdrawal_of(offer, home.next_version[offer.side])
     with left:
         answer = _sign_offer(
-            context, home, withdrawn, _("End this offer"), f"standing.{key}.end", kind="secondary"
+            context,
+            home,
+            withdrawn,
+            _("End this offer"),
+            f"standing.{key}.end_offer",
+            kind="secondary",
         )
         if answer is not None and answer.fresh and answer.ok:
             st.rerun()
@@ -256,9 +261,21 @@ def _new(context: Context, home: Home) -> None:
         if one.slot >= first
     }
     week = standing.past_week(offer, rows, prices, terms, context.tariffs)
-    put(f"<h3>{escape(_('What it would have been'))}</h3>")
+    section(
+        _("What it would have been"),
+        _(
+            "Worked out from your own readings of the last 7 days, as if your orders had not moved "
+            "the price."
+        ),
+    )
     _week(context, offer, week)
-    put(f"<h3>{escape(_('Two signatures'))}</h3>")
+    section(
+        _("Two signatures"),
+        _(
+            "The first lets the agent order for you inside limits that the chain enforces. The "
+            "second is the offer itself. Either can be ended at any time."
+        ),
+    )
     cap = _cap(context, offer, week)
     mandate = standing.mandate_for(offer, home.agent, cap)
     _steps(context, home, _Draft(offer, week, terms, mandate))
@@ -283,16 +300,16 @@ def _form(context: Context) -> Wish | None:
     name = "sell" if selling else "buy"
     one, two, three = st.columns(3)
     price = one.number_input(
-        _("for at least, ct/kWh") if selling else _("for at most, fee included, ct/kWh"),
+        _("For at least, ct/kWh") if selling else _("For at most, fee included, ct/kWh"),
         min_value=0.0,
         max_value=_MOST_CT,
-        value=middle / 10,
+        value=round(middle / 5) / 2,
         step=0.5,
         format="%.1f",
         key=f"standing.{name}.price",
     )
     amount = two.number_input(
-        _("keep for myself, kWh a day") if selling else _("at most, kWh a day"),
+        _("Keep for myself, kWh a day") if selling else _("At most, kWh a day"),
         min_value=0.0,
         max_value=10_000.0,
         value=0.0 if selling else 5.0,
@@ -314,18 +331,18 @@ def _form(context: Context) -> Wish | None:
     )
     four, five, six = st.columns(3)
     begin = four.selectbox(
-        _("from"), range(24), format_func=lambda h: f"{h}:00", key=f"standing.{name}.begin"
+        _("From"), range(24), format_func=lambda h: f"{h}:00", key=f"standing.{name}.hour_from"
     )
     end = five.selectbox(
-        _("to"),
+        _("To"),
         range(1, 25),
         index=23,
         format_func=lambda h: f"{h}:00",
-        key=f"standing.{name}.end",
+        key=f"standing.{name}.hour_to",
     )
     today = datetime.fromtimestamp(context.now, UTC).astimezone(LOCAL).date()
     until = six.date_input(
-        _("until the end of"),
+        _("Until the end of"),
         value=today + timedelta(days=30),
         min_value=today,
         max_value=today + timedelta(days=366),
@@ -361,19 +378,20 @@ def _week(context: Context, offer: StandingOffer, week: standing.PastWeek) -> No
             ),
         )
         return
-    traded, gain = week.total("traded_wh"), week.total("gain")
-    figures(
-        [
-            Figure(
-                _("Offered") if selling else _("Asked for"),
-                fmt.kwh(ordered),
-                _("of {flow} fed in").format(flow=fmt.kwh(week.total("flow_wh")))
-                if selling
-                else _("of {flow} drawn").format(flow=fmt.kwh(week.total("flow_wh"))),
-            ),
+    flow = fmt.kwh(week.total("flow_wh"))
+    shown = [
+        Figure(
+            _("Offered") if selling else _("Asked for"),
+            fmt.kwh(ordered),
+            (_("of {flow} fed in") if selling else _("of {flow} drawn")).format(flow=flow),
+        )
+    ]
+    unpriced = week.total("unpriced_wh")
+    if unpriced < ordered:
+        shown += [
             Figure(
                 _("Sold") if selling else _("Bought"),
-                fmt.kwh(traded),
+                fmt.kwh(week.total("traded_wh")),
                 _("where the price of the day allowed it"),
             ),
             Figure(
@@ -383,11 +401,22 @@ def _week(context: Context, offer: StandingOffer, week: standing.PastWeek) -> No
             ),
             Figure(
                 _("More than feed-in") if selling else _("Less than retail"),
-                fmt.euro(gain),
+                fmt.euro(week.total("gain")),
                 _("over the last 7 days, fees and penalties paid"),
             ),
         ]
-    )
+    figures(shown)
+    if unpriced:
+        lead(
+            _("For {energy} no price is known; they count as not traded.").format(
+                energy=fmt.kwh(unpriced)
+            )
+        )
+    _days(context, selling, week)
+
+
+def _days(context: Context, selling: bool, week: standing.PastWeek) -> None:
+    fmt = context.fmt
     frame = pd.DataFrame(
         [
             {
@@ -402,12 +431,6 @@ def _week(context: Context, offer: StandingOffer, week: standing.PastWeek) -> No
     )
     told = table(frame, _("Day by day"), set(frame.columns[1:]))
     put(f"<details><summary>{escape(_('Day by day'))}</summary>{told}</details>")
-    note = _("As if your orders had not moved the price.")
-    if week.total("unpriced_wh"):
-        note += " " + _("For {energy} no price is known; they count as not traded.").format(
-            energy=fmt.kwh(week.total("unpriced_wh"))
-        )
-    lead(note)
 
 
 def _cap(context: Context, offer: StandingOffer, week: standing.PastWeek) -> int:
@@ -434,22 +457,33 @@ def _cap(context: Context, offer: StandingOffer, week: standing.PastWeek) -> int
 def _steps(context: Context, home: Home, draft: _Draft) -> None:
     offer = draft.offer
     number, granted, on_its_way = home.mandate_for(draft.mandate)
-    lead(_limits_words(context, draft.mandate))
+    state, tone = (_("To sign"), "open")
     if granted:
-        lead(_("Step 1 is done: the mandate is on the chain."))
+        state, tone = (_("Done"), "good")
     elif on_its_way:
-        lead(_("Step 1 is done: the mandate is signed and on its way to the chain."))
-    else:
+        state, tone = (_("Signed, on its way to the chain"), "good")
+    _step(_("Step 1: the mandate"), state, tone, _limits_words(context, draft.mandate))
+    if not (granted or on_its_way):
         _first_step(context, home, draft, number)
+    chosen = replace(offer, mandate=number)
+    said = words.offer_in_words(chosen, context.fmt)
+    if not (granted or on_its_way):
+        _step(_("Step 2: the offer"), _("After step 1"), "plain", said)
         return
-    chosen = StandingOffer(**{**offer.as_dict(), "mandate": number})
-    lead(words.offer_in_words(chosen, context.fmt))
+    _step(_("Step 2: the offer"), _("To sign"), "open", said)
     name = "sell" if offer.side == ASK else "buy"
     answer = _sign_offer(
         context, home, chosen, _("2. Sign the offer"), f"standing.{name}.offer", kind="primary"
     )
     if answer is not None and answer.fresh and answer.ok:
         st.rerun()
+
+
+def _step(name: str, state: str, tone: str, said: str) -> None:
+    put(
+        f'<article class="gc-vote"><header><h3>{escape(name)}</h3>{pill(state, tone)}</header>'
+        f"<p>{escape(said)}</p></article>"
+    )
 
 
 def _first_step(context: Context, home: Home, draft: _Draft, number: int) -> None:
