@@ -22,6 +22,22 @@ MAX_MESSAGE = 1 << 20
 """Bytes of the largest message that a browser may send."""
 
 
+def server_command(app: str, port: int) -> list[str]:
+    """What Python is given to serve an ASGI app on this machine's `port`."""
+    return [
+        "-m",
+        "uvicorn",
+        app,
+        *("--host", LOOPBACK),
+        *("--port", str(port)),
+        # What a browser sends is clicks and signatures; files go another way.
+        *("--ws-max-size", str(MAX_MESSAGE)),
+        *("--timeout-graceful-shutdown", "3"),
+        "--no-access-log",
+        *("--log-level", "warning"),
+    ]
+
+
 class DashboardServer(ChildServer):
     """The dashboard on the loopback address, as a context manager.
 
@@ -65,10 +81,7 @@ class DashboardServer(ChildServer):
             raise BadUse("the dashboard's packages are not installed; run `make setup`")
         self.port = self._free_port()
         folder = Path(__file__).resolve().parent
-        command = [sys.executable, "-m", "uvicorn", "dashboard.asgi:app", "--host", LOOPBACK]
-        command += ["--port", str(self.port), "--no-access-log", "--log-level", "warning"]
-        # What a browser sends is clicks and signatures; files go another way.
-        command += ["--ws-max-size", str(MAX_MESSAGE), "--timeout-graceful-shutdown", "3"]
+        command = [sys.executable, *server_command("dashboard.asgi:app", self.port)]
         environment = {
             **os.environ,
             **self._given,
