@@ -56,8 +56,7 @@ def routes(settings: Settings) -> list[BaseRoute]:
         return await to_thread.run_sync(_take, settings, document, limiter=_threads)
 
     async def show(request: Request) -> Response:
-        asked = getattr(identity, "person_of", None)
-        person = asked and await to_thread.run_sync(asked, request, limiter=_threads)
+        person = await to_thread.run_sync(identity.person_of, request, settings, limiter=_threads)
         if person is None:
             return refusal(401, "session", "nobody is signed in", "a browser that is signed in")
         return await to_thread.run_sync(_show, settings, person.accounts, limiter=_threads)

@@ -152,7 +152,7 @@ def test_offers_are_shown_to_their_owner_only(desk: Desk, monkeypatch: pytest.Mo
     assert requests.get(desk.url, timeout=20).status_code == 401
     for account, count in ((SELLER, 1), (BUYER, 0)):
         person = Person("0x" + "11" * 20, (account,))
-        monkeypatch.setattr(identity, "person_of", lambda _, who=person: who, raising=False)
+        monkeypatch.setattr(identity, "person_of", lambda *_, who=person: who)
         answer = requests.get(f"{desk.url}?account={SELLER}", timeout=20).json()
         assert [one["account"] for one in answer["accounts"]] == [account]
         assert len(answer["accounts"][0]["offers"]) == count
