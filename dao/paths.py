@@ -41,6 +41,16 @@ def dispatches_path(inbox: Path) -> Path:
     return inbox.with_name("dispatch.sqlite")
 
 
+def offers_path() -> Path:
+    """Standing offers, and what the agent did about them."""
+    return home() / "offers.sqlite"
+
+
+def agent_keys_dir() -> Path:
+    """The agent's keys: one keystore for each account."""
+    return home() / "agent-keys"
+
+
 def erasures_dir() -> Path:
     """What was erased when: no values."""
     return home() / "erasures"

@@ -52,7 +52,16 @@ PUBLIC = (
     Page("zone", N_("Live"), "public", module="live", icon=":material/bolt:"),
     Page("sign-in", N_("Sign in"), "public", listed=False),
 )
-RESIDENT: tuple[Page, ...] = ()
+RESIDENT: tuple[Page, ...] = (
+    Page(
+        "standing-offers",
+        N_("Standing offers"),
+        "resident",
+        needs_person=True,
+        icon=":material/smart_toy:",
+        module="standing",
+    ),
+)
 MEMBER: tuple[Page, ...] = ()
 ANALYST: tuple[Page, ...] = ()
 OPERATOR: tuple[Page, ...] = ()

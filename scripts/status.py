@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`gridcommons status`: how node, contracts, relay, keeper and collector are, in one table."""
+"""`gridcommons status`: how node, contracts, relay, keeper, agent and collector are, in a table."""
 
 from __future__ import annotations
 
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 RELAY, COLLECTOR = (f"http://127.0.0.1:{port}" for port in (8550, PORT))
 KEEPER_SILENT_S = 600
 """A keeper notes where it is every quarter of a minute, and waits five minutes at most."""
+AGENT_SILENT_S = 600
+"""An agent leaves word after every round, and waits five minutes at most."""
 BLOCK_OLD_S = 600
 _LOCAL_CHAIN = 31_337
 _PATIENCE_S = 10
@@ -88,6 +90,7 @@ def cli(
         *_looked(rpc, "node", lambda: _node(node, addresses, zone)),
         *_looked(relay, "relay", lambda: _relay((relay or RELAY).rstrip("/"))),
         _keeper(home() / "keeper.json"),
+        _agent(home() / "agent.json"),
         *_looked(collector, "collector", lambda: _collector((collector or COLLECTOR).rstrip("/"))),
     ]
     if as_json:
@@ -176,6 +179,22 @@ def _keeper(file: Path) -> Part:
         return Part("keeper", UNCHECKED, f"no {file.name} in the state folder")
     about = f"{file.name} is {age} s old"
     return Part("keeper", WRONG if age > KEEPER_SILENT_S else WELL, about)
+
+
+def _agent(file: Path) -> Part:
+    try:
+        age = max(round(time.time() - file.stat().st_mtime), 0)
+        told = json.loads(file.read_bytes()[:_MOST_BYTES])
+    except OSError:
+        return Part("agent", UNCHECKED, f"no {file.name} in the state folder")
+    except (ValueError, RecursionError):
+        told = None
+    if not isinstance(told, dict):
+        return Part("agent", WRONG, f"{file.name} is not an agent's")
+    about = f"follows {told.get('offers')} offers of zone {told.get('zone')}, last {age} s ago"
+    if told.get("well") is not True:
+        return Part("agent", WRONG, f"{about}; its last round failed, see its log")
+    return Part("agent", WRONG if age > AGENT_SILENT_S else WELL, about)
 
 
 def _collector(url: str) -> Iterator[Part]:
