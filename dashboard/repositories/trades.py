@@ -20,6 +20,7 @@ from dao.errors import CheckFailed
 from dao.index import EventReader
 from dao.market.orders import ASK, BID, Order, unpack
 from dao.market.session import unpack_entries
+from dao.node import Node
 from dao.paths import ensure_parent
 
 VERSION = 1
@@ -201,6 +202,25 @@ class Movement:
     slot: int | None = None
     wh: int | None = None
     party: str | None = None
+
+
+@dataclass(frozen=True)
+class SessionFacts:
+    """A session as the events tell it. words: per slot what the market says it came to, price, fee
+    and band packed; None where nobody could be asked."""
+
+    session: Session
+    book: tuple[Posted, ...]
+    cleared: tuple[Cleared, ...]
+    settled: tuple[SettledSlot, ...]
+    voided: tuple[Voided, ...]
+    runs: tuple[Run, ...]
+    words: tuple[int, ...] | None = None
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether nothing of it can change any more."""
+        return sum(run.slots for run in self.runs if run.position == 0) >= self.session.slots
 
 
 @dataclass(frozen=True)
@@ -418,15 +438,23 @@ class Trades:
         return [_posted(row) for row in rows]
 
     def orders(
-        self, accounts: Sequence[int], *, limit: int = 50, before: tuple[int, int] | None = None
+        self,
+        accounts: Sequence[int],
+        *,
+        limit: int = 50,
+        before: tuple[int, int] | None = None,
+        since: int = 0,
     ) -> list[Posted]:
-        """Orders of these accounts, the newest session first. before: (session, position)."""
+        """Orders of these accounts, the newest session first. before: (session, position); since:
+        only sessions from this slot on."""
         marks, values = _among(accounts)
-        older = ""
+        where = f"account IN ({marks}) AND session >= ?"
+        values.append(since)
         if before is not None:
-            older, values = "AND (session, position) < (?, ?)", [*values, *before]
+            where += " AND (session, position) < (?, ?)"
+            values += before
         rows = self._ask(
-            f"SELECT {_POSTED} FROM orders WHERE account IN ({marks}) {older} "
+            f"SELECT {_POSTED} FROM orders WHERE {where} "
             "ORDER BY session DESC, position DESC LIMIT ?",
             (*values, min(limit, MAX_ROWS)),
         )
@@ -529,13 +557,51 @@ class Trades:
         )
         return int(rows[0][0]) if rows else 0
 
-    def terms(self, first_slot: int) -> list[int] | None:
-        """What the market says its slots came to, as remembered by `keep_terms`."""
-        rows = self._ask("SELECT words FROM terms WHERE first_slot = ?", (first_slot,))
-        return [int(part, 16) for part in rows[0][0].split()] if rows else None
+    def facts(
+        self, first_slot: int, node: Node | None = None, market: str | None = None
+    ) -> SessionFacts | None:
+        """All that is known of a session; None where nobody ordered for it.
 
-    def keep_terms(self, first_slot: int, words: Sequence[int]) -> None:
-        """Remember what the market said of a session whose slots are all cleared."""
+        node, market: who can be asked what fee and band were in force. What it answers is kept, if
+        its prices are those of the events.
+        """
+        session = self.session(first_slot)
+        if session is None:
+            return None
+        cleared = self.cleared(first_slot, session.slots)
+        return SessionFacts(
+            session=session,
+            book=tuple(self.book(first_slot)),
+            cleared=tuple(cleared),
+            settled=tuple(self.settled_slots(first_slot, session.slots)),
+            voided=tuple(self.voided(first_slot)),
+            runs=tuple(self.runs(first_slot)),
+            words=self._words(session, cleared, node, market),
+        )
+
+    def _words(
+        self, session: Session, cleared: Sequence[Cleared], node: Node | None, market: str | None
+    ) -> tuple[int, ...] | None:
+        if len(cleared) < session.slots:
+            return None
+        rows = self._ask("SELECT words FROM terms WHERE first_slot = ?", (session.first_slot,))
+        if rows:
+            return tuple(int(part, 16) for part in rows[0][0].split())
+        if node is None or market is None:
+            return None
+        view = "clearing_words(uint256,uint256,uint256)"
+        try:
+            answer = node.view(market, view, self._zone, session.first_slot, session.slots)
+        except CheckFailed:
+            return None  # the fills are then told from what the events alone say
+        words = tuple(answer[2:])
+        prices = [NO_PRICE if one.price is None else one.price for one in cleared]
+        if [word & 0xFFFF for word in words] != prices:
+            return None
+        self._keep_terms(session.first_slot, words)
+        return words
+
+    def _keep_terms(self, first_slot: int, words: Sequence[int]) -> None:
         try:
             with closing(self._open()) as db:
                 text = " ".join(f"{one:x}" for one in words)
