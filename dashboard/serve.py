@@ -17,10 +17,12 @@ from dao.processes import LOOPBACK, ChildServer, port_is_free
 FIRST_PORT = 8501
 # After this many taken ports in a row something else is wrong.
 _PORTS_TRIED = 20
+MAX_MESSAGE = 1 << 20
+"""Bytes of the largest message that a browser may send."""
 
 
 class DashboardServer(ChildServer):
-    """Streamlit on the loopback address, as a context manager.
+    """The dashboard on the loopback address, as a context manager.
 
     Takes `port`, or when it is taken the next free one (`port` then differs from `wanted_port`;
     `notice` says so in a sentence). State is read from the folder that `dao.paths.home()` names
@@ -59,15 +61,17 @@ class DashboardServer(ChildServer):
             raise BadUse("the dashboard's packages are not installed; run `make setup`")
         self.port = self._free_port()
         folder = Path(__file__).resolve().parent
-        command = [sys.executable, "-m", "streamlit", "run", str(folder / "app.py")]
-        command += ["--server.address", LOOPBACK, "--server.port", str(self.port)]
+        command = [sys.executable, "-m", "uvicorn", "dashboard.asgi:app", "--host", LOOPBACK]
+        command += ["--port", str(self.port), "--no-access-log", "--log-level", "warning"]
+        # What a browser sends is clicks and signatures; files go another way.
+        command += ["--ws-max-size", str(MAX_MESSAGE), "--timeout-graceful-shutdown", "3"]
         environment = {
             **os.environ,
             "GRIDCOMMONS_HOME": str(home()),
             # Importable from any checkout, installed or not.
             "PYTHONPATH": os.pathsep.join([str(folder.parent), os.environ.get("PYTHONPATH", "")]),
         }
-        # Its settings are found in .streamlit/ of the working folder.
+        # Streamlit's settings are found in .streamlit/ beside app.py.
         self._launch(command, self._answers, patience, environment=environment, folder=folder)
         return self
 

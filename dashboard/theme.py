@@ -118,7 +118,11 @@ def _mark(colours: Palette) -> str:
 def style_sheet(colours: Palette) -> str:
     """The page's own styles; Streamlit's theme does the rest."""
     return f"""<style>
-.block-container {{ max-width: 1180px; padding: 1.6rem 1.4rem 3rem; }}
+.block-container {{ max-width: 1180px; padding: 4.2rem 1.4rem 3rem; }}
+.st-key-frame-top {{ position: fixed; top: .55rem; right: 3.4rem; width: auto; z-index: 999991; }}
+.st-key-frame-top button, .st-key-frame-top [data-baseweb="select"] > div {{
+  min-height: 2.2rem; padding-top: 0; padding-bottom: 0; }}
+.gc-who {{ font-weight: 600; white-space: nowrap; }}
 .gc {{ color: {colours.ink}; }}
 .gc-muted {{ color: {colours.muted}; }}
 .gc-brand {{ display: flex; align-items: center; gap: .55rem; font-weight: 650; font-size: 1rem; }}
@@ -164,6 +168,12 @@ def style_sheet(colours: Palette) -> str:
   color: {colours.muted}; }}
 .gc-empty b {{ color: {colours.ink}; display: block; margin-bottom: .15rem; }}
 .gc-empty code {{ color: {colours.green}; background: none; padding: 0; }}
+.gc-error {{ border: 1px solid {colours.red}; background: {colours.red_soft};
+  border-radius: .6rem; padding: 1rem 1.2rem; }}
+.gc-error b {{ display: block; margin-bottom: .2rem; }}
+.gc-error p {{ margin: .15rem 0 0; }}
+.gc-countdown {{ font-variant-numeric: tabular-nums; font-weight: 650; white-space: nowrap; }}
+.gc-scroll {{ overflow-x: auto; }}
 .gc-table {{ width: 100%; border-collapse: collapse; font-variant-numeric: tabular-nums;
   font-size: .93rem; margin: .2rem 0 0; }}
 .gc-table th {{ text-align: left; font-weight: 400; color: {colours.muted}; font-size: .85rem; }}
@@ -205,7 +215,7 @@ def style_sheet(colours: Palette) -> str:
   font-size: .86rem; color: {colours.muted}; }}
 .gc-foot p {{ margin: 0 0 .3rem; }}
 @media (max-width: 760px) {{
-  .block-container {{ padding: 1rem .9rem 2rem; }}
+  .block-container {{ padding: 4.2rem .9rem 2rem; }}
   .gc-brand span + span {{ display: none; }}
   .gc-steps {{ grid-template-columns: repeat(4, 1fr); row-gap: .7rem; }}
   .gc-figures {{ grid-template-columns: 1fr 1fr; gap: .55rem; }}

@@ -266,5 +266,5 @@ def test_text_from_data_stays_text(
     heading = watched.page.get_by_role("heading", level=3)
     heading.wait_for(timeout=PATIENCE)
     assert heading.inner_text() == hostile
-    assert watched.page.title() == "GridCommons"
+    assert watched.page.title() == "Live · GridCommons"
     assert watched.page.locator("img[src=x]").count() == 0
