@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from dao.errors import CheckFailed
 from dao.slots import SLOTS_PER_DAY
@@ -141,7 +142,7 @@ class HomeReadings:
 
     def _query(
         self, files: Sequence[BatchFile], sql: str, **values: int
-    ) -> list[tuple[int, int | None, int | None, int, int, int, int]]:
+    ) -> list[tuple[Any, ...]]:
         if not files:
             return []
         import duckdb
@@ -219,5 +220,3 @@ def _marks(path: Path) -> list[tuple[str, int]]:
             continue
         found.append((one.name, facts.st_size ^ facts.st_mtime_ns))
     return found
-
-

@@ -16,6 +16,7 @@ from functools import cache
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from dao.errors import CheckFailed
+from dao.json_input import is_too_deep
 
 T = TypeVar("T")
 
@@ -262,7 +263,10 @@ class RelayClient:
         if len(raw) > MAX_BYTES:
             raise RelayOdd("the relay's answer is too large")
         try:
-            answer = json.loads(raw)
+            text = raw.decode("utf-8")
+            if is_too_deep(text):
+                raise RelayOdd("what answers is not a relay")
+            answer = json.loads(text)
         except (ValueError, RecursionError):
             raise RelayOdd("what answers is not a relay") from None
         if status >= 400:
@@ -299,12 +303,13 @@ def _read(kind: Any, value: Any, where: str) -> Any:
         return kind(**made)
     origin = get_origin(kind)
     if origin in (Union, types.UnionType):
-        for option in get_args(kind):
-            if option is type(None):
-                if value is None:
-                    return None
-                continue
-            if (get_origin(option) is tuple) == isinstance(value, list):
+        options = get_args(kind)
+        if value is None and type(None) in options:
+            return None
+        for option in options:
+            if option is not type(None) and (get_origin(option) is tuple) == isinstance(
+                value, list
+            ):
                 return _read(option, value, where)
         raise RelayOdd(f"the relay's {where} is missing or of another kind")
     if origin is tuple:

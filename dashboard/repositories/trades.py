@@ -336,12 +336,37 @@ class Trades:
             account, mandate, nonce, side, limit, wh = _header(words)
             escrow = wh * (penalty if side == ASK else limit)
             rows.append(
-                (session, position, account, nonce, mandate, words, escrow, wh)
-                + (block, log_index, tx, at)
+                (
+                    session,
+                    position,
+                    account,
+                    nonce,
+                    mandate,
+                    words,
+                    escrow,
+                    wh,
+                    block,
+                    log_index,
+                    tx,
+                    at,
+                )
             )
             moves.append(
-                (account, block, log_index, position, ESCROW, -escrow, session, position)
-                + (None, wh, None, tx, at)
+                (
+                    account,
+                    block,
+                    log_index,
+                    position,
+                    ESCROW,
+                    -escrow,
+                    session,
+                    position,
+                    None,
+                    wh,
+                    None,
+                    tx,
+                    at,
+                )
             )
             position += 1
         db.executemany(f"INSERT INTO orders VALUES ({', '.join('?' * 12)})", rows)
@@ -361,8 +386,16 @@ class Trades:
                 session = args["session"] & (1 << 64) - 1
                 db.execute(
                     "INSERT INTO rejected VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                    (session, args["account"], args["nonce"], args["reason"])
-                    + (block, log_index, tx, at),
+                    (
+                        session,
+                        args["account"],
+                        args["nonce"],
+                        args["reason"],
+                        block,
+                        log_index,
+                        tx,
+                        at,
+                    ),
                 )
         elif args.get("zone") != self._zone:
             return
@@ -379,8 +412,14 @@ class Trades:
         elif name == "SlotSettled":
             db.execute(
                 "INSERT OR REPLACE INTO settled_slot VALUES (?, ?, ?, ?, ?, ?)",
-                (args["slot"], args["price"], args["delivered_wh"], args["fees"])
-                + (args["penalties"], block),
+                (
+                    args["slot"],
+                    args["price"],
+                    args["delivered_wh"],
+                    args["fees"],
+                    args["penalties"],
+                    block,
+                ),
             )
         elif name == "OrdersSettled":
             self._add_settlement(db, event)
@@ -407,17 +446,38 @@ class Trades:
         entries = unpack_entries(bytes.fromhex(args["entries"][2:]))
         for position, entry in enumerate(entries):
             rows.append(
-                (session, position, from_slot, slots, entry.delivered_wh, entry.filled_wh)
-                + (entry.credit, block, tx, at)
+                (
+                    session,
+                    position,
+                    from_slot,
+                    slots,
+                    entry.delivered_wh,
+                    entry.filled_wh,
+                    entry.credit,
+                    block,
+                    tx,
+                    at,
+                )
             )
             if entry.credit:
                 moves.append(
-                    (entry.account, block, log_index, position, SETTLEMENT, entry.credit)
-                    + (session, position, None, entry.delivered_wh, None, tx, at)
+                    (
+                        entry.account,
+                        block,
+                        log_index,
+                        position,
+                        SETTLEMENT,
+                        entry.credit,
+                        session,
+                        position,
+                        None,
+                        entry.delivered_wh,
+                        None,
+                        tx,
+                        at,
+                    )
                 )
-        db.executemany(
-            f"INSERT OR REPLACE INTO settled VALUES ({', '.join('?' * 10)})", rows
-        )
+        db.executemany(f"INSERT OR REPLACE INTO settled VALUES ({', '.join('?' * 10)})", rows)
         _move(db, moves)
 
     # questions
@@ -677,8 +737,13 @@ def _header(words: bytes) -> tuple[int, int, int, int, int, int]:
     if len(words) == 32:
         return account, mandate, nonce, side, limit, flat * words[22]
     # Outside its own slots a profile's words are zero.
-    return account, mandate, nonce, side, limit, sum(
-        struct.unpack(f">{(len(words) - 32) // 2}H", words[32:])
+    return (
+        account,
+        mandate,
+        nonce,
+        side,
+        limit,
+        sum(struct.unpack(f">{(len(words) - 32) // 2}H", words[32:])),
     )
 
 

@@ -336,6 +336,17 @@ def _steps(
 
 # The receipt
 
+_HOW = """\
+order_digest is the EIP-712 digest of the order in the domain GridCommons EnergyMarket, version 1, \
+this chain id and market.
+The step posted names the transaction whose OrdersPosted event holds the order's words, under \
+session {session}.
+The step cleared names the transaction with the SlotCleared events: price and volume of each slot.
+The step paid names the transaction whose OrdersSettled event holds, at position_in_book, sixteen \
+bytes: account, delivered Wh, filled Wh, credit.
+change_of_balance is credit less escrow; escrow is limit times Wh of a bid, and the session's \
+penalty times Wh of an ask.""".splitlines()
+
 
 def receipt(
     one: OrderView, *, chain_id: int, market: str, zone: int, signed_at: int | None = None
@@ -385,18 +396,7 @@ def receipt(
         "same_energy_at_tariff": one.tariff,
         "fills": [asdict(fill) for fill in one.fills],
         "steps": steps,
-        "how_to_check": [
-            "order_digest is the EIP-712 digest of the order in the domain GridCommons "
-            "EnergyMarket, version 1, this chain id and market.",
-            "The step posted names the transaction whose OrdersPosted event holds the order's "
-            f"words, under session {(zone << 64) | session}.",
-            "The step cleared names the transaction with the SlotCleared events: price and "
-            "volume of each slot.",
-            "The step paid names the transaction whose OrdersSettled event holds, at "
-            "position_in_book, sixteen bytes: account, delivered Wh, filled Wh, credit.",
-            "change_of_balance is credit less escrow; escrow is limit times Wh of a bid, and "
-            "the session's penalty times Wh of an ask.",
-        ],
+        "how_to_check": [line.format(session=(zone << 64) | session) for line in _HOW],
     }
 
 
@@ -467,9 +467,7 @@ class Sums:
     orders: int
 
 
-def sums(
-    views: Sequence[OrderView], tariffs: Tariffs, imported_wh: dict[int, int | None]
-) -> Sums:
+def sums(views: Sequence[OrderView], tariffs: Tariffs, imported_wh: dict[int, int | None]) -> Sums:
     """Sums over settled orders. imported_wh: by slot what the home drew, None or absent where it
     is not known: what was bought there counts as used, and `use_known` is False."""
     sold = bought = sales = purchases = used = 0
@@ -511,4 +509,3 @@ def sums(
         use_known=known,
         orders=count,
     )
-

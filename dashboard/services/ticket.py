@@ -221,9 +221,7 @@ def _faults(
         faults.append(Fault.TOO_MUCH)
     if not 0 <= ticket.limit <= MAX_LIMIT:
         faults.append(Fault.LIMIT)
-    elif ticket.total_wh and all(
-        edges[slot] is None for slot, wh in enumerate(ticket.wh) if wh
-    ):
+    elif ticket.total_wh and all(edges[slot] is None for slot, wh in enumerate(ticket.wh) if wh):
         faults.append(Fault.OUTSIDE)
     if left < 0:
         faults.append(Fault.MONEY)

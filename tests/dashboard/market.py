@@ -101,9 +101,10 @@ class Market:
 def market_day(folder: Path) -> Iterator[Market]:
     """Three sessions of a day: one delivered in part, one void, one sold and settled in two runs.
     Then a correction, a withdrawal and a deposit."""
-    with built(folder) as (node, chain), lane_on(
-        node, chain, folder / "deployment.json", folder
-    ) as lane:
+    with (
+        built(folder) as (node, chain),
+        lane_on(node, chain, folder / "deployment.json", folder) as lane,
+    ):
         indexer = Indexer(
             node.url,
             lane.deployment.index_contracts(),
@@ -212,4 +213,3 @@ def _afterwards(market: Market) -> None:
 
 def _compact(signature: bytes) -> bytes:
     return b"".join(compact(signature))
-

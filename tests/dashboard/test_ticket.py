@@ -214,9 +214,7 @@ def test_a_good_ticket_has_no_fault() -> None:
     st.lists(st.integers(0, 2**31), min_size=1, max_size=96),
     st.integers(1, 65_535),
 )
-def test_spread_energy_sums_to_what_was_wanted(
-    total: int, shape: list[int], most: int
-) -> None:
+def test_spread_energy_sums_to_what_was_wanted(total: int, shape: list[int], most: int) -> None:
     parts = spread(total, shape, most)
     assert sum(parts) == min(total, most * len(shape))
     assert all(0 <= part <= most for part in parts)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -59,7 +60,7 @@ def test_the_movements_of_every_account_sum_to_its_balance_on_chain(
         moves = trades.movements(account)
         assert moves[0].balance == balance
         assert sum(move.amount for move in moves) == balance
-        for later, earlier in zip(moves, moves[1:], strict=False):
+        for later, earlier in pairwise(moves):
             assert later.balance - later.amount == earlier.balance
 
 
@@ -195,9 +196,7 @@ def test_a_receipt_names_the_digest_and_the_transactions(trades: Trades, market:
     )
     from dao.market.orders import order_digest
 
-    assert document["order_digest"] == "0x" + order_digest(
-        lane.relay.separator, one.order
-    ).hex()
+    assert document["order_digest"] == "0x" + order_digest(lane.relay.separator, one.order).hex()
     hashes = {step["step"]: step["transaction"] for step in document["steps"]}
     for step, event in (("posted", "OrdersPosted"), ("cleared", "SlotCleared")):
         mined = lane.chain.rpc("eth_getTransactionReceipt", hashes[step])
