@@ -530,6 +530,15 @@ class Trades:
         )
         return [Run(*row) for row in rows]
 
+    def settled_by(self, first_slot: int) -> str | None:
+        """What settled a session's last slots, None where some are left: block and transaction."""
+        rows = self._ask(
+            "SELECT r.block, r.tx, sum(r.slots) >= s.slots FROM settled r JOIN session s "
+            "ON s.first_slot = r.session WHERE r.session = ? AND r.position = 0",
+            (first_slot,),
+        )
+        return f"{rows[0][0]} {rows[0][1]}" if rows and rows[0][2] else None
+
     def cleared(self, first_slot: int, slots: int) -> list[Cleared]:
         """What the slots of a range came to, those that are cleared; the last 3,000 at most."""
         rows = self._ask(
