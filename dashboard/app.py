@@ -21,7 +21,7 @@ from dashboard.errors import on_script_error, plain
 from dashboard.i18n import _
 from dashboard.settings import read_settings
 from dashboard.theme import Palette, palette, style_sheet
-from dashboard.views.parts import empty, put, title
+from dashboard.views.parts import as_label, empty, put, title
 
 ICON = str(Path(__file__).with_name("icon.svg"))
 LANGUAGE = "frame.language"
@@ -31,13 +31,20 @@ RETRY_SECONDS = 2.0
 
 def main() -> None:
     """One run of the script: the frame, then the page that was asked for."""
-    st.set_page_config(page_title="GridCommons", page_icon=ICON, layout="wide")
     locale = i18n.choose(
         st.session_state.get(LANGUAGE), st.query_params.get("lang"), st.context.locale
     )
     st.session_state[i18n.SESSION_KEY] = locale
+    st.set_page_config(
+        page_title="GridCommons",
+        page_icon=ICON,
+        layout="wide",
+        initial_sidebar_state="collapsed",
+        # With an entry of its own the menu is there, and the choice of light and dark with it.
+        menu_items={"About": _("GridCommons: a neighbourhood’s own electricity market.")},
+    )
     colours = palette(st.context.theme.type)
-    st.html(style_sheet(colours))
+    st.html(style_sheet(colours, menu=_("Menu")))
     st.logo(ICON, size="large")
     handles: dict[str, Handle] = {}
 
@@ -53,8 +60,11 @@ def main() -> None:
             default=one.slug == pages.DEFAULT,
             visibility="visible" if one.listed else "hidden",
         )
+    # The public pages stand beside the sections, without a heading of their own.
     sections = {
-        _(heading): [handles[one.slug] for one in pages.PAGES if one.section == key]
+        "" if key == "public" else _(heading): [
+            handles[one.slug] for one in pages.PAGES if one.section == key
+        ]
         for key, heading in pages.SECTIONS.items()
     }
     st.navigation({name: those for name, those in sections.items() if those}, position="top").run()
@@ -110,12 +120,16 @@ def _top(page: pages.Page, sign_in: Handle, person: identity.Person | None) -> N
                 format_func=lambda one: i18n.NAMES[one],
                 key=LANGUAGE,
                 label_visibility="collapsed",
-                width=120,
             )
         if person is not None:
-            who = person.name or f"{person.address[:6]}…{person.address[-4:]}"
-            put(f'<span class="gc-who" title="{escape(person.address)}">{escape(who)}</span>')
-            st.button(_("Sign out"), key="frame.sign_out", on_click=identity.sign_out)
+            short = f"{person.address[:6]}…{person.address[-4:]}"
+            with st.popover(as_label(person.name or short), key="frame.person"):
+                put(
+                    f"<p>{escape(_('You are signed in as'))}<br>"
+                    f"<b>{escape(person.name or short)}</b></p>"
+                    f'<p class="gc-address">{escape(person.address)}</p>'
+                )
+                st.button(_("Sign out"), key="frame.sign_out", on_click=identity.sign_out)
         elif page.slug != SIGN_IN and st.button(_("Sign in"), key="frame.sign_in"):
             st.switch_page(sign_in)
 

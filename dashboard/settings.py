@@ -44,7 +44,7 @@ def read_settings() -> Settings:
     """The settings as they are now. Raises CheckFailed or BadUse where a file is damaged."""
     run = current_run()
     rpc = _address(RPC) or (run.rpc if run else None)
-    relay = _address(RELAY) or getattr(run, "relay", None)
+    relay = _address(RELAY) or (run.relay if run else None)
     addresses = _addresses(deployment_path(), version(deployment_path()))
     chain_id = addresses.chain_id if addresses else None
     return Settings(

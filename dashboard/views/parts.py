@@ -6,6 +6,7 @@ What returns text returns our own HTML, to be given to `put`; everything else dr
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -16,6 +17,7 @@ import streamlit as st
 
 from dashboard.i18n import _, formats
 
+_MARKS = re.compile(r"([\\\\`*_{}\[\]()#+\-.!~:$<>|])")
 TONES = ("good", "open", "bad", "plain")
 """What a pill may say by its colour; its words say it too."""
 
@@ -76,6 +78,11 @@ def figures(those: Sequence[Figure]) -> None:
         )
         + "</dl>"
     )
+
+
+def as_label(text: str) -> str:
+    """`text` as it stands, for the labels that Streamlit reads as Markdown."""
+    return _MARKS.sub(r"\\\1", text)
 
 
 def pill(words: str, tone: str, live: bool = False) -> str:
