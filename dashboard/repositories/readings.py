@@ -140,9 +140,7 @@ class HomeReadings:
     def _files(self, first_slot: int, slots: int) -> list[BatchFile]:
         return batch_files(self._lake, self._zone, first_slot, slots)
 
-    def _query(
-        self, files: Sequence[BatchFile], sql: str, **values: int
-    ) -> list[tuple[Any, ...]]:
+    def _query(self, files: Sequence[BatchFile], sql: str, **values: int) -> list[tuple[Any, ...]]:
         if not files:
             return []
         import duckdb

@@ -187,6 +187,25 @@ class Requests:
     requests: tuple[RequestStatus, ...]
 
 
+@dataclass(frozen=True)
+class Outlook:
+    """What the relay says will happen to an order: energy, escrow, what is free then, and within
+    how many seconds it goes to the chain."""
+
+    energy_wh: int
+    escrow: int
+    balance_after: int
+    posted_within_s: int
+
+
+@dataclass(frozen=True)
+class Prospect:
+    """An order not signed yet: what would be wrong with it, or what would come of it."""
+
+    problems: tuple[Problem, ...]
+    outlook: Outlook | None
+
+
 class RelayClient:
     """A relay at a URL. Raises RelayAway, RelayOdd or RelayRefused."""
 
@@ -223,6 +242,10 @@ class RelayClient:
     def requests(self, account: int) -> Requests:
         """What else was carried for the account."""
         return read(Requests, self._get(f"/v1/accounts/{account}/requests"))
+
+    def outlook(self, fields: Mapping[str, Any]) -> Prospect:
+        """What would come of an order. Nothing is stored."""
+        return read(Prospect, self._ask("POST", "/v1/outlook/order", dict(fields)))
 
     def typed_data(self, kind: str, values: Mapping[str, Any]) -> dict[str, Any]:
         """What a wallet signs, with the numbers that the relay fills in.

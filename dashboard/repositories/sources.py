@@ -1,8 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The sources of a resident's pages, opened as the settings say: trades, readings, relay, node.
-
-A session's facts are kept for all visitors until more of the chain is read.
-"""
+"""The sources of a resident's pages, opened as the settings say: trades, readings, relay, node."""
 
 from __future__ import annotations
 
@@ -11,7 +8,6 @@ from pathlib import Path
 
 from dao.errors import CheckFailed
 from dao.node import Node
-from dashboard.repositories.cache import cached
 from dashboard.repositories.readings import HomeReadings
 from dashboard.repositories.relay import RelayClient
 from dashboard.repositories.trades import Reached, SessionFacts, Trades
@@ -19,6 +15,18 @@ from dashboard.settings import Settings
 
 MARKET = "EnergyMarket"
 TOKEN = "TestEuro"
+
+
+@dataclass(frozen=True)
+class SessionKey:
+    """A session at a state of the chain, by which what follows from it can be remembered."""
+
+    path: Path
+    zone: int
+    first_slot: int
+    rpc: str | None
+    market: str | None
+    mark: str
 
 
 @dataclass(frozen=True)
@@ -33,14 +41,15 @@ class Sources:
     token: str | None
     chain_id: int | None
     reached: Reached
-    _marks: tuple[Path, int, str | None]
+    zone: int
+    path: Path
+    rpc: str | None
 
-    def facts(self, first_slot: int) -> SessionFacts | None:
-        """All that is known of a session; remembered until more of the chain is read, and for good
-        once it is settled."""
-        path, zone, rpc = self._marks
+    def key(self, first_slot: int) -> SessionKey:
+        """What names all that is known of a session: another one once more of the chain is read,
+        and the same for good once the session is settled."""
         mark = self.trades.settled_by(first_slot) or str(self.reached.block)
-        return _facts(path, zone, first_slot, rpc, self.market, mark)
+        return SessionKey(self.path, self.zone, first_slot, self.rpc, self.market, mark)
 
     def balance(self, account: int) -> int | None:
         """The account's free balance as of the block that the events are read up to, None where
@@ -88,7 +97,9 @@ def sources(settings: Settings, zone: int) -> Sources:
         token=contracts.get(TOKEN),
         chain_id=settings.chain_id,
         reached=trades.update(),
-        _marks=(path, zone, settings.rpc),
+        zone=zone,
+        path=path,
+        rpc=settings.rpc,
     )
 
 
@@ -97,9 +108,7 @@ def trades_path(home: Path, zone: int) -> Path:
     return home / "cache" / f"trades-{zone}.sqlite"
 
 
-@cached(ttl=600, max_entries=512)
-def _facts(
-    path: Path, zone: int, first_slot: int, rpc: str | None, market: str | None, _: str
-) -> SessionFacts | None:
-    trades = Trades(path.parent.parent / "index.sqlite", zone, path)
-    return trades.facts(first_slot, Node(rpc) if rpc else None, market)
+def facts(key: SessionKey) -> SessionFacts | None:
+    """All that is known of a session."""
+    trades = Trades(key.path.parent.parent / "index.sqlite", key.zone, key.path)
+    return trades.facts(key.first_slot, Node(key.rpc) if key.rpc else None, key.market)

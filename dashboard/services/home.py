@@ -84,14 +84,11 @@ def chart_frame(buckets: Sequence[Bucket], first_slot: int, slots: int, width: i
     starts = list(range(first_slot, first_slot + slots, width))
     rows = [by_slot.get(slot) for slot in starts]
 
-    def kwh(values: list[int | None]) -> list[float]:
-        return [float("nan") if wh is None else wh / 1000 for wh in values]
-
     return pd.DataFrame(
         {
             "time": wall_clock(pd.Series(starts, dtype="int64")),
-            "drawn_kwh": kwh([None if row is None else row.import_wh for row in rows]),
-            "fed_kwh": kwh([None if row is None else row.export_wh for row in rows]),
+            "drawn_kwh": [float("nan") if row is None else _kwh(row.import_wh) for row in rows],
+            "fed_kwh": [float("nan") if row is None else _kwh(row.export_wh) for row in rows],
             "unsure": [row is not None and (row.estimated > 0 or row.missing > 0) for row in rows],
         }
     )
@@ -120,6 +117,28 @@ def daily(buckets: Sequence[Bucket]) -> list[Bucket]:
 
 def _sum(a: int | None, b: int | None) -> int | None:
     return b if a is None else a if b is None else a + b
+
+
+def day_frame(days: Sequence[Bucket]) -> pd.DataFrame:
+    """As `chart_frame`, one row for each local day, at its noon."""
+    noon = [_noon(one.slot) for one in days]
+    return pd.DataFrame(
+        {
+            "time": wall_clock(pd.Series(noon, dtype="int64")),
+            "drawn_kwh": [_kwh(one.import_wh) for one in days],
+            "fed_kwh": [_kwh(one.export_wh) for one in days],
+            "unsure": [one.estimated > 0 or one.missing > 0 for one in days],
+        }
+    )
+
+
+def _noon(slot: int) -> int:
+    day = local_time(slot * SLOT_SECONDS).date()
+    return int(datetime(day.year, day.month, day.day, 12, tzinfo=LOCAL).timestamp()) // SLOT_SECONDS
+
+
+def _kwh(wh: int | None) -> float:
+    return float("nan") if wh is None else wh / 1000
 
 
 @dataclass(frozen=True)

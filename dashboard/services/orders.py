@@ -357,7 +357,6 @@ def receipt(
     µ€, energy in Wh, prices in µ€/Wh.
     """
     order = one.order
-    digest = order_digest(market_separator(chain_id, market), order)
     session = one.key[0] if one.key else order.session_slot
     steps = [
         {"step": step.name.value, "state": step.mark.value, "at": step.at, "transaction": step.tx}
@@ -374,7 +373,7 @@ def receipt(
         "zone": zone,
         "session_first_slot": session,
         "position_in_book": one.key[1] if one.key else None,
-        "order_digest": "0x" + digest.hex(),
+        "order_digest": digest_of(order, chain_id, market),
         "order": {
             "account": order.account,
             "mandate": order.mandate,
@@ -398,6 +397,11 @@ def receipt(
         "steps": steps,
         "how_to_check": [line.format(session=(zone << 64) | session) for line in _HOW],
     }
+
+
+def digest_of(order: Order, chain_id: int, market: str) -> str:
+    """The EIP-712 digest that was signed, by which the relay knows the order; 0x text."""
+    return "0x" + order_digest(market_separator(chain_id, market), order).hex()
 
 
 def receipt_rows(document: dict[str, Any]) -> list[tuple[str, str]]:

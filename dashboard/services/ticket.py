@@ -8,14 +8,14 @@ in µ€, prices in µ€/Wh. Words for people are the page's business.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Protocol
 
 import numpy as np
 
-from dao.market.orders import MAX_LIMIT, MAX_WH
+from dao.market.orders import ASK, BID, MAX_LIMIT, MAX_WH, Order
 from dao.slots import SLOTS_PER_DAY
 from dao.tariffs import Tariffs
 from forecasting.home_agent import dependable_wh
@@ -306,3 +306,27 @@ def order_fields(ticket: Ticket, terms: Terms, account: int, nonce: int) -> dict
         "slots": len(run),
         "wh": run[0] if len(set(run)) == 1 else list(run),
     }
+
+
+def as_order(fields: Mapping[str, Any], terms: Terms) -> Order:
+    """The fields as the order that the contract will see."""
+    wh = fields["wh"]
+    return Order(
+        account=fields["account"],
+        mandate=fields["mandate"],
+        nonce=fields["nonce"],
+        expiry=fields["expiry"],
+        side=ASK if fields["side"] == SIDES[SELL] else BID,
+        limit=fields["limit"],
+        session_slot=terms.first_slot,
+        offset=fields["first_slot"] - terms.first_slot,
+        wh=tuple(wh) if isinstance(wh, list) else wh,
+        count=fields["slots"],
+    )
+
+
+def first_limit(side: str, terms: Terms, tariffs: Tariffs) -> int:
+    """A limit to begin with: a quarter of what there is to gain is kept for oneself."""
+    fee = max(terms.grid_fee, default=0)
+    gap = max(0, tariffs.retail - fee - tariffs.feed_in)
+    return tariffs.feed_in + gap // 4 if side == SELL else tariffs.retail - gap // 4

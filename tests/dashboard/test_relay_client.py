@@ -15,7 +15,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dao.market.orders import Order
 from dao.processes import free_port
 from dao.tariffs import Tariffs
 from dashboard.repositories import relay as client
@@ -83,19 +82,7 @@ def test_what_the_relay_offers_to_sign_is_what_was_asked_for(real: tuple[Lane, s
         ticket = Ticket(SELL, 120, wh)
         fields = tickets.order_fields(ticket, terms, 3, relay.account(3).nonces[0])
         offered = relay.typed_data("order", fields)
-        run = fields["wh"] if isinstance(fields["wh"], int) else tuple(fields["wh"])
-        order = Order(
-            3,
-            0,
-            fields["nonce"],
-            fields["expiry"],
-            1,
-            120,
-            terms.first_slot,
-            fields["first_slot"] - terms.first_slot,
-            run,
-            fields["slots"],
-        )
+        order = tickets.as_order(fields, terms)
         market = lane.relay.market.address
         made = checked(
             offered,
@@ -120,18 +107,7 @@ def test_the_ticket_and_the_relays_outlook_agree(real: tuple[Lane, str], side: s
     ticket = Ticket(side, 300, tuple(100 + i for i in range(24)))
     said = preview(ticket, terms, TARIFFS, free=state.available, now=lane.chain.now())
     fields = tickets.order_fields(ticket, terms, account, state.nonces[0])
-    order = Order(
-        account,
-        0,
-        fields["nonce"],
-        fields["expiry"],
-        1 if side == SELL else 0,
-        300,
-        terms.first_slot,
-        0,
-        ticket.wh,
-        24,
-    )
+    order = tickets.as_order(fields, terms)
     answer = requests.post(f"{url}/v1/orders", json=lane.document(order), timeout=10)
     assert answer.status_code == 201
     outlook = answer.json()["outlook"]
