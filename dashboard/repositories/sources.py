@@ -30,6 +30,15 @@ class SessionKey:
 
 
 @dataclass(frozen=True)
+class OnChain:
+    """What a contract says. same_block: as of the block that the events are read up to, and not of
+    a later one."""
+
+    amount: int
+    same_block: bool
+
+
+@dataclass(frozen=True)
 class Sources:
     """What a resident's pages ask. relay, node: None where none is named."""
 
@@ -51,18 +60,23 @@ class Sources:
         mark = self.trades.settled_by(first_slot) or str(self.reached.block)
         return SessionKey(self.path, self.zone, first_slot, self.rpc, self.market, mark)
 
-    def balance(self, account: int) -> int | None:
-        """The account's free balance as of the block that the events are read up to, None where
-        no node can tell."""
-        if self.node is None or self.market is None or self.reached.block is None:
+    def balance(self, account: int) -> OnChain | None:
+        """The account's free balance on chain, None where no node can tell.
+
+        As of the block that the events are read up to, where the node still knows it.
+        """
+        if self.node is None or self.market is None:
             return None
-        try:
-            words = self.node.view(
-                self.market, "account(uint256)", account, block=self.reached.block
-            )
-        except CheckFailed:
-            return None
-        return words[1] if len(words) == 6 else None
+        view = "account(uint256)"
+        block = self.reached.block
+        for at in (None,) if block is None else (block, None):
+            try:
+                words = self.node.view(self.market, view, account, block=at)
+            except CheckFailed:
+                continue
+            if len(words) == 6:
+                return OnChain(words[1], at is not None)
+        return None
 
     def purse(self, owner: str) -> int | None:
         """Tokens in somebody's own wallet, None where no node can tell."""

@@ -36,16 +36,22 @@ class Standing:
 
 @dataclass(frozen=True)
 class Proof:
-    """Whether the history is whole. summed: of all movements; on_chain: what the contract says as
-    of the same block, None where it could not be asked."""
+    """Whether the history is whole. summed: of all movements; on_chain: what the contract says,
+    None where it could not be asked; same_block: of the same block that the history ends with."""
 
     summed: int
     on_chain: int | None
     block: int | None
+    same_block: bool = True
 
     @property
     def agrees(self) -> bool | None:
-        return None if self.on_chain is None else self.summed == self.on_chain
+        """None where it cannot be told: nobody to ask, or the chain is ahead of the history."""
+        if self.on_chain is None:
+            return None
+        if self.summed == self.on_chain:
+            return True
+        return False if self.same_block else None
 
 
 @dataclass(frozen=True)

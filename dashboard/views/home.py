@@ -77,7 +77,8 @@ def _now(held: Resident) -> None:
     posted = sources.trades.orders([account], limit=24, since=slot - 96)
     views = order_views(held, posted)
     trading = home.trading(views, slot)
-    free = sources.balance(account)
+    told = sources.balance(account)
+    free = None if told is None else told.amount
     gate, has_order = _next_gate(held, posted)
 
     shown = [_reading_figure(held, newest)]

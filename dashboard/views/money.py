@@ -74,9 +74,8 @@ def draw(context: Context) -> None:
 def _now(held: Resident) -> Standing:
     """What the account has, from the chain where a node can tell, else from the events."""
     sources = held.sources
-    free = sources.balance(held.account)
-    if free is None:
-        free = sources.trades.balance(held.account)
+    told = sources.balance(held.account)
+    free = sources.trades.balance(held.account) if told is None else told.amount
     waiting = 0
     if sources.relay is not None:
         try:
@@ -390,10 +389,12 @@ def _history(held: Resident) -> None:
                 len(moves),
             ).format(number=len(moves))
         )
+    told = held.sources.balance(held.account)
     proof = Proof(
         summed=trades.balance(held.account),
-        on_chain=held.sources.balance(held.account),
+        on_chain=None if told is None else told.amount,
         block=held.sources.reached.block,
+        same_block=told is None or told.same_block,
     )
     _proof(held, proof)
     st.download_button(
@@ -408,17 +409,28 @@ def _history(held: Resident) -> None:
 def _proof(held: Resident, proof: Proof) -> None:
     fmt = held.context.fmt
     summed = fmt.number(proof.summed / 1_000_000, 6)
-    if proof.on_chain is None:
+    if proof.agrees:
+        lead(
+            _(
+                "All movements come to €{amount}, exactly what the contract says at block {block}."
+            ).format(amount=summed, block=fmt.number(proof.block or 0))
+        )
+    elif proof.on_chain is None:
         lead(
             _("All movements come to €{amount}. No node can be asked to compare it with.").format(
                 amount=summed
             )
         )
-    elif proof.agrees:
+    elif proof.agrees is None:
         lead(
             _(
-                "All movements come to €{amount}, exactly what the contract says at block {block}."
-            ).format(amount=summed, block=fmt.number(proof.block or 0))
+                "All movements up to block {block} come to €{amount}; the chain is a little ahead "
+                "and says €{chain}."
+            ).format(
+                amount=summed,
+                block=fmt.number(proof.block or 0),
+                chain=fmt.number(proof.on_chain / 1_000_000, 6),
+            )
         )
     else:
         error_box(
