@@ -10,7 +10,7 @@ from __future__ import annotations
 import secrets
 import tomllib
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -125,7 +125,7 @@ def button(
 def _said(key: str) -> dict[str, Any]:
     """The component's last answer as the browser sent it, before this run mounts it again."""
     state = st.session_state.get(key)
-    said = state.get("answer") if hasattr(state, "get") else None
+    said = state.get("answer") if isinstance(state, Mapping) else None
     return said if isinstance(said, dict) else {}
 
 

@@ -35,7 +35,7 @@ from dao.slots import SLOT_SECONDS, SLOTS_PER_DAY, first_slot_of_day
 from dao.tariffs import Tariffs
 from meters.lake import write_batch
 from meters.readings import Quality, Readings
-from scripts._simulation.people import owner_account
+from dao.demo_people import owner_account
 
 ZONE, SEED, HOMES, SLOTS = 1, 1, 20, 24
 SUNNY = range(1, 9)

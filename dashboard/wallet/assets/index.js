@@ -2,7 +2,7 @@
 // One button: draws how its request stands and tells the app how it ended. Streamlit calls the
 // default export at every change of the button's data; what is under way lives in requests.js.
 
-import { chooser, dressed, element } from "./parts.js";
+import { addBox, chooser, dressed, element } from "./parts.js";
 import * as records from "./records.js";
 import * as requests from "./requests.js";
 import * as wallets from "./wallets.js";
@@ -38,6 +38,7 @@ class Button {
     root.append(this.box);
     this.action.addEventListener("click", () => this.begin());
     this.unwatch = [
+      addBox(this.box),
       wallets.watch(() => this.draw()),
       requests.watch((key) => key === this.data.key && this.draw()),
     ];
