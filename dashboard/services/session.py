@@ -111,6 +111,25 @@ def book_lines(book: Book) -> list[SlotBook]:
     ]
 
 
+def hourly_book(lines: Sequence[SlotBook]) -> list[SlotBook]:
+    """The same by hour: energy in sum, prices the best of its quarters."""
+    found = []
+    for at in range(0, len(lines), 4):
+        hour = lines[at : at + 4]
+        bids = [one.best_bid for one in hour if one.best_bid is not None]
+        asks = [one.best_ask for one in hour if one.best_ask is not None]
+        found.append(
+            SlotBook(
+                slot=hour[0].slot,
+                best_bid=max(bids, default=None),
+                best_ask=min(asks, default=None),
+                bid_wh=sum(one.bid_wh for one in hour),
+                ask_wh=sum(one.ask_wh for one in hour),
+            )
+        )
+    return found
+
+
 def depth_of(book: Book, slot: int) -> Depth | None:
     """One slot's levels."""
     return next((one for one in book.slots if one.slot == slot), None)

@@ -374,9 +374,9 @@ def _history(held: Resident) -> None:
         {
             _("When"): fmt.moment(one.movement.at),
             _("What"): _what(context, one),
+            _("Transaction"): f"{one.movement.tx[:10]}…",
             _("Change"): signed_euro(context, one.movement.amount),
             _("Balance"): fmt.euro(one.movement.balance),
-            _("Transaction"): f"{one.movement.tx[:10]}…",
         }
         for one in shown
     ]

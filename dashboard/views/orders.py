@@ -5,14 +5,15 @@ what has not been posted yet."""
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from html import escape
 from typing import Any
 
 import pandas as pd
 import streamlit as st
 
-from dao.errors import CheckFailed, GridCommonsError
+from dao.errors import CheckFailed
 from dao.market.session import Rejection
 from dao.slots import SLOT_SECONDS
 from dashboard import wallet
@@ -23,7 +24,7 @@ from dashboard.repositories.trades import CORRECTION, GIVEN_BACK, Movement
 from dashboard.services import orders
 from dashboard.services.orders import Mark, Name, OrderView, Stage, Step
 from dashboard.services.typed_data import checked
-from dashboard.views.parts import empty, error_box, lead, pill, put, section, table, title
+from dashboard.views.parts import empty, lead, pill, put, section, table, title
 from dashboard.views.resident import (
     Resident,
     hash_text,
@@ -52,26 +53,30 @@ def draw(context: Context) -> None:
     if held is None:
         return
     _said()
-    _waiting(held)
-    _list(held)
-    opened = st.session_state.get(OPEN)
-    if opened is not None:
-        _receipt(held, opened)
+    signed = _waiting(held)
+    _list(held, signed)
 
 
 # At the relay
 
 
-def _waiting(held: Resident) -> None:
-    """Orders that the relay holds and the chain does not have yet, and those that ended there."""
+def _waiting(held: Resident) -> dict[str, int]:
+    """Draw the orders that the relay holds and the chain does not have yet, and those that ended
+    there. Returns when it took each of its orders, by digest."""
     relay = held.sources.relay
     if relay is None:
-        return
+        return {}
     try:
-        found = relay.orders(held.account, limit=20).orders
+        found = relay.orders(held.account, limit=50).orders
     except CheckFailed as error:
         relay_trouble(error)
-        return
+        return {}
+    signed = {
+        one.id: step.at
+        for one in found
+        for step in one.steps
+        if step.step == "received" and step.at is not None
+    }
     now = held.context.now
     known = {
         (one.order.session_slot, one.order.mandate, one.order.nonce)
@@ -89,13 +94,14 @@ def _waiting(held: Resident) -> None:
             for first, mandate, nonce in known
         )
     ]
-    if not shown:
-        return
-    section(_("Not on the chain"), _("Held by the relay, or ended there."))
+    if shown:
+        section(_("Not on the chain"), _("Held by the relay, or ended there."))
     for one in shown[:SHOWN]:
-        put(_relay_card(held.context, one))
-        if one.state == "received" and one.order.mandate == 0:
-            _take_back(held, relay, one)
+        with st.container(border=True):
+            put(_relay_card(held.context, one))
+            if one.state == "received" and one.order.mandate == 0:
+                _take_back(held, relay, one)
+    return signed
 
 
 def _begin(order: OrderFields) -> int:
@@ -190,7 +196,7 @@ def _said() -> None:
 # On the chain
 
 
-def _list(held: Resident) -> None:
+def _list(held: Resident, signed: Mapping[str, int]) -> None:
     section(_("On the chain"), _("The newest delivery first."))
     skip = int(st.session_state.get(OLDER, 0))
     posted = held.sources.trades.orders([held.account], limit=min(500, skip + SHOWN + 1))
@@ -202,15 +208,21 @@ def _list(held: Resident) -> None:
         _rejected(held)
         return
     views = order_views(held, posted[skip : skip + SHOWN])
+    opened = st.session_state.get(OPEN)
     for one in views:
-        put(_card(held.context, one))
         assert one.key is not None
-        st.button(
-            _("Receipt"),
-            key=f"orders.receipt.{one.key[0]}.{one.key[1]}",
-            on_click=_open,
-            args=(one.key,),
-        )
+        is_open = opened == one.key
+        taken = signed.get(_digest(held, one) or "")
+        with st.container(border=True):
+            put(_card(held.context, one, taken))
+            st.button(
+                _("Close receipt") if is_open else _("Receipt"),
+                key=f"orders.receipt.{one.key[0]}.{one.key[1]}",
+                on_click=_open,
+                args=(None if is_open else one.key,),
+            )
+            if is_open:
+                _receipt(held, one, taken)
     with st.container(horizontal=True):
         if skip:
             st.button(_("Newer"), key="orders.newer", on_click=_page, args=(skip - SHOWN,))
@@ -220,7 +232,14 @@ def _list(held: Resident) -> None:
     _corrections(held)
 
 
-def _open(key: tuple[int, int]) -> None:
+def _digest(held: Resident, one: OrderView) -> str | None:
+    market, chain_id = held.sources.market, held.sources.chain_id
+    if market is None or chain_id is None:
+        return None
+    return orders.digest_of(one.order, chain_id, market)
+
+
+def _open(key: tuple[int, int] | None) -> None:
     st.session_state[OPEN] = key
 
 
@@ -229,14 +248,15 @@ def _page(skip: int) -> None:
     st.session_state.pop(OPEN, None)
 
 
-def _card(context: Context, one: OrderView) -> str:
+def _card(context: Context, one: OrderView, taken: int | None) -> str:
     name, tone = _stage(one)
     wh = one.order.total_wh
+    steps = [replace(one.steps[0], at=taken), *one.steps[1:]]
     head = _order_name(context, one.sells, one.order.first_slot, one.order.count)
     return (
         f'<article class="gc-order"><header><h3>{escape(head)}</h3>{pill(name, tone)}</header>'
         f"<p>{escape(_terms(context, one.sells, wh, one.order.limit))}</p>"
-        f"{_life(context, one.steps)}<p>{_outcome(context, one)}</p></article>"
+        f"{_life(context, steps)}<p>{_outcome(context, one)}</p></article>"
     )
 
 
@@ -406,28 +426,10 @@ def _correction(context: Context, one: Movement) -> dict[str, str]:
 # The receipt
 
 
-def _receipt(held: Resident, key: tuple[int, int]) -> None:
-    """One of the person's own orders with every slot, every transaction, and files to keep."""
-    context, trades = held.context, held.sources.trades
-    mine = [
-        one
-        for one in trades.orders([held.account], limit=500)
-        if (one.order.session_slot, one.position) == key
-    ]
-    if not mine:
-        return
-    try:
-        (one,) = order_views(held, mine)
-    except (ValueError, GridCommonsError):
-        error_box(
-            _("This receipt cannot be made just now."),
-            _("The order and its money are on the chain and safe."),
-            _("Try again in a moment."),
-        )
-        return
+def _receipt(held: Resident, one: OrderView, taken: int | None) -> None:
+    """An order with every slot, every transaction, and files to keep."""
+    context = held.context
     fmt = context.fmt
-    name = _order_name(context, one.sells, one.order.first_slot, one.order.count)
-    section(_("Receipt: {order}").format(order=name))
     if one.fills:
         dash = "–"
 
@@ -471,7 +473,7 @@ def _receipt(held: Resident, key: tuple[int, int]) -> None:
         chain_id=chain_id,
         market=market,
         zone=context.zone,
-        signed_at=_signed_at(held, one),
+        signed_at=taken,
     )
     steps = [step for step in document["steps"] if step["transaction"]]
     words = {"posted": _("Posted"), "cleared": _("Cleared"), "paid": _("Paid")}
@@ -508,16 +510,3 @@ def _receipt(held: Resident, key: tuple[int, int]) -> None:
             mime="text/csv",
             key="orders.csv",
         )
-
-
-def _signed_at(held: Resident, one: OrderView) -> int | None:
-    """When the relay took the order, None where it is not this relay's, or away."""
-    sources = held.sources
-    if sources.relay is None or sources.market is None or sources.chain_id is None:
-        return None
-    digest = orders.digest_of(one.order, sources.chain_id, sources.market)
-    try:
-        status = sources.relay.order(digest)
-    except CheckFailed:
-        return None
-    return next((step.at for step in status.steps if step.step == "received"), None)

@@ -26,6 +26,7 @@ from dashboard.services.typed_data import NotAsAsked
 from dashboard.views.parts import empty, error_box, lead, put
 
 STYLE = """<style>
+.gc-figures {{ grid-template-columns: repeat(auto-fit, minmax(min(13rem, 46%), 1fr)); }}
 .gc-life {{ display: grid; grid-template-columns: repeat(5, 1fr); gap: .35rem; list-style: none;
   margin: .7rem 0 .2rem !important; padding: 0 !important; }}
 .gc-life li {{ margin: 0 !important; padding: .38rem 0 0; border-top: 4px solid {line};
@@ -38,11 +39,10 @@ STYLE = """<style>
 .gc-life li.failed {{ border-color: {red}; }}
 .gc-life li.failed b {{ color: {red}; }}
 .gc-life li.skipped {{ border-top-style: dotted; }}
-.gc-order {{ background: {surface}; border: 1px solid {line}; border-radius: .6rem;
-  padding: .9rem 1.1rem .8rem; }}
 .gc-order header {{ display: flex; flex-wrap: wrap; gap: .3rem .8rem; align-items: baseline; }}
 .gc-order h3 {{ font-size: 1.08rem; margin: 0; padding: 0; font-weight: 650; }}
 .gc-order p {{ margin: .35rem 0 0; }}
+.gc-pairs small {{ font-size: .9rem; }}
 .gc-notes {{ list-style: none; margin: .4rem 0 0 !important; padding: 0 !important; }}
 .gc-notes li {{ margin: 0 0 .4rem !important; padding: .55rem .9rem; border-radius: .5rem;
   background: {amber_soft}; color: {ink}; }}

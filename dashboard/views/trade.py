@@ -156,7 +156,8 @@ def _ticket(held: Resident, terms: Coming, relay: RelayClient) -> None:
     if not account.nonces:
         faults.append(_("Sixteen orders of yours still wait to be posted. Wait for one of them."))
     if faults:
-        notes([("bad", words) for words in faults])
+        tone = "" if made.faults == (Fault.NOTHING,) else "bad"
+        notes([(tone, words) for words in faults])
         _said()
         return
     _sign(held, terms, relay, made, account)
@@ -576,7 +577,7 @@ def _book(held: Resident, terms: Coming) -> None:
     )
     if book is None:
         return
-    lines = session.book_lines(book)
+    lines = session.hourly_book(session.book_lines(book))
     if not any(one.bid_wh or one.ask_wh for one in lines):
         empty(
             _("Nobody has ordered yet"),
@@ -594,7 +595,7 @@ def _book(held: Resident, terms: Coming) -> None:
         }
     )
     put(table(frame, _("Orders so far"), set(frame.columns[1:]), {dash}))
-    slots = [one.slot for one in lines]
+    slots = [one.slot for one in book.slots]
     slot = st.selectbox(
         _("One quarter-hour in full"),
         slots,

@@ -18,6 +18,7 @@ from dao import deployment as deploying
 from dao import ledger
 from dao.anvil import AnvilNode
 from dao.chain import Chain, LocalAccount
+from dao.demo_people import owner_account
 from dao.deployment import Deployment, Roles
 from dao.eip712 import keccak
 from dao.index import Indexer
@@ -35,7 +36,6 @@ from dao.slots import SLOT_SECONDS, SLOTS_PER_DAY, first_slot_of_day
 from dao.tariffs import Tariffs
 from meters.lake import write_batch
 from meters.readings import Quality, Readings
-from dao.demo_people import owner_account
 
 ZONE, SEED, HOMES, SLOTS = 1, 1, 20, 24
 SUNNY = range(1, 9)
