@@ -14,6 +14,7 @@ from typing import Any
 from dao.errors import CheckFailed
 from dao.market.account import REVOCATION_TYPE, WITHDRAWAL_TYPE
 from dao.market.orders import DOMAIN_NAME, DOMAIN_VERSION, ORDER_TYPE, Order, pack, words_hash
+from dao.parameters import DAY
 
 PERMIT_TYPE = "Permit(address owner,address spender,uint256 value,uint256 nonce,uint256 deadline)"
 TYPES = {
@@ -22,8 +23,14 @@ TYPES = {
     "revocation": REVOCATION_TYPE,
     "permit": PERMIT_TYPE,
 }
-LONGEST = 7 * 86_400
+LONGEST = 7 * DAY
 """No signature asked for here stays good for longer, in seconds."""
+
+
+def deadline(now: int) -> int:
+    """Until when a message signed now is good: two to three days, the same for a whole UTC day, so
+    that a page drawn again asks for the same."""
+    return (now // DAY + 3) * DAY
 
 
 class NotAsAsked(CheckFailed):

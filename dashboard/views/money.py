@@ -26,7 +26,7 @@ from dashboard.repositories.trades import (
 )
 from dashboard.services import money
 from dashboard.services.money import Line, Proof, Standing
-from dashboard.services.typed_data import checked
+from dashboard.services.typed_data import checked, deadline
 from dashboard.views.parts import (
     Figure,
     empty,
@@ -45,6 +45,7 @@ from dashboard.views.resident import (
     relay_trouble,
     resident,
     signed_euro,
+    unbroken,
     wallet_problem,
 )
 
@@ -273,11 +274,12 @@ def _signed(
     if contract is None or chain_id is None:
         relay_trouble(CheckFailed("no deployment"))
         return
+    until = {"deadline": deadline(held.context.now)}
     try:
         document = checked(
-            relay.typed_data(kind, asked),
+            relay.typed_data(kind, {**asked, **until}),
             kind,
-            wanted,
+            {**wanted, **until},
             chain_id=chain_id,
             contract=contract,
             now=held.context.now,
@@ -285,8 +287,8 @@ def _signed(
     except CheckFailed as error:
         relay_trouble(error)
         return
-    filled = {name: int(document["message"][name]) for name in ("nonce", "deadline")}
-    body = {**asked, **filled, "signature": "$signature"}
+    nonce = int(document["message"]["nonce"])
+    body = {**asked, **until, "nonce": nonce, "signature": "$signature"}
     answer = wallet.button(
         label,
         request=wallet.SignTypedData(
@@ -372,11 +374,11 @@ def _history(held: Resident) -> None:
     shown = money.lines(moves[:ROWS], money.held_orders(moves))
     rows = [
         {
-            _("When"): fmt.moment(one.movement.at),
+            _("When"): unbroken(fmt.moment(one.movement.at)),
             _("What"): _what(context, one),
-            _("Transaction"): f"{one.movement.tx[:10]}…",
             _("Change"): signed_euro(context, one.movement.amount),
             _("Balance"): fmt.euro(one.movement.balance),
+            _("Transaction"): f"\u2002{one.movement.tx[:10]}…",
         }
         for one in shown
     ]
@@ -455,7 +457,7 @@ def _what(context: Context, one: Line) -> str:
     if move.kind == SETTLEMENT:
         if one.result is None:
             return _("Settled, delivery from {time}").format(time=when)
-        return _("Settled, delivery from {time}; the order came to {result}").format(
+        return _("Settled, delivery from {time}: {result} in all").format(
             time=when, result=signed_euro(context, one.result)
         )
     slot = fmt.moment((move.slot or 0) * SLOT_SECONDS)

@@ -38,7 +38,7 @@ from dashboard.views.resident import (
 )
 
 LIVE_SECONDS = 5.0
-SHOWN = 10
+SHOWN = 8
 OPEN = "orders.open"
 OLDER = "orders.older"
 SAID = "orders.said"
@@ -436,15 +436,18 @@ def _receipt(held: Resident, one: OrderView, taken: int | None) -> None:
         def energy(wh: int | None) -> str:
             return dash if wh is None else fmt.kwh(wh, 3)
 
+        def cents(micro: int | None) -> str:
+            return dash if micro is None else fmt.number(micro / 10_000, 2)
+
         rows = [
             {
-                _("From"): fmt.moment(fill.slot * SLOT_SECONDS),
+                _("From"): fmt.time(fill.slot * SLOT_SECONDS),
                 _("Ordered"): energy(fill.wanted_wh),
                 _("Filled"): energy(fill.filled_wh),
                 _("Price"): fmt.ct(fill.price),
                 _("Delivered"): energy(fill.delivered_wh),
-                _("Paid"): dash if fill.paid is None else fmt.euro(fill.paid),
-                _("Penalty"): dash if fill.penalty is None else fmt.euro(fill.penalty),
+                _("Paid (ct)"): cents(fill.paid),
+                _("Penalty (ct)"): cents(fill.penalty),
             }
             for fill in one.fills
         ]

@@ -27,6 +27,7 @@ from dashboard.views.parts import empty, error_box, lead, put
 
 STYLE = """<style>
 .gc-figures {{ grid-template-columns: repeat(auto-fit, minmax(min(13rem, 46%), 1fr)); }}
+.gc-table td.num {{ white-space: nowrap; }}
 .gc-life {{ display: grid; grid-template-columns: repeat(5, 1fr); gap: .35rem; list-style: none;
   margin: .7rem 0 .2rem !important; padding: 0 !important; }}
 .gc-life li {{ margin: 0 !important; padding: .38rem 0 0; border-top: 4px solid {line};
@@ -53,6 +54,7 @@ STYLE = """<style>
 .gc-result.down {{ color: {red}; }}
 .gc-hash {{ font-family: ui-monospace, monospace; font-size: .85em; overflow-wrap: anywhere; }}
 @media (max-width: 760px) {{
+  .gc-figures div:last-child:nth-child(odd) {{ grid-column: 1 / -1; }}
   .gc-life {{ grid-template-columns: 1fr; gap: .3rem; }}
   .gc-life li {{ border-top: 0; border-left: 4px solid {line}; padding: 0 0 0 .6rem;
     display: flex; justify-content: space-between; gap: .8rem; }}
@@ -262,6 +264,11 @@ def signed_euro(context: Context, micro: int) -> str:
     if round(micro / 10_000) == 0:
         return context.fmt.euro(0)
     return ("+" if micro > 0 else "\u2212") + text
+
+
+def unbroken(text: str) -> str:
+    """Text that stays on one line."""
+    return text.replace(" ", "\u00a0")
 
 
 def result(context: Context, micro: int) -> str:

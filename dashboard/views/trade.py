@@ -316,7 +316,7 @@ def _preview(context: Context, terms: Coming, made: Preview) -> None:
         return {
             _("If"): name,
             _("Energy"): fmt.kwh(one.energy_wh, 2),
-            got: fmt.euro(money),
+            got: fmt.euro(money).replace("-", "\u2212"),
             than: better if better is not None else signed_euro(context, one.better),
         }
 
@@ -364,8 +364,8 @@ def _preview(context: Context, terms: Coming, made: Preview) -> None:
                 fee=fmt.euro(made.at_limit.fees),
             )
         )
-    if made.at_recent is not None and made.recent_slots:
-        spoken = sum(1 for wh in made.ticket.wh if wh)
+    spoken = sum(1 for wh in made.ticket.wh if wh)
+    if made.at_recent is not None and made.recent_slots < spoken:
         lines.append(
             ngettext(
                 "The line on the last days rests on {known} of {all} quarter-hour that traded.",
