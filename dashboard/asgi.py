@@ -19,7 +19,7 @@ from typing import Any
 
 import streamlit
 from starlette.middleware import Middleware
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Match, NoMatchFound, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from streamlit.web.server.starlette import App
@@ -27,7 +27,7 @@ from streamlit.web.server.starlette import App
 from dao.errors import CheckFailed, GridCommonsError
 from dashboard import hosts, routes
 from dashboard.errors import on_script_error
-from dashboard.pages import PAGES
+from dashboard.pages import DEFAULT, PAGES
 from dashboard.routes._guard import refusal
 from dashboard.settings import Settings, read_settings
 
@@ -189,7 +189,16 @@ async def _shell(_: Any) -> Response:
     return Response(shell(), media_type="text/html", headers={"Cache-Control": "no-cache"})
 
 
-_pages = [Route("/", _shell), *(Route(f"/{one.slug}", _shell) for one in PAGES)]
+async def _start(_: Any) -> Response:
+    # Streamlit knows its first page by the root alone.
+    return RedirectResponse("/", 307)
+
+
+_pages = [
+    Route("/", _shell),
+    Route(f"/{DEFAULT}", _start),
+    *(Route(f"/{one.slug}", _shell) for one in PAGES if one.slug != DEFAULT),
+]
 app = App(
     Path(__file__).with_name("app.py"),
     routes=[Live(), *_pages],

@@ -73,13 +73,21 @@ def configured_zone() -> int | None:
     return int(named)
 
 
+def checked_address(name: str, url: str) -> str:
+    """An address of HTTP without its last slash. BadUse, which says whose it is, for another."""
+    try:
+        parts = urlsplit(url)
+        sound = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        sound = False
+    if not sound:
+        raise BadUse(f"{name} is {url!r}; expected http://... or https://...")
+    return url.rstrip("/")
+
+
 def _address(variable: str) -> str | None:
     named = os.environ.get(variable, "").strip()
-    if not named:
-        return None
-    if urlsplit(named).scheme not in ("http", "https") or not urlsplit(named).hostname:
-        raise BadUse(f"{variable} is {named!r}; expected http://... or https://...")
-    return named.rstrip("/")
+    return checked_address(variable, named) if named else None
 
 
 @cached(ttl=3_600, max_entries=4)

@@ -16,6 +16,7 @@ COMMANDS = {
     "backtest": "Accuracy of the forecasts on past days, against the naive ones.",
     "balance": "Plan what keeps the grid within its limits, and see what it did.",
     "dao": "Propose, vote, and see what a decision would do.",
+    "dashboard": "Serve the pages over a state folder, a node and a relay.",
     "demo": "Run the whole loop on a local chain, in front of your eyes.",
     "deploy": "Deploy the contracts and hand every role to the timelock.",
     "evidence": "Recompute a committed forecast from its evidence.",

@@ -65,11 +65,10 @@ def unreadable(message: str) -> None:
 def page(state: RunState, events: ChainEvents, colours: Palette) -> None:
     """The page of a run."""
     _progress(progress_view(state))
-    settlements = events.settlements()
-    _money(balance(settlements, state.tariffs, state.money), state)
+    _money(balance(events.settled(), state.tariffs, state.money), state)
     _energy(state, events, colours)
     left, right = st.columns([3, 2], gap="large")
-    prices = price_view(events.clearings(), settlements)
+    prices = price_view(events.clearings(), events.settlements())
     with left:
         section(
             "Prices",

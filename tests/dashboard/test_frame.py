@@ -6,6 +6,7 @@ from __future__ import annotations
 import ast
 import json
 import threading
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 
 from dao.errors import BadUse, CheckFailed
 from dao.runstate import write_run_state
-from dashboard import context, errors, hosts, i18n, pages, settings
+from dashboard import context, errors, hosts, i18n, pages, settings, theme
 from dashboard.i18n import Formats, Locale
 from dashboard.repositories.cache import cached, version
 from tests.dashboard.sample import FIRST_SLOT, Index, run_state
@@ -66,7 +67,9 @@ class TestSettings:
         deploy(home, chain_id=1)
         assert not settings.read_settings().local
 
-    @pytest.mark.parametrize("odd", ["node", "ftp://node", "http://", "javascript:1"])
+    @pytest.mark.parametrize(
+        "odd", ["node", "ftp://node", "http://", "javascript:1", "http://[", "http://a:x"]
+    )
     def test_an_odd_address_is_bad_use(self, odd: str, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(settings.RELAY, odd)
         with pytest.raises(BadUse, match="expected http"):
@@ -297,3 +300,35 @@ def test_an_error_names_no_key() -> None:
         CheckFailed("node unreachable at https://u:secret@node.example/v3/key")
     )
     assert said == "node unreachable at https://node.example"
+
+
+class TestColours:
+    @pytest.mark.parametrize(
+        ("colours", "page"), [(theme.LIGHT, "#fbfbf8"), (theme.DARK, "#111614")]
+    )
+    def test_every_text_stands_out_from_what_it_stands_on(
+        self, colours: theme.Palette, page: str
+    ) -> None:
+        for name in ("ink", "muted", "green", "amber", "blue", "red"):
+            grounds = [page, colours.surface]
+            if name in ("green", "amber", "red"):
+                grounds.append(getattr(colours, f"{name}_soft"))
+            for ground in grounds:
+                assert contrast(getattr(colours, name), ground) >= 4.5, (name, ground)
+
+    def test_the_pages_grounds_are_those_of_the_settings(self) -> None:
+        said = tomllib.loads((DASHBOARD / ".streamlit" / "config.toml").read_text())["theme"]
+        assert said["light"]["backgroundColor"] == "#fbfbf8"
+        assert said["dark"]["backgroundColor"] == "#111614"
+
+
+def contrast(one: str, other: str) -> float:
+    """The contrast of two colours as WCAG counts it."""
+    light, dark = sorted((luminance(one), luminance(other)), reverse=True)
+    return (light + 0.05) / (dark + 0.05)
+
+
+def luminance(colour: str) -> float:
+    parts = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+    linear = [one / 12.92 if one <= 0.03928 else ((one + 0.055) / 1.055) ** 2.4 for one in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
