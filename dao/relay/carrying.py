@@ -29,7 +29,9 @@ _REORGANISED = 64
 # In one round, so that orders never wait long for their turn.
 _MOST_SENT = 16
 _LONGEST_S = 30.0
-# How the contracts' own reasons begin. Anything else may be the node's trouble, and is tried again.
+# How the contracts' own reasons begin. Anything else may be the node's trouble, and is tried again
+# for so long.
+_GIVEN_UP_S = 3_600
 _REASONS = ("market:", "governor:", "membership:", "erc20:", "reverted without a reason", "panic")
 _LEFT_OUT = {
     1: "governor: support is not 0, 1, 2 or 3",
@@ -199,8 +201,15 @@ def _groups(
             if flush
             or len(part) == MAX_BALLOTS
             or now >= min(one.received_at for one in part) + relay.pace.interval
+            or now >= _closes(relay, part[0]) - relay.pace.margin
         ]
     return groups
+
+
+def _closes(relay: Relay, ballot: StoredRequest) -> int:
+    """When the vote on a ballot's proposal ends, unix seconds."""
+    assert relay.governor is not None
+    return int(relay.governor.call("proposalDeadline", number(ballot.fields["proposal"])))
 
 
 def _send(relay: Relay, group: Sequence[StoredRequest], now: int, report: Carried) -> None:
@@ -224,7 +233,7 @@ def _send(relay: Relay, group: Sequence[StoredRequest], now: int, report: Carrie
         for one in group:
             if one.id in seen:  # somebody else was first
                 _done(relay, one, seen[one.id], now, report)
-            elif error.reason.startswith(_REASONS):
+            elif error.reason.startswith(_REASONS) or now > one.received_at + _GIVEN_UP_S:
                 _failed(relay, one, error.reason, now, report)
             else:
                 report.errors.append(f"{one.kind} of {one.signer}: {error}")

@@ -16,6 +16,7 @@ from dao.relay.request_store import Kind, StoredRequest
 from dao.relay.requests import (
     COUNT,
     DEADLINE,
+    LEAST_TIME_S,
     Fields,
     Moment,
     Rule,
@@ -104,6 +105,9 @@ class Ballot(Rule):
         if state is not VoteState.ACTIVE:
             why = f"its vote is not open: it is {state.name.lower()}"
             return [*found, Problem("proposal", why, "one whose vote is open")]
+        if at.view(governor, "proposalDeadline", proposal) < at.now + LEAST_TIME_S:
+            why = "its vote closes too soon for a ballot to arrive in time"
+            return [*found, Problem("proposal", why, "one whose vote is open for longer")]
         if self._has_voted(at, proposal, signer) or any(
             one.fields["proposal"] == fields["proposal"] for one in waiting.requests
         ):
