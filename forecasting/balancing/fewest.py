@@ -20,8 +20,9 @@ from forecasting.grid import FloatArray, IntArray
 _USED = 0.0015
 # A slot more than there are costs more than all that could be given in it.
 _TOO_MANY = 0.05
-# What is too full for tomorrow, per filling: a hundredth of one outweighs any number of slots.
-_TOO_FULL = 14.0
+# What room that tomorrow lacks costs, per filling: about as many quarter-hours stay broken in it.
+_TOO_FULL = 3.0
+_TINY = 1e-9
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,16 @@ class Choices:
     share: FloatArray
     left: FloatArray
 
+    def worth_taking(self, found: FloatArray, blocks: Blocks) -> float:
+        """What all blocks take in where each mends as much as what it takes in is worth."""
+        filling = np.maximum(blocks.filling, 0.0)
+        worth = self.left + _TOO_FULL * filling[self.block] * self.share
+        shares = np.where(np.isin(np.arange(found.size), self.block), 0.0, found)
+        for at in np.unique(self.block):
+            here = self.block == at
+            shares[at] = self.share[here][worth[here].argmin()]
+        return float(filling @ shares)
+
 
 def in_fewest_slots(
     found: FloatArray,
@@ -64,24 +75,25 @@ def in_fewest_slots(
     fresh: FloatArray,
     most_slots: int,
     *,
-    left: float,
+    need: float,
     called: bool,
 ) -> FloatArray:
     """Shares of full power per block, from what mends most (`found`) to what needs few slots.
 
     fresh: how many slots of each block are not used by an action before; most_slots: how many of
-    them may be. called: whether the store belongs to people: then all from the first used block to
-    the last is used, and tomorrow is their own.
+    them may be. need: what tomorrow is to take in. called: whether the store belongs to people:
+    then all from the first used block to the last is used, and tomorrow is their own.
     """
     from scipy.optimize import Bounds, LinearConstraint, milp
 
     n, many = found.size, choices.block.size
     broken = np.isin(np.arange(n), choices.block)
     upper = np.where(broken, found, blocks.upper)
+    morning, morning_slots = _morning(found, blocks, fresh)
     # Unknowns: power, whether a block is used, whether use begins there, what is chosen; slots over
-    # most_slots, and what is held at the end over what leaves room for tomorrow.
+    # most_slots; what is held at the end that is given tomorrow morning, and that finds no time.
     power, used, begun = slice(0, n), slice(n, 2 * n), slice(2 * n, 3 * n)
-    chosen, size = slice(3 * n, 3 * n + many), 3 * n + many + 2
+    chosen, size = slice(3 * n, 3 * n + many), 3 * n + many + 3
     rows = np.zeros((5 * n + 3, size))
     least, most = np.full(len(rows), -np.inf), np.zeros(len(rows))
     rows[:n, power] = blocks.held
@@ -99,11 +111,19 @@ def in_fewest_slots(
     least[3 * n : 4 * n] = 0.0
     rows[4 * n : 5 * n, chosen] = each
     least[4 * n : 5 * n] = most[4 * n : 5 * n] = broken
-    rows[-3, used], rows[-3, -2], most[-3] = fresh, -1.0, most_slots
-    rows[-2, power], rows[-2, -1], most[-2] = blocks.held[-1], -1.0, left
+    rows[-3, used], rows[-3, -3], most[-3] = fresh, -1.0, most_slots
+    rows[-2, power], rows[-2, -2:] = blocks.held[-1], -1.0
+    most[-2] = np.inf if called else blocks.most[-1] - need
     rows[-1, begun], most[-1] = 1.0, 1.0 if called else np.inf
     cost = np.concatenate(
-        [blocks.cost, _USED * fresh, np.zeros(n), choices.left, [_TOO_MANY, _TOO_FULL]]
+        [
+            blocks.cost,
+            _USED * fresh,
+            np.zeros(n),
+            choices.left,
+            # A morning's slot is over most_slots tomorrow, where today has none for it.
+            [_TOO_MANY, _TOO_MANY * morning_slots / max(morning, _TINY), _TOO_FULL],
+        ]
     )
     whole = np.zeros(size, dtype=int)
     whole[used], whole[chosen] = 1, 1
@@ -111,7 +131,9 @@ def in_fewest_slots(
         cost,
         constraints=LinearConstraint(rows, least, most),
         integrality=whole,
-        bounds=Bounds(0.0, np.concatenate([upper, np.ones(2 * n + many), [np.inf, np.inf]])),
+        bounds=Bounds(
+            0.0, np.concatenate([upper, np.ones(2 * n + many), [np.inf, morning, np.inf]])
+        ),
     )
     if result.x is None:
         raise CheckFailed(f"no schedule found: {result.message}")
@@ -119,12 +141,8 @@ def in_fewest_slots(
     return shares
 
 
-def most_left(found: FloatArray, blocks: Blocks) -> float:
-    """What may be left at the end, over what was held at first, if tomorrow is like today.
-
-    Tomorrow as much is to be taken in, and what fits into the hours before that can go first.
-    """
-    taken = blocks.filling * found
-    begin = int(np.argmax(taken > 0.0))
-    before = -np.minimum(blocks.filling, 0.0)[:begin] @ blocks.upper[:begin]
-    return float(blocks.most[-1] - taken[taken > 0.0].sum() + before)
+def _morning(found: FloatArray, blocks: Blocks, fresh: FloatArray) -> tuple[float, float]:
+    """What can be given before energy is first taken in, and in how many slots."""
+    begin = int(np.argmax(blocks.filling * found > 0.0))
+    gives = np.flatnonzero((blocks.filling * blocks.upper)[:begin] < 0.0)
+    return float(-blocks.filling[gives] @ blocks.upper[gives]), float(fresh[gives].sum())

@@ -15,7 +15,7 @@ import numpy as np
 from dao.errors import CheckFailed
 from forecasting.balancing.actions import MAX_WINDOWS, Store, fewer_windows
 from forecasting.balancing.confirm import Bench, Change, change_of
-from forecasting.balancing.fewest import Blocks, Choices, in_fewest_slots, most_left
+from forecasting.balancing.fewest import Blocks, Choices, in_fewest_slots
 from forecasting.balancing.shares import SLOTS_PER_HOUR
 from forecasting.grid import BoolArray, FloatArray, GridLimits, GridResult, IntArray
 
@@ -98,10 +98,10 @@ def solve(
     already.
     """
     block_of = np.arange(bench.slots) // _FINE
-    values, _, left = _solve(bench, store, answer, block_of, used, most_slots)
+    values, _, need = _solve(bench, store, answer, block_of, used, most_slots)
     windows = fewer_windows(values, MAX_WINDOWS, store.rest)
     block_of = np.cumsum(np.diff(windows, prepend=windows[:1]) != 0)
-    values, hoped, _ = _solve(bench, store, answer, block_of, used, most_slots, left)
+    values, hoped, _ = _solve(bench, store, answer, block_of, used, most_slots, need)
     return fewer_windows(values, MAX_WINDOWS, store.rest), hoped
 
 
@@ -112,7 +112,7 @@ def _solve(
     block_of: IntArray,
     used: BoolArray,
     most_slots: int,
-    left: float | None = None,
+    need: float | None = None,
 ) -> tuple[IntArray, float, float]:
     """The same with the day's slots in given blocks, one value in each.
 
@@ -147,32 +147,43 @@ def _solve(
     held = sparse.coo_matrix(blocks.held)
     held.resize((count, size))
     table = sparse.vstack([grid_rows, held, -held], format="csr")
-    right = np.concatenate([-answer.base[over[row], measure], blocks.most, -blocks.least])
     likelihood = np.repeat(bench.weights, slots)[over]
-    cost = np.concatenate([blocks.cost, likelihood])
     upper = np.concatenate([blocks.upper, np.full(over.size, np.inf)])
     bounds = np.column_stack([np.zeros(size), upper])
-    solution = np.zeros(size)
-    for _ in range(_REWEIGHTINGS):
-        result = linprog(cost, table, right, bounds=bounds, method="highs-ds")
-        if result.x is None:
-            raise CheckFailed(f"no schedule found: {result.message}")
-        solution = result.x
-        # What is left over the limit now counts for its slot, not for its size.
-        cost[count:] = likelihood / (solution[count:] + _REWEIGHT_FLOOR)
-    hoped = float((solution[count:] > _TOUCHING) @ likelihood)
-    found = np.maximum(solution[:count], 0.0)
+
+    def mended(least: FloatArray, most: FloatArray) -> tuple[FloatArray, float, Choices]:
+        right = np.concatenate([-answer.base[over[row], measure], most, -least])
+        cost = np.concatenate([blocks.cost, likelihood])
+        solution = np.zeros(size)
+        for _ in range(_REWEIGHTINGS):
+            result = linprog(cost, table, right, bounds=bounds, method="highs-ds")
+            if result.x is None:
+                raise CheckFailed(f"no schedule found: {result.message}")
+            solution = result.x
+            # What is left over the limit now counts for its slot, not for its size.
+            cost[count:] = likelihood / (solution[count:] + _REWEIGHT_FLOOR)
+        found = np.where(solution[:count] > _TOUCHING, solution[:count], 0.0)
+        hoped = float((solution[count:] > _TOUCHING) @ likelihood)
+        return found, hoped, _choices(answer.base[over], slope[over], at[over], likelihood, found)
+
+    found, hoped, choices = mended(blocks.least, blocks.most)
+    if need is None:
+        need = 0.0
+        if not store.must_return:
+            # Tomorrow is taken to be like today, and its battery to have all the room.
+            alone, _, enough = mended(np.zeros(count), np.ones(count))
+            need = enough.worth_taking(alone, blocks)
     power = in_fewest_slots(
         found,
-        _choices(answer.base[over], slope[over], at[over], likelihood, found),
+        choices,
         blocks,
         np.bincount(block_of, ~used, minlength=count),
         most_slots - int(used.sum()),
-        left=np.inf if store.must_return else most_left(found, blocks) if left is None else left,
+        need=need,
         called=store.must_return,
     )
     departure = _departure(store, np.where(draws, power, -power))[block_of]
-    return store.values_of(departure), hoped, most_left(power, blocks)
+    return store.values_of(departure), hoped, need
 
 
 def _blocks(
