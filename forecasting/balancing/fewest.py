@@ -18,9 +18,10 @@ from forecasting.grid import FloatArray, IntArray
 # What a used slot costs where giving everything back earns 0.2: an hour that moves less than 3 %
 # of what fits is left out.
 _USED = 0.0015
-# A slot more than there are costs more than all that could be given in it.
+# A slot over most_slots: more than all that could be given in it earns, and a twentieth of a
+# quarter-hour over a limit.
 _TOO_MANY = 0.05
-# What room that tomorrow lacks costs, per filling: about as many quarter-hours stay broken in it.
+# What room that tomorrow lacks costs, per filling: the quarter-hours that it has to mend at least.
 _TOO_FULL = 3.0
 _TINY = 1e-9
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The smallest schedule of one device class that mends what breaks, as a linear programme.
 
-Unknown is the device's power per block of hours. The power flow's answer to it is taken as linear
+Unknown is the device's power per block of slots. The power flow's answer to it is taken as linear
 on either side of rest, between rest and full power (two extra power flows), solved with SciPy's
 HiGHS. `plan` has the full power flow confirm what comes out, and asks again with a margin.
 """
@@ -33,7 +33,9 @@ _GIVING = -0.2
 # What may at most be taken out of people's own batteries for one quarter-hour mended, Wh.
 SLOT_WORTH_WH = 20_000.0
 _TOUCHING = 1e-6
-_FINE = 2  # slots
+# So many slots are one block until the day's windows are known.
+_FINE = 2
+# From so many powers between rest and what was found the least that mends as much is chosen.
 _POWERS = 21
 # At so many powers between rest and full it is looked which measure is the largest.
 _LOOKS = 9
@@ -121,7 +123,8 @@ def _solve(
     around them is a few linear programmes, each weighing an excess by the inverse of what the one
     before left of it (Candes, Wakin and Boyd 2008), which leaves few slots instead of small rests.
     A block either draws or feeds in, decided beforehand: energy must not be burnt to make room.
-    What mends nothing is then chosen again in few slots (`fewest`).
+    What mends nothing is then chosen again in few slots (`fewest`). need: what tomorrow is to take
+    in; None to find out. Returns the values, the slots expected to stay over, and the need.
     """
     from scipy import sparse
     from scipy.optimize import linprog
@@ -177,7 +180,7 @@ def _solve(
         found,
         choices,
         blocks,
-        np.bincount(block_of, ~used, minlength=count),
+        np.bincount(block_of, ~used, minlength=count).astype(np.float64),
         most_slots - int(used.sum()),
         need=need,
         called=store.must_return,
