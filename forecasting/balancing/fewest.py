@@ -91,37 +91,35 @@ def in_fewest_slots(
     broken = np.isin(np.arange(n), choices.block)
     upper = np.where(broken, found, blocks.upper)
     morning, morning_slots = _morning(found, blocks, fresh)
+    # Where a limit breaks, the power is what is chosen; elsewhere it is an unknown of its own.
+    free, choice = np.diag(1.0 * ~broken), np.eye(n)[:, choices.block]
+    chosen_power = choice * choices.share
     # Unknowns: power, whether a block is used, whether use begins there, what is chosen; slots over
     # most_slots; what is held at the end that is given tomorrow morning, and that finds no time.
     power, used, begun = slice(0, n), slice(n, 2 * n), slice(2 * n, 3 * n)
     chosen, size = slice(3 * n, 3 * n + many), 3 * n + many + 3
-    rows = np.zeros((5 * n + 3, size))
+    rows = np.zeros((4 * n + 3, size))
     least, most = np.full(len(rows), -np.inf), np.zeros(len(rows))
-    rows[:n, power] = blocks.held
+    rows[:n, power], rows[:n, chosen] = blocks.held @ free, blocks.held @ chosen_power
     least[:n], most[:n] = blocks.least, blocks.most
     # No power where a block is not used; use begins where the block before is not used.
-    rows[n : 2 * n, power], rows[n : 2 * n, used] = np.eye(n), -np.diag(upper)
+    rows[n : 2 * n, power], rows[n : 2 * n, chosen] = free, chosen_power
+    rows[n : 2 * n, used] = -np.diag(upper)
     rows[2 * n : 3 * n, used] = np.eye(n) - np.eye(n, k=-1)
     rows[2 * n : 3 * n, begun] = -np.eye(n)
     # One choice where a limit breaks.
-    each = np.eye(n)[:, choices.block]
-    rows[3 * n : 4 * n, power], rows[3 * n : 4 * n, chosen] = (
-        np.diag(1.0 * broken),
-        -each * choices.share,
-    )
-    least[3 * n : 4 * n] = 0.0
-    rows[4 * n : 5 * n, chosen] = each
-    least[4 * n : 5 * n] = most[4 * n : 5 * n] = broken
+    rows[3 * n : 4 * n, chosen] = choice
+    least[3 * n : 4 * n] = most[3 * n : 4 * n] = broken
     rows[-3, used], rows[-3, -3], most[-3] = fresh, -1.0, most_slots
-    rows[-2, power], rows[-2, -2:] = blocks.held[-1], -1.0
+    rows[-2], rows[-2, -2:] = rows[n - 1], -1.0
     most[-2] = np.inf if called else blocks.most[-1] - need
     rows[-1, begun], most[-1] = 1.0, 1.0 if called else np.inf
     cost = np.concatenate(
         [
-            blocks.cost,
+            blocks.cost @ free,
             _USED * fresh,
             np.zeros(n),
-            choices.left,
+            choices.left + blocks.cost @ chosen_power,
             # A morning's slot is over most_slots tomorrow, where today has none for it.
             [_TOO_MANY, _TOO_MANY * morning_slots / max(morning, _TINY), _TOO_FULL],
         ]
@@ -138,7 +136,8 @@ def in_fewest_slots(
     )
     if result.x is None:
         raise CheckFailed(f"no schedule found: {result.message}")
-    shares: FloatArray = np.where(result.x[used] > 0.5, result.x[power], 0.0)
+    found_power = free @ result.x[power] + chosen_power @ np.rint(result.x[chosen])
+    shares: FloatArray = np.where(result.x[used] > 0.5, found_power, 0.0)
     return shares
 
 
