@@ -31,8 +31,8 @@ _TIMEOUT_S = 3_600
 
 
 def run(days: int = DAYS, short: int = SHORT) -> Result:
-    """The figures `audit.*`: seconds of wall and processor time, MiB, and what a day costs in a year
-    to what it costs in a quarter, in processor time."""
+    """The figures `audit.*`: seconds of wall and processor time, MiB, and what a day costs in a
+    year to what it costs in a quarter, in processor time."""
     figures: dict[str, float] = {}
     cache_dir().mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="audit-", dir=cache_dir()) as name:

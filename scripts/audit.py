@@ -15,10 +15,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dao.errors import BadUse, CheckFailed
-from scripts._common import CHECK_MARKS, handles_errors, is_local, json_option, open_chain
+from scripts._common import (
+    CHECK_MARKS,
+    deployment_option,
+    handles_errors,
+    is_local,
+    json_option,
+    open_chain,
+)
 from scripts._privacy_options import (
     addresses_from,
-    deployment_option,
     lake_from,
     lake_option,
     meter_option,
