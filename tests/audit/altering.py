@@ -216,7 +216,9 @@ def table_alterations(forger: Forger) -> list[Alteration]:
     chance = random.Random(5)
 
     def add(name: str, table: str, made: pa.Table) -> None:
-        names = (f"data/{table}.", "not the dossier that was published")
+        # What the operator says is first missed in the figures that are made of it.
+        also = ("data/figures.",) if table in OPERATOR_TABLES else ()
+        names = (f"data/{table}.", "not the dossier that was published", *also)
         found.append(Alteration(name, lambda _, t: forger.write(t, tables={table: made}), names))
 
     for name, table in forger.content.tables.items():
