@@ -121,7 +121,7 @@ class _Run:
             except (_Failed, CheckFailed) as error:
                 checks.append(Check(name, "failed", str(error)))
                 broken = True
-            except (ValueError, KeyError, TypeError, IndexError, OverflowError) as error:
+            except (ValueError, LookupError, TypeError, ArithmeticError, AttributeError) as error:
                 # Parts whose hashes are right and whose content nobody would write.
                 text = f"{type(error).__name__} in what the dossier holds: {error}"
                 checks.append(Check(name, "failed", text[:300]))

@@ -253,7 +253,7 @@ def export_command(village: Village, folder: Path, *more: str, output: str = "ou
     deploying.write(village.deployment, addresses)
     place = ["--deployment", str(addresses), "--lake", str(village.folder / "lake")]
     place += ["--secrets", str(village.folder / "secrets.sqlite"), "--rpc", village.chain.url]
-    return run("export", *more, "-o", str(folder / output), *place)
+    return run("export", *place, *more, "-o", str(folder / output))
 
 
 def written(folder: Path) -> list[str]:
