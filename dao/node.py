@@ -92,6 +92,10 @@ class Node:
             return False
         return raw[:4] == _ERC1271 and len(raw) == 32
 
+    def ask(self, method: str, *params: Any) -> Any:
+        """Any question of JSON-RPC; its result as the node gives it."""
+        return self._ask(method, *params)
+
     def _call(self, contract: str, data: bytes) -> bytes:
         request = {"to": checksum_address(address_bytes(contract)), "data": "0x" + data.hex()}
         answer = self._ask("eth_call", request, "latest")

@@ -2,7 +2,7 @@
 // One button: draws how its request stands and tells the app how it ended. Streamlit calls the
 // default export at every change of the button's data; what is under way lives in requests.js.
 
-import { chooser, dressed, element } from "./parts.js";
+import { addBox, chooser, dressed, element } from "./parts.js";
 import * as records from "./records.js";
 import * as requests from "./requests.js";
 import * as wallets from "./wallets.js";
@@ -38,6 +38,7 @@ class Button {
     root.append(this.box);
     this.action.addEventListener("click", () => this.begin());
     this.unwatch = [
+      addBox(this.box),
       wallets.watch(() => this.draw()),
       requests.watch((key) => key === this.data.key && this.draw()),
     ];
@@ -51,8 +52,10 @@ class Button {
   }
 
   update(component) {
+    const isNew = !this.data;
     this.data = component.data;
     this.tell = component.setStateValue;
+    requests.settle(this.data.key, this.data.content, isNew);
     this.draw();
   }
 
@@ -67,8 +70,8 @@ class Button {
     const { key, seen, session, request } = this.data;
     const record = records.get(key);
     if (record?.state === "ended") {
-      if (record.answer.token === seen) records.remove(key);
-      else this.say({ ...record.answer, session });
+      if (record.answer.token === seen) requests.acknowledge(record);
+      else if (!record.isSeen) this.say({ ...record.answer, session });
     }
     if (request.kind !== "connect" || requests.isBusy(key)) return;
     const account = wallets.connection().accounts[0] ?? "";

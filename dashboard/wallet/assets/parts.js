@@ -18,6 +18,18 @@ export function dressed(button, kind) {
 }
 
 let dialogs = 0;
+const boxes = new Set();
+
+/** Makes a button's box known as a place for windows. Returns how to end that. */
+export function addBox(box) {
+  boxes.add(box);
+  return () => boxes.delete(box);
+}
+
+/** A box that can be seen on the page now, the newest first; null if there is none. A window in a
+ *  folded part of the page would open unseen. */
+export const currentBox = () =>
+  [...boxes].reverse().find((box) => box.isConnected && box.getClientRects().length > 0) ?? null;
 
 /** A modal dialog with a heading. Escape closes it; the focus returns to where it was. */
 export function openDialog(box, heading) {
@@ -56,7 +68,13 @@ export function chooser(box, choice, texts) {
     cancel.textContent = texts.cancel;
     cancel.addEventListener("click", () => dialog.close());
     dialog.append(cancel);
-    dialog.addEventListener("close", () => resolve(chosen));
+    // A page that changes takes the window with it, and that is no choice.
+    const timer = setInterval(() => dialog.isConnected || finish(), 250);
+    const finish = () => {
+      clearInterval(timer);
+      resolve(chosen);
+    };
+    dialog.addEventListener("close", finish);
     dialog.showModal();
   });
 }
