@@ -75,30 +75,22 @@ def cli(
 ) -> None:
     """Run the relay of a zone.
 
-    It takes signed orders and delivery receipts over HTTP, checks them, promises to post the orders
-    before the gate, posts them in batches and pays the gas. Ctrl-C ends it; what it has taken stays
-    in its file and is posted when it runs again.
+    It takes signed orders, other signed requests and delivery receipts over HTTP, checks them,
+    promises to post the orders before the gate, sends what it took and pays the gas. Ctrl-C ends
+    it; what it has taken stays in its file and is sent when it runs again.
     """
     from dao import deployment as deploying
     from dao.paths import deployment_path
-    from dao.relay.intake import Relay
     from dao.relay.posting import Pace
+    from dao.relay.reader import Relay
     from dao.relay.service import listen, serve
     from dao.relay.store import RelayStore
 
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s")
     with listen(host, port) as listener, open_chain(network, account) as chain:
         deployed = deploying.read(chain, deployment or deployment_path())
-        relay = Relay(
-            market=deployed["EnergyMarket"],
-            parameters=deployed["GridParameters"],
-            registry=deployed["MeterRegistry"],
-            store=RelayStore(store),
-            zone=zone,
-            account=_payer(chain),
-            pace=Pace(interval=interval, margin=margin),
-            first_block=deployed.first_block,
-        )
+        pace = Pace(interval=interval, margin=margin)
+        relay = Relay.of(deployed, RelayStore(store), zone, _payer(chain), pace)
         shown = f"[{host}]" if ":" in host else host
         url = f"http://{shown}:{port}"
         if as_json:

@@ -28,6 +28,7 @@ from dao.eip712 import (
 from dao.errors import BadUse, CheckFailed
 from dao.market.orders import InvalidOrder, Order, market_separator, order_digest, unpack
 from dao.market.session import Rejection, read_book, session_key
+from dao.relay.typed_data import Domain, frame
 
 DOMAIN_NAME = "GridCommons Relay"
 DOMAIN_VERSION = "1"
@@ -91,39 +92,13 @@ def promise_digest(chain_id: int, promise: Promise) -> bytes:
 def typed_data(chain_id: int, promise: Promise) -> dict[str, Any]:
     """The promise as `eth_signTypedData_v4` takes it."""
     return {
-        **eip712_frame(PROMISE_TYPE, DOMAIN_NAME, DOMAIN_VERSION, chain_id, promise.market),
+        **frame(PROMISE_TYPE, Domain(DOMAIN_NAME, DOMAIN_VERSION, chain_id, promise.market)),
         "message": {
             "order": "0x" + promise.order.hex(),
             "account": promise.account,
             "session": promise.session,
             "postBefore": promise.post_before,
             "market": promise.market,
-        },
-    }
-
-
-def eip712_frame(
-    type_text: str, name: str, version: str, chain_id: int, contract: str
-) -> dict[str, Any]:
-    """Typed data without its message, for one type as EIP-712 spells it: `Name(type field,...)`."""
-    primary, _, inside = type_text.rstrip(")").partition("(")
-    fields = [dict(zip(("type", "name"), one.split(" "), strict=True)) for one in inside.split(",")]
-    return {
-        "types": {
-            "EIP712Domain": [
-                {"name": "name", "type": "string"},
-                {"name": "version", "type": "string"},
-                {"name": "chainId", "type": "uint256"},
-                {"name": "verifyingContract", "type": "address"},
-            ],
-            primary: fields,
-        },
-        "primaryType": primary,
-        "domain": {
-            "name": name,
-            "version": version,
-            "chainId": chain_id,
-            "verifyingContract": contract,
         },
     }
 

@@ -63,7 +63,13 @@ def claim() -> Iterator[Path]:
 def _state() -> list[Path]:
     databases = [
         path.with_name(path.name + ending)
-        for path in (inbox_path(), index_path(), secrets_path(), grants_path())
+        for path in (
+            inbox_path(),
+            index_path(),
+            secrets_path(),
+            grants_path(),
+            home() / "relay.sqlite",
+        )
         for ending in ("", "-wal", "-shm")
     ]
     return [
@@ -72,6 +78,7 @@ def _state() -> list[Path]:
         home() / "evidence",
         home() / "battery",
         home() / "logs.jsonl",
+        home() / "relay.lock",
         deployment_path(),
         run_state_path(),
         *databases,

@@ -22,8 +22,8 @@ from dao.market.account import Mandate
 from dao.market.orders import ASK, BID, Order, sign_order, sign_receipt
 from dao.market.session import SignedOrder
 from dao.relay.answers import order_fields
-from dao.relay.intake import Relay
 from dao.relay.promise import Promise
+from dao.relay.reader import Relay
 from dao.relay.store import RelayStore
 from dao.slots import SLOT_SECONDS, first_slot_of_day
 
@@ -155,7 +155,7 @@ def built(folder: Path) -> Iterator[tuple[AnvilNode, Chain]]:
             members=0,
         )
         token, market = deployment["TestEuro"], deployment["EnergyMarket"]
-        token.transact("mint", chain.deployer.address, DEPOSIT * HOMES)
+        token.transact("mint", chain.deployer.address, 2 * DEPOSIT * HOMES)
         token.transact("approve", market.address, DEPOSIT * HOMES)
         market.transact("deposit", numbers, [DEPOSIT] * HOMES)
         deploying.hand_over(deployment)
@@ -169,14 +169,7 @@ def lane_on(node: AnvilNode, chain: Chain, addresses: Path, folder: Path) -> Ite
     """The lane on a node, with a store of its own, at noon of the day before the traded one."""
     deployment = deploying.read(chain, addresses)
     store = RelayStore(folder / "relay.sqlite")
-    relay = Relay(
-        market=deployment["EnergyMarket"],
-        parameters=deployment["GridParameters"],
-        registry=deployment["MeterRegistry"],
-        store=store,
-        zone=ZONE,
-        account=chain.accounts[5],
-    )
+    relay = Relay.of(deployment, store, ZONE, chain.accounts[5])
     yield Lane(chain, deployment, OWNERS, DEVICES, relay, node)
     store.close()
 
