@@ -173,6 +173,58 @@ class EventReader:
             columns[column] = [row["args"].get(key) for row in rows]
         return pd.DataFrame(columns)
 
+    def following(
+        self, contract: str, block: int, limit: int
+    ) -> tuple[list[dict[str, Any]], dict[int, str]]:
+        """All events of a contract in the blocks after `block`, in chain order and as `events` has
+        them, about `limit` of them: whole blocks only, and at least one where there is any. With
+        them the hash of every stored block from `block` up to the last one returned, read in the
+        same moment, so that a follower can tell whether what it has seen is still on the chain.
+        """
+        keys = ("block", "log_index", "tx", "contract", "event", "timestamp")
+
+        def read() -> tuple[list[dict[str, Any]], dict[int, str]]:
+            uri = f"{self.db_path.absolute().as_uri()}?mode=ro"
+            with closing(
+                sqlite3.connect(uri, uri=True, timeout=TIMEOUT_SECONDS, isolation_level=None)
+            ) as db:
+                db.execute("BEGIN")
+                last = db.execute(
+                    "SELECT block FROM events WHERE contract = ? AND block > ? "
+                    "ORDER BY block LIMIT 1 OFFSET ?",
+                    (contract, block, max(limit, 1) - 1),
+                ).fetchone()
+                end = int(last[0]) if last else (1 << 62)
+                rows = db.execute(
+                    "SELECT block, log_index, tx, contract, event, timestamp, args FROM events "
+                    "WHERE contract = ? AND block > ? AND block <= ? ORDER BY block, log_index",
+                    (contract, block, end),
+                ).fetchall()
+                highest = int(rows[-1][0]) if rows else block
+                hashes = db.execute(
+                    "SELECT number, hash FROM blocks WHERE number >= ? AND number <= ?",
+                    (block, highest),
+                ).fetchall()
+            events = [
+                {**dict(zip(keys, row[:6], strict=True)), "args": json.loads(row[6])}
+                for row in rows
+            ]
+            return events, {int(number): str(text) for number, text in hashes}
+
+        if not self.db_path.exists():
+            return [], {}
+        try:
+            return _patiently(read)
+        except sqlite3.DatabaseError as error:
+            if "no such table" in str(error):  # created, and not yet filled
+                return [], {}
+            raise _unusable(self.db_path, error) from error
+
+    def block_hash(self, number: int) -> str | None:
+        """The hash of a stored block, None where it is not stored."""
+        rows = self._query("SELECT hash FROM blocks WHERE number = ?", (number,))
+        return str(rows[0][0]) if rows else None
+
     def counts(self) -> dict[tuple[str, str], int]:
         """Number of events by (contract, event)."""
         rows = self._query("SELECT contract, event, count(*) FROM events GROUP BY 1, 2", ())

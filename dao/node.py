@@ -70,13 +70,17 @@ class Node:
         """Whether there is a contract at the address."""
         return self._ask("eth_getCode", address, "latest") not in ("0x", None)
 
-    def view(self, contract: str, signature: str, *numbers: int) -> list[int]:
+    def view(
+        self, contract: str, signature: str, *numbers: int, block: int | None = None
+    ) -> list[int]:
         """The words that a view answers to whole numbers, as `metering_point(uint256)`.
+
+        block: as of then, which a node knows of recent blocks at least; None: of the latest.
 
         CheckFailed where there is no contract at the address, or it refuses.
         """
         data = keccak(signature.encode())[:4] + b"".join(word(number) for number in numbers)
-        raw = self._call(contract, data)
+        raw = self._call(contract, data, "latest" if block is None else hex(block))
         if not raw or len(raw) % 32:
             name = signature.partition("(")[0]
             raise CheckFailed(f"{contract} on {self.url} does not answer {name}")
@@ -96,9 +100,9 @@ class Node:
         """Any question of JSON-RPC; its result as the node gives it."""
         return self._ask(method, *params)
 
-    def _call(self, contract: str, data: bytes) -> bytes:
+    def _call(self, contract: str, data: bytes, block: str = "latest") -> bytes:
         request = {"to": checksum_address(address_bytes(contract)), "data": "0x" + data.hex()}
-        answer = self._ask("eth_call", request, "latest")
+        answer = self._ask("eth_call", request, block)
         try:
             return bytes.fromhex(answer[2:])
         except (TypeError, ValueError):

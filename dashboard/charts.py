@@ -12,21 +12,24 @@ import pandas as pd
 
 from dao.tariffs import Tariffs
 from dashboard.i18n import Formats, _, formats
-from dashboard.plot import Area, Dots, Drawing, Level, Line
+from dashboard.plot import Area, Bars, Dots, Drawing, Level, Line
 from dashboard.theme import Palette
 
 
-def tips(times: pd.Series, said: Sequence[tuple[str, pd.Series, str, int]]) -> list[str]:
+def tips(
+    times: pd.Series, said: Sequence[tuple[str, pd.Series, str, int]], *, daily: bool = False
+) -> list[str]:
     """What is said of each time: its day and clock, then a line for each value that is there.
 
-    said: name, values, unit and decimals of each line.
+    said: name, values, unit and decimals of each line. daily: the day alone.
     """
     fmt = formats()
+    when = fmt.day if daily else fmt.at
     columns = [(name, values.tolist(), unit, digits) for name, values, unit, digits in said]
     return [
         "\n".join(
             [
-                fmt.at(moment),
+                when(moment),
                 *(
                     f"{name}: {fmt.number(values[place], digits)}\u00a0{unit}"
                     for name, values, unit, digits in columns
@@ -165,4 +168,64 @@ def schedule_chart(schedule: pd.DataFrame, colours: Palette) -> Drawing:
         unit=_("Battery, kW"),
         height=100,
         tips=tips(schedule["time"], [(_("Power"), power, "kW", 1)]),
+    )
+
+
+def home_chart(frame: pd.DataFrame, unit: str, colours: Palette, *, daily: bool) -> Drawing:
+    """A home's energy in bars: drawn from the grid up, fed into it down; a gap is left empty."""
+    return Drawing(
+        times=frame["time"],
+        parts=[
+            Bars(frame["drawn_kwh"], colours.blue, name=_("Drawn from the grid")),
+            Bars(-frame["fed_kwh"], colours.sun, name=_("Fed into the grid")),
+        ],
+        unit=unit,
+        height=230,
+        tips=tips(
+            frame["time"],
+            [
+                (_("Drawn"), frame["drawn_kwh"], "kWh", 2),
+                (_("Fed in"), frame["fed_kwh"], "kWh", 2),
+            ],
+            daily=daily,
+        ),
+    )
+
+
+def market_chart(
+    frame: pd.DataFrame,
+    tariffs: Tariffs,
+    fee: int,
+    colours: Palette,
+    *,
+    limit: float | None = None,
+) -> Drawing:
+    """Prices of the last days between the tariffs. The upper line is what a neighbour may pay at
+    most to be better off than at retail once the grid fee is paid; limit: the ticket's, ct/kWh."""
+    fmt = formats()
+    net = tariffs.retail - fee
+    highest = frame["price_ct"].max()
+    tops = [net / 10, limit or 0.0, 0.0 if pd.isna(highest) else float(highest)]
+    levels = [
+        Level(net / 10, _tariff(fmt, _("Retail less grid fee"), net), colours.muted),
+        Level(
+            tariffs.feed_in / 10,
+            _tariff(fmt, _("Feed-in tariff"), tariffs.feed_in),
+            colours.muted,
+            below=True,
+        ),
+    ]
+    if limit is not None:
+        levels.append(Level(limit, _("Your limit"), colours.amber))
+    return Drawing(
+        times=frame["time"],
+        parts=[
+            Line(frame["price_ct"], colours.green, width=1.3, step=True, opacity=0.6),
+            Dots(frame["price_ct"], colours.green),
+        ],
+        unit="ct/kWh",
+        height=210,
+        levels=levels,
+        bounds=(0, max(tops) * 1.16),
+        tips=_trades(frame),
     )

@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from datetime import datetime
-from functools import cache
+from datetime import date, datetime
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -179,12 +179,13 @@ class Formats:
             return str(format_datetime(wall, "HH:mm", locale=self.locale.tag))
         return str(format_skeleton("Ed", wall, locale=self.locale.tag))
 
+    def day(self, wall: datetime) -> str:
+        """The day of a wall-clock time without a zone: `Wed 8 Jun`."""
+        return _day(wall.date(), self.locale.tag)
+
     def at(self, wall: datetime) -> str:
         """A wall-clock time without a zone, with its day: `Wed 8 Jun, 03:15`."""
-        from babel.dates import format_datetime, format_skeleton
-
-        day = format_skeleton("MMMEd", wall, locale=self.locale.tag)
-        return f"{day}, {format_datetime(wall, 'HH:mm', locale=self.locale.tag)}"
+        return f"{self.day(wall)}, {wall:%H:%M}"
 
     def duration(self, seconds: int) -> str:
         """A span as one would say it: `1 h 45 min`, `50 s`; never below none."""
@@ -203,6 +204,13 @@ class Formats:
     @staticmethod
     def _local(seconds: int) -> datetime:
         return local_time(seconds)
+
+
+@lru_cache(maxsize=1_024)
+def _day(day: date, tag: str) -> str:
+    from babel.dates import format_skeleton
+
+    return str(format_skeleton("MMMEd", day, locale=tag))
 
 
 @cache

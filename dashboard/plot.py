@@ -67,6 +67,16 @@ class Dots:
 
 
 @dataclass(frozen=True)
+class Bars:
+    """A bar from zero to each value, a little narrower than its time is long."""
+
+    values: Sequence[float] | np.ndarray | pd.Series
+    colour: str
+    name: str = ""
+    opacity: float = 0.8
+
+
+@dataclass(frozen=True)
 class Level:
     """A level across the whole chart, with its name above it or, where `below`, under it."""
 
@@ -76,7 +86,7 @@ class Level:
     below: bool = False
 
 
-Part = Line | Area | Dots
+Part = Line | Area | Bars | Dots
 
 
 @dataclass(frozen=True)
@@ -240,6 +250,14 @@ def _part(axis: _Axis, one: Part) -> str:
         return f'<path d="{path}" fill="{one.colour}" fill-opacity="{one.opacity:g}"/>'
     values = _floats(one.values)
     there = np.isfinite(values)
+    if isinstance(one, Bars):
+        left, gap = axis.x + axis.width * 0.08, axis.width * 0.84
+        zero = axis.y(np.zeros(1))[0]
+        path = "".join(
+            f"M{x:.1f} {zero:.1f}V{y:.1f}h{gap:.1f}V{zero:.1f}Z"
+            for x, y in zip(left[there], axis.y(values[there]), strict=True)
+        )
+        return f'<path d="{path}" fill="{one.colour}" fill-opacity="{one.opacity:g}"/>'
     if isinstance(one, Dots):
         middle = axis.x + axis.width / 2
         path = "".join(
