@@ -17,7 +17,7 @@ from urllib.parse import urlparse
 from dao.errors import BadUse
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, BrowserContext, Page, Request, WebSocket
+    from playwright.sync_api import Browser, BrowserContext, Locator, Page, Request, WebSocket
 
 PATIENCE = 60_000
 """Milliseconds until a page has to stand."""
@@ -40,6 +40,26 @@ _CLOCK = f"""() => {{
     requestAnimationFrame(look);
 }}"""
 
+# From a click until what it changed stands: the script has run, and every chart is drawn.
+_ACT = f"""one => new Promise((done, failed) => {{
+    const ready = {READY};
+    const app = document.querySelector('.stApp');
+    const began = performance.now();
+    let ran = false;
+    const watcher = new MutationObserver(() => {{
+        ran = ran || app.dataset.testScriptState !== 'notRunning';
+    }});
+    watcher.observe(app, {{attributes: true, attributeFilter: ['data-test-script-state']}});
+    const look = () => {{
+        const passed = performance.now() - began;
+        if (ran && ready()) {{ watcher.disconnect(); done(passed); }}
+        else if (passed > 20000) {{ watcher.disconnect(); failed(new Error('nothing happened')); }}
+        else {{ requestAnimationFrame(look); }}
+    }};
+    one.click();
+    requestAnimationFrame(look);
+}})"""
+
 
 @dataclass
 class Visit:
@@ -57,6 +77,10 @@ class Visit:
         self.page.goto(url)
         self.page.wait_for_function("() => window.readyAt !== undefined", timeout=PATIENCE)
         return float(self.page.evaluate("window.readyAt")) / 1000
+
+    def act(self, control: Locator) -> float:
+        """Seconds from a click on a control until what it changed stands."""
+        return float(control.evaluate(_ACT)) / 1000
 
     def _socket(self, socket: WebSocket) -> None:
         socket.on("framereceived", lambda payload: self._count(len(payload)))
