@@ -97,7 +97,7 @@ def export(
 ) -> None:
     """Write a zone's period as a dossier: data, proofs, and the report to read.
 
-    The days must be over for good: committed, final, and two hours past, so that they are scored.
+    The days must be over for good: committed, final, and an hour past, so that they are scored.
     No home's reading and no group below 15 homes is in it; each home can open its own bill with its
     secret. With --publish the root goes on the chain, and from then on nobody can change the file
     unseen.
