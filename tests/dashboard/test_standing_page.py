@@ -120,6 +120,7 @@ def test_an_offer_is_made_followed_and_ended_on_the_page(place: Place) -> None:
     assert terms["agent"] == village.keys.address(SELLER)
     place.sign("2. Sign the offer", "Offer what you do not need")
     place.says("Followed")
+    place.says("This is the offer that you have.")
 
     (held,) = village.store.in_force()
     assert (held.offer.account, held.offer.side, held.offer.mandate) == (SELLER, ASK, 1)
