@@ -53,6 +53,8 @@ PUBLIC = (
     Page("sign-in", N_("Sign in"), "public", listed=False),
 )
 RESIDENT: tuple[Page, ...] = (
+    Page("home", N_("Home"), "resident", needs_person=True, icon=":material/home:"),
+    Page("trade", N_("Trade"), "resident", needs_person=True, icon=":material/swap_vert:"),
     Page(
         "standing-offers",
         N_("Standing offers"),
@@ -61,6 +63,8 @@ RESIDENT: tuple[Page, ...] = (
         icon=":material/smart_toy:",
         module="standing",
     ),
+    Page("orders", N_("Orders"), "resident", needs_person=True, icon=":material/receipt_long:"),
+    Page("money", N_("Money"), "resident", needs_person=True, icon=":material/euro:"),
 )
 MEMBER: tuple[Page, ...] = ()
 ANALYST: tuple[Page, ...] = ()

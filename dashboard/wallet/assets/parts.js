@@ -26,8 +26,10 @@ export function addBox(box) {
   return () => boxes.delete(box);
 }
 
-/** A box that is on the page now, the newest first; null if there is none. */
-export const currentBox = () => [...boxes].reverse().find((box) => box.isConnected) ?? null;
+/** A box that can be seen on the page now, the newest first; null if there is none. A window in a
+ *  folded part of the page would open unseen. */
+export const currentBox = () =>
+  [...boxes].reverse().find((box) => box.isConnected && box.getClientRects().length > 0) ?? null;
 
 /** A modal dialog with a heading. Escape closes it; the focus returns to where it was. */
 export function openDialog(box, heading) {
