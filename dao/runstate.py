@@ -149,7 +149,6 @@ class RunState:
     forecasts: tuple[ForecastDay, ...] = ()
     money: Money | None = None
     finished: bool = False
-    relay: str | None = None
     version: int = VERSION
 
     def with_proposal(self, proposal: Proposal) -> RunState:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dao.paths import index_path
+from dao.paths import index_path, lake_dir
 from dashboard import wallet
 from dashboard.i18n import _
 from dashboard.repositories import people
@@ -70,11 +70,21 @@ def person(settings: Settings, address: str) -> Person:
     )
 
 
+def chain(settings: Settings) -> wallet.Chain | None:
+    """The chain for `wallet.button(chain=...)`. A wallet is told the node of a local chain only:
+    the address of any other may be this operator's own, key included."""
+    if settings.chain_id is None:
+        return None
+    if not settings.local or settings.rpc is None:
+        return wallet.Chain(settings.chain_id)
+    return wallet.Chain(settings.chain_id, _("Local chain"), settings.rpc)
+
+
 def sign_in_box(context: Context) -> None:
     """Sign in with a wallet, or as one of the demonstration people of a local chain."""
     import streamlit as st
 
-    from dashboard.views.parts import empty, lead, section
+    from dashboard.views.parts import empty, section
 
     settings = context.settings
     if settings.chain_id is None:
@@ -85,28 +95,38 @@ def sign_in_box(context: Context) -> None:
         return
     demo = seeded(settings, context.zone)
     if demo:
-        section(_("Look around as somebody else"))
-        lead(
+        section(
+            _("Look around as somebody else"),
             _(
                 "Demonstration: these people live on a local chain, with play money. Anybody at "
                 "this computer may be any of them."
-            )
+            ),
         )
+        panels = people.feeding_in(lake_dir(), context.zone)
+
+        def words(meter: int) -> str:
+            name = home_name(meter)
+            if meter not in panels:
+                return name
+            return _("{name}, with solar panels").format(name=name)
+
+        meters = sorted(demo, key=lambda meter: (meter not in panels, meter))
         chosen = st.selectbox(
             _("Demonstration person"),
-            sorted(demo),
-            format_func=home_name,
+            meters,
+            format_func=words,
             key="identity.demo.meter",
+            width=320,
         )
         request = _request(demo[chosen], DEMO_RDNS)
         label = _("Continue as {name}").format(name=home_name(chosen))
         _take(wallet.button(label, request=request, key="identity.demo.sign_in"))
-    section(_("Sign in with your wallet"))
-    lead(
+    section(
+        _("Sign in with your wallet"),
         _(
             "Your wallet proves that your address is yours. It asks you twice: to connect, and "
             "to sign a short text. Both cost nothing."
-        )
+        ),
     )
     _take(
         wallet.button(

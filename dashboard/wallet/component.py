@@ -42,14 +42,12 @@ class _Memory:
         while len(self.asked) > _REMEMBERED:
             self.asked.popitem(last=False)
 
-    def take(self, token: str) -> bool:
-        """Whether an answer is new; it is not the next time."""
-        if token in self.seen:
-            return False
+    def take(self, key: str, token: str) -> None:
+        """Count an answer of the button `key` as heard."""
+        self.ended[key] = self.ended.get(key, 0) + 1
         self.seen[token] = None
         while len(self.seen) > _REMEMBERED:
             self.seen.popitem(last=False)
-        return True
 
 
 @dataclass
@@ -91,12 +89,10 @@ def button(
     token = str(raw.get("token", ""))[:64] if raw else ""
     # A state that outlived its session, as after a restart of the server, is not an answer to us.
     ours = bool(raw) and raw.get("session") == memory.salt
-    fresh = ours and memory.take(f"{key} {token}")
-    if fresh:
-        memory.ended[key] = memory.ended.get(key, 0) + 1
-    request_id = request.id or "-".join(
-        (content_digest(request), memory.salt, str(memory.ended.get(key, 0)))
-    )
+    fresh = ours and token not in memory.seen
+    number = memory.ended.get(key, 0) + fresh
+    content = content_digest(request)
+    request_id = request.id or f"{content}-{memory.salt}-{number}"
     memory.remember(request_id, request)
     wanted = chain_wanted(request, chain)
     render = _renderer()
@@ -111,6 +107,7 @@ def button(
                 "primary": kind == "primary",
                 "disabled": disabled,
                 "request": {"id": request_id, **request.wire()},
+                "content": content,
                 "chain": wanted.wire() if wanted else None,
                 "demo": _use.demo,
                 "texts": texts(_use.translate),
@@ -119,6 +116,9 @@ def button(
         )
     if not ours:
         return None
+    if fresh:
+        # Only now: Streamlit may break a run off while it draws, and the next one must hear it too.
+        memory.take(key, token)
     return read_answer(raw, fresh, memory.asked.get(str(raw.get("id"))))
 
 

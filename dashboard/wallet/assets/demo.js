@@ -70,9 +70,12 @@ class Demo {
     return this.#ask(method, params);
   }
 
-  #accounts() {
+  /** The person chosen last, if this chain's people are still the same. */
+  async #accounts() {
     const chosen = stored();
-    return chosen ? [chosen] : [];
+    if (!chosen) return [];
+    const people = await this.#ask("demo_people", []);
+    return people.some(({ address }) => address === chosen) ? [chosen] : [];
   }
 
   #become(account) {
@@ -94,10 +97,9 @@ class Demo {
       redirect: "error",
     });
     const reply = await response.json();
-    if (reply.error) {
-      throw { code: reply.error.code ?? -32000, message: reply.error.message ?? reply.error.problem };
-    }
-    return reply.result;
+    if (!reply.error) return reply.result;
+    const { code = -32000, message, problem } = reply.error;
+    throw { code, message: message ?? problem };
   }
 
   async #confirm(method, params) {
@@ -124,6 +126,9 @@ class Demo {
         everything,
         choices(dialog, [send, "primary", "yes"], [texts.demoReject, "secondary", ""]),
       );
+      // Nobody shall sign by an Enter that was meant for something else.
+      const title = dialog.querySelector("h2");
+      Object.assign(title, { tabIndex: -1, autofocus: true });
       return dialog;
     });
     if (yes !== "yes") throw { code: 4001, message: "" };

@@ -52,8 +52,10 @@ class Button {
   }
 
   update(component) {
+    const isNew = !this.data;
     this.data = component.data;
     this.tell = component.setStateValue;
+    requests.settle(this.data.key, this.data.content, isNew);
     this.draw();
   }
 
@@ -68,8 +70,8 @@ class Button {
     const { key, seen, session, request } = this.data;
     const record = records.get(key);
     if (record?.state === "ended") {
-      if (record.answer.token === seen) records.remove(key);
-      else this.say({ ...record.answer, session });
+      if (record.answer.token === seen) requests.acknowledge(record);
+      else if (!record.isSeen) this.say({ ...record.answer, session });
     }
     if (request.kind !== "connect" || requests.isBusy(key)) return;
     const account = wallets.connection().accounts[0] ?? "";

@@ -7,6 +7,7 @@ import * as records from "./records.js";
 import * as wallets from "./wallets.js";
 
 const RETRY_S = [1, 2, 4, 8, 15, 30, 30, 30];
+const SAID_FOR_MS = 8_000;
 const MAX_REPLY = 100_000;
 // A body that may outlive its page (fetch's keepalive) has at most 64 KiB.
 const MAX_KEEPALIVE = 60_000;
@@ -32,8 +33,18 @@ export function watch(callback) {
   return () => watchers.delete(callback);
 }
 
+/** Ends what a button still says of a request that is over: when the button comes anew, and when
+ * it has long been about another request. */
+export function settle(key, content, isNew) {
+  const one = shown.get(key);
+  if (!one || !["done", "failed", "note"].includes(one.stage) || records.get(key)) return;
+  const isPast = one.content !== content && Date.now() - one.since > SAID_FOR_MS;
+  if (isNew || isPast) shown.delete(key);
+}
+
 function show(key, stage, text = null, values = {}, problem = null) {
-  shown.set(key, { stage, text, values, problem, since: Date.now() });
+  const content = active?.key === key ? active.content : shown.get(key)?.content;
+  shown.set(key, { stage, text, values, problem, content, since: Date.now() });
   for (const callback of [...watchers]) callback(key);
 }
 
@@ -86,7 +97,7 @@ export async function begin(data, pick, another = false) {
   if (old?.state === "signed") return void deliver(old, data.texts);
   const isAnswered = old?.state === "ended" && old.answer.ok && old.id === request.id;
   if (isAnswered) return void show(key, "done", ...goodWords(old));
-  const attempt = { key, stopped: false };
+  const attempt = { key, content: data.content, stopped: false };
   active = attempt;
   show(key, "preparing");
   try {
@@ -114,6 +125,20 @@ export function stop(key) {
   if (record?.transaction) records.put({ ...record, load: "stopped" });
   else if (record?.state === "asking") records.remove(key);
   show(key, "note", "stopped");
+}
+
+/** A signature that the service has not seen, and that can still be handed over. */
+const isKept = (record) =>
+  record.state === "ended" &&
+  record.answer.problem === "delivery-failed" &&
+  Boolean(record.signature) &&
+  !record.isRefused &&
+  !record.deliver.once;
+
+/** The app has seen how a request ended: only an undelivered signature is still of use. */
+export function acknowledge(record) {
+  if (!isKept(record)) records.remove(record.key);
+  else if (!record.isSeen) records.put({ ...record, isSeen: true });
 }
 
 /** Forgets a signature that could not be delivered. */
@@ -168,7 +193,8 @@ async function rightChain(wallet, chain, key, attempt) {
   const isRight = async () => Number(await wallets.refreshChain()) === Number(chain.chainId);
   if (await isRight()) return;
   show(key, "waiting", "switching");
-  const change = () => wallets.ask(wallet, "wallet_switchEthereumChain", [{ chainId: chain.chainId }]);
+  const { chainId } = chain;
+  const change = () => wallets.ask(wallet, "wallet_switchEthereumChain", [{ chainId }]);
   try {
     await change();
   } catch (error) {
@@ -293,7 +319,7 @@ function end(record, answer, problem = null) {
     token: records.token(),
     ...answer,
   };
-  const ended = records.put({ ...record, state: "ended", answer: told });
+  const ended = records.put({ ...record, state: "ended", answer: told, isSeen: false });
   if (told.ok) show(record.key, "done", ...goodWords(ended));
 }
 
@@ -372,7 +398,7 @@ function judge(record, reply) {
   const delivered = { status: reply.status, body: reply.body };
   if (reply.status < 300) return end(record, { delivered });
   const detail = reason(reply);
-  end(record, { delivered, detail }, "delivery-failed");
+  end({ ...record, isRefused: true }, { delivered, detail }, "delivery-failed");
   show(record.key, "failed", "deliveryFailed", { detail }, "refused");
 }
 
@@ -403,6 +429,8 @@ export function resume(texts) {
       if (record.deliver?.once) records.remove(record.key);
       else if (record.deliver) deliver({ ...record, load: records.LOAD }, texts);
       else end(record, {});
+    } else if (isKept(record) && standing(record.key).stage === "idle") {
+      show(record.key, "failed", "unreachable", {}, "unreachable");
     } else if (records.isLost(record) && record.transaction && !looking.has(record.key)) {
       look(record.key);
     }

@@ -15,7 +15,7 @@ import requests
 
 from dao.anvil import AnvilNode
 from dao.processes import LOOPBACK, ChildServer, free_port
-from tests.dashboard.test_page import browser_path
+from tests.dashboard.browsing import browser_path
 from tests.dashboard.wallet.drive import Visit
 from tests.dashboard.wallet.people import Wallet
 

@@ -86,7 +86,8 @@ _installed: WeakKeyDictionary[playwright.Page, dict[str, Wallet]] = WeakKeyDicti
 
 @dataclass
 class Wallet:
-    """One wallet. `chains` are the chain ids it knows; `asked` counts its windows by method."""
+    """One wallet. `chains` are the chain ids it knows; `asked` counts its windows by method;
+    `junk` is what it answers instead of the truth."""
 
     rpc: str
     accounts: list[str]
@@ -98,6 +99,7 @@ class Wallet:
     chains: set[int] = field(default_factory=lambda: {1, LOCAL})
     trusts: bool = False
     one_at_a_time: bool = False
+    junk: dict[str, Any] = field(default_factory=dict)
     pending: list[Asked] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
 
@@ -165,6 +167,10 @@ class Wallet:
             return _refusal(refused)
 
     def _result(self, method: str, params: list[Any], events: list[list[Any]]) -> Any:
+        if method in self.junk:
+            if isinstance(self.junk[method], Refused):
+                raise self.junk[method]
+            return self.junk[method]
         if method == "eth_requestAccounts":
             self.trusts = True
             return self.accounts

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The two pages behind the dashboard's content-security policy, and a till that takes orders.
+"""The two pages behind the dashboard's own guard and policy, and a till that takes orders.
 
 Run as `python -m tests.dashboard.wallet.serve PORT`. The till takes the same order twice for one,
 as the relay does, and can be told to be away.
@@ -7,13 +7,9 @@ as the relay does, and can be told to be away.
 
 from __future__ import annotations
 
-import re
 import sys
-from base64 import b64encode
-from hashlib import sha256
 from pathlib import Path
 
-import streamlit
 import uvicorn
 from starlette.middleware import Middleware
 from starlette.requests import Request
@@ -21,35 +17,10 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from streamlit.starlette import App
 
+from dashboard.asgi import Guard
+
 taken: dict[str, dict] = {}
 visits = {"all": 0, "away": 0, "refuse": 0}
-
-
-def policy() -> str:
-    page = (Path(streamlit.__file__).parent / "static" / "index.html").read_text()
-    hashes = [
-        f"'sha256-{b64encode(sha256(one.encode()).digest()).decode()}'"
-        for one in re.findall(r"<script>(.*?)</script>", page, re.DOTALL)
-    ]
-    return (
-        f"default-src 'self'; script-src 'self' {' '.join(hashes)}; "
-        "style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; font-src 'self' data:; "
-        "object-src 'none'; base-uri 'self'; form-action 'self'; frame-ancestors 'none'"
-    )
-
-
-class Policy:
-    def __init__(self, app):
-        self.app = app
-
-    async def __call__(self, scope, receive, send):
-        async def sent(message):
-            if message["type"] == "http.response.start":
-                header = (b"content-security-policy", policy().encode())
-                message = {**message, "headers": [*message["headers"], header]}
-            await send(message)
-
-        await self.app(scope, receive, sent)
 
 
 async def orders(request: Request) -> Response:
@@ -83,7 +54,7 @@ app = App(
         Route("/orders", orders, methods=["GET", "POST"]),
         Route("/control", control, methods=["POST"]),
     ],
-    middleware=[Middleware(Policy)],
+    middleware=[Middleware(Guard)],
 )
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from dao.anvil import AnvilNode
 from tests.dashboard.wallet.asked import TO, document
 from tests.dashboard.wallet.conftest import App
 from tests.dashboard.wallet.drive import Visit
-from tests.dashboard.wallet.people import Wallet
+from tests.dashboard.wallet.people import Refused, Wallet
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(120)]
 
@@ -185,6 +185,25 @@ def test_another_account_is_told_and_never_asked_to_sign(
     assert visit.heard("order", 2)[1]["ok"]
 
 
+@pytest.mark.deep
+def test_another_wallet_may_have_the_right_account(
+    visit: Visit, wallet: Wallet, node: AnvilNode, accounts: list[str]
+) -> None:
+    wallet.accounts = accounts[1:2]
+    other = Wallet(node.url, accounts[:1], name="Other wallet", rdns="test.other")
+    other.install(visit.page)
+    visit.open().click("Sign the order")
+    visit.click("Testing wallet")
+    wallet.approve(visit.page, CONNECT)
+    visit.status("Choose that account in your wallet")
+    visit.click("Choose a wallet")
+    visit.click("Other wallet")
+    other.approve(visit.page, CONNECT)
+    other.approve(visit.page, TYPED)
+    assert visit.heard("order", 2)[1]["ok"]
+    assert TYPED not in wallet.asked
+
+
 def test_the_app_hears_of_a_changed_account_and_of_the_end(
     visit: Visit, wallet: Wallet, accounts: list[str]
 ) -> None:
@@ -197,6 +216,7 @@ def test_the_app_hears_of_a_changed_account_and_of_the_end(
     assert visit.heard("connect", 3)[2]["problem"] == "disconnected"
 
 
+@pytest.mark.deep
 def test_listeners_do_not_pile_up(visit: Visit, wallet: Wallet) -> None:
     visit.open().click("Connect")
     wallet.approve(visit.page, CONNECT)
@@ -332,6 +352,59 @@ def test_a_refused_delivery_says_why(visit: Visit, wallet: Wallet, app: App) -> 
     (answer,) = visit.heard("order")
     assert answer["problem"] == "delivery-failed"
     assert answer["delivered"]["status"] == 422
+    assert app.orders() == []
+
+
+def test_a_service_that_stays_away_gets_the_same_signature_later(
+    visit: Visit, wallet: Wallet, app: App
+) -> None:
+    wallet.trusts = True
+    app.control(away=1_000)
+    visit.open().click("Sign the order")
+    wallet.approve(visit.page, TYPED)
+    kept = visit.page.get_by_role("status").filter(has_text="Your signature is kept")
+    for _ in range(200):
+        # The network "is back" again and again, and the service is not.
+        visit.page.evaluate("window.dispatchEvent(new Event('online'))")
+        if kept.count():
+            break
+        visit.page.wait_for_timeout(50)
+    assert visit.heard("order")[0]["problem"] == "delivery-failed"
+    app.control(away=0)
+    visit.open()
+    visit.click("Hand it over again")
+    assert visit.heard("order")[0]["ok"]
+    assert len(app.orders()) == 1
+    assert wallet.asked == [TYPED]
+
+
+@pytest.mark.deep
+def test_what_is_over_is_not_said_of_another_request(visit: Visit, wallet: Wallet) -> None:
+    wallet.trusts = True
+    visit.open().click("Sign the order")
+    wallet.approve(visit.page, TYPED)
+    visit.heard("order")
+    visit.status("Done.")
+    visit.page.evaluate("{ const now = Date.now; Date.now = () => now() + 9_000; }")
+    visit.page.get_by_label("Wh").fill("700")
+    visit.page.get_by_label("Wh").press("Enter")
+    visit.page.get_by_role("status").filter(has_text="Done.").wait_for(state="detached")
+
+
+def test_a_wallet_that_answers_nonsense_is_not_believed(
+    visit: Visit, wallet: Wallet, app: App
+) -> None:
+    wallet.trusts = True
+    script = "<img src=x onerror=\"document.title='taken'\">"
+    nonsense = [None, 7, "0x", script, {"x": 1}, "0x" + "ab" * 20_000, Refused(-32603, script)]
+    visit.open()
+    for number, value in enumerate(nonsense, start=1):
+        wallet.junk[TYPED] = value
+        visit.click("Sign the order")
+        wallet.approve(visit.page, TYPED)
+        assert visit.heard("order", number)[-1]["problem"] == "other"
+    visit.status("could not do it: <img src=x")
+    assert visit.page.title() != "taken"
     assert app.orders() == []
 
 

@@ -78,6 +78,7 @@ def test_a_demonstration_person_is_one_click_away_and_stays_after_a_reload(visit
     visit.click("Home 1")
     visit.click("Sign out")
     visit.button("Continue as Home 1").wait_for()
+    assert visit.page.get_by_text("Signed in.").count() == 0
     visit.open("sign-in")
     visit.button("Continue as Home 1").wait_for()
 
@@ -159,3 +160,45 @@ def test_the_page_of_a_public_chain_has_no_demonstration_people(
         assert visit.page.get_by_text("Demonstration").count() == 0
     finally:
         deployment_path().write_text(kept)
+
+
+def stumbles(page: playwright.Page) -> list[str]:
+    """What axe-core finds inside the buttons and their windows, which lie in shadow roots."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    found = Axe().run(page).response
+
+    def inside(outcome: str) -> list[str]:
+        return [
+            f"{one['id']}: {node['html'][:200]}"
+            for one in found[outcome]
+            for node in one["nodes"]
+            if any(isinstance(target, list) for target in node["target"])
+        ]
+
+    assert inside("passes")
+    return inside("violations")
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_button_help_and_windows_are_easy_to_read(
+    visit: Visit, node: AnvilNode, accounts: list[str], theme: str
+) -> None:
+    wallet = Wallet(node.url, accounts[:1]).install(visit.page)
+    visit.page.emulate_media(color_scheme=theme)
+    visit.open("sign-in")
+    visit.button("Sign in with a wallet").wait_for()
+    assert stumbles(visit.page) == []
+    visit.click("Sign in with a wallet")
+    visit.page.get_by_role("dialog", name="Choose a wallet").wait_for()
+    assert stumbles(visit.page) == []
+    visit.click("Testing wallet")
+    visit.page.get_by_text("The wallet did not open?").wait_for()
+    assert stumbles(visit.page) == []
+    wallet.reject(visit.page, "eth_requestAccounts")
+    visit.status("You said no")
+    assert stumbles(visit.page) == []
+    visit.click("Sign in with a wallet")
+    visit.click("Demo person (local chain)")
+    visit.page.get_by_role("dialog", name="Which demonstration person are you?").wait_for()
+    assert stumbles(visit.page) == []
