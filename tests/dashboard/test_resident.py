@@ -5,6 +5,7 @@ out. And what a hostile relay, a foreign account and a relay that is away come t
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -76,8 +77,8 @@ def sign_in(visit: Visit, home: int) -> None:
     visit.open("sign-in")
     box = visit.page.get_by_role("combobox", name="Demonstration person")
     box.click()
-    visit.page.get_by_role("option", name=f"Home {home}", exact=True).click()
-    visit.click(f"Continue as Home {home}")
+    visit.page.get_by_role("option", name=re.compile(rf"^Home {home}\b")).click()
+    visit.page.get_by_role("button", name=re.compile(rf"^Continue as Home {home}\b")).click()
     visit.page.get_by_text(f"You are signed in as Home {home}").wait_for()
 
 
