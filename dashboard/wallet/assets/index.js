@@ -14,7 +14,9 @@ const buttons = new WeakMap();
 
 export default function wallet(component) {
   const { parentElement, data } = component;
-  if (data.demo) import("./demo.js").then((demo) => demo.announce(data.demo, data.texts));
+  if (data.demo) {
+    wallets.expect(import("./demo.js").then((demo) => demo.announce(data.demo, data.texts)));
+  }
   if (!buttons.has(parentElement)) buttons.set(parentElement, new Button(parentElement));
   const button = buttons.get(parentElement);
   button.update(component);

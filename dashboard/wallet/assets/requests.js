@@ -107,7 +107,7 @@ export async function begin(data, pick, another = false) {
   show(key, "preparing");
   try {
     if (records.isLost(old) && old.transaction) {
-      await wallets.settled;
+      await wallets.arrived();
       await wallets.reconnect();
       if (await lookOnce(old)) return;
     }
@@ -188,7 +188,7 @@ async function connected(data, pick, attempt, another) {
   const suits = now && (!request.wallet || now.rdns === request.wallet);
   const become = suits && request.wallet && request.account;
   if (suits && !become && !isConnect && !another) return true;
-  await wallets.settled;
+  await wallets.arrived();
   const choice = wallets.all().filter((one) => !request.wallet || one.rdns === request.wallet);
   if (!choice.length) throw new Problem("no-wallet", "noWallet");
   const wallet = choice.length === 1 ? choice[0] : await pick(choice);
