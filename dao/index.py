@@ -26,10 +26,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from dao.eip712 import address_bytes, checksum_address, keccak
 from dao.errors import CheckFailed
 from dao.paths import ensure_parent
+from dao.rpc import Refused, Rpc
 
 if TYPE_CHECKING:
     import pandas as pd
-    import requests
 
 Abi = Sequence[Mapping[str, Any]]
 T = TypeVar("T")
@@ -37,8 +37,6 @@ T = TypeVar("T")
 SCHEMA_VERSION = 1
 MAX_SPAN = 5_000
 """Blocks asked for at once; halved whenever a node refuses a range, and doubled again."""
-BATCH = 100
-"""Calls in one JSON-RPC batch; public nodes refuse much larger ones."""
 TIMEOUT_SECONDS = 30
 MAX_RACES = 20
 """Times in a row that the chain may change under a read before `sync` gives up."""
@@ -173,6 +171,58 @@ class EventReader:
             columns[column] = [row["args"].get(key) for row in rows]
         return pd.DataFrame(columns)
 
+    def following(
+        self, contract: str, block: int, limit: int
+    ) -> tuple[list[dict[str, Any]], dict[int, str]]:
+        """All events of a contract in the blocks after `block`, in chain order and as `events` has
+        them, about `limit` of them: whole blocks only, and at least one where there is any. With
+        them the hash of every stored block from `block` up to the last one returned, read in the
+        same moment, so that a follower can tell whether what it has seen is still on the chain.
+        """
+        keys = ("block", "log_index", "tx", "contract", "event", "timestamp")
+
+        def read() -> tuple[list[dict[str, Any]], dict[int, str]]:
+            uri = f"{self.db_path.absolute().as_uri()}?mode=ro"
+            with closing(
+                sqlite3.connect(uri, uri=True, timeout=TIMEOUT_SECONDS, isolation_level=None)
+            ) as db:
+                db.execute("BEGIN")
+                last = db.execute(
+                    "SELECT block FROM events WHERE contract = ? AND block > ? "
+                    "ORDER BY block LIMIT 1 OFFSET ?",
+                    (contract, block, max(limit, 1) - 1),
+                ).fetchone()
+                end = int(last[0]) if last else (1 << 62)
+                rows = db.execute(
+                    "SELECT block, log_index, tx, contract, event, timestamp, args FROM events "
+                    "WHERE contract = ? AND block > ? AND block <= ? ORDER BY block, log_index",
+                    (contract, block, end),
+                ).fetchall()
+                highest = int(rows[-1][0]) if rows else block
+                hashes = db.execute(
+                    "SELECT number, hash FROM blocks WHERE number >= ? AND number <= ?",
+                    (block, highest),
+                ).fetchall()
+            events = [
+                {**dict(zip(keys, row[:6], strict=True)), "args": json.loads(row[6])}
+                for row in rows
+            ]
+            return events, {int(number): str(text) for number, text in hashes}
+
+        if not self.db_path.exists():
+            return [], {}
+        try:
+            return _patiently(read)
+        except sqlite3.DatabaseError as error:
+            if "no such table" in str(error):  # created, and not yet filled
+                return [], {}
+            raise _unusable(self.db_path, error) from error
+
+    def block_hash(self, number: int) -> str | None:
+        """The hash of a stored block, None where it is not stored."""
+        rows = self._query("SELECT hash FROM blocks WHERE number = ?", (number,))
+        return str(rows[0][0]) if rows else None
+
     def counts(self) -> dict[tuple[str, str], int]:
         """Number of events by (contract, event)."""
         rows = self._query("SELECT contract, event, count(*) FROM events GROUP BY 1, 2", ())
@@ -210,7 +260,7 @@ class Indexer(EventReader):
         first_block: int = 0,
     ) -> None:
         super().__init__(db_path)
-        self._rpc = _Rpc(rpc_url)
+        self._rpc = Rpc(rpc_url)
         self._first_block = first_block
         self._addresses = [checksum_address(address) for address, _ in contracts.values()]
         self._types: dict[tuple[bytes, str], _EventType] = {}
@@ -251,7 +301,7 @@ class Indexer(EventReader):
                 continue
             races += 1
             if races > MAX_RACES:
-                raise CheckFailed(f"the chain at {self._rpc.url} keeps changing while it is read")
+                raise CheckFailed(f"the chain at {self._rpc.shown} keeps changing while it is read")
 
     def _open(self) -> sqlite3.Connection:
         db = sqlite3.connect(
@@ -328,9 +378,9 @@ class Indexer(EventReader):
                 "eth_getLogs",
                 {"fromBlock": hex(first), "toBlock": hex(last), "address": self._addresses},
             )
-        except _Refused as refusal:
+        except Refused:
             if first == last:
-                raise CheckFailed(str(refusal)) from None
+                raise
             self._span = (last - first + 1) // 2
             return self._fetch(first, first + self._span - 1, parent)
         numbers = sorted({int(log["blockNumber"], 16) for log in logs} | {last})
@@ -397,69 +447,6 @@ class _Range:
     last: int
     blocks: list[tuple[int, str, int]]
     events: list[tuple[int, int, str, str, str, str, int]]
-
-
-class _Refused(Exception):
-    """The node answered with an error."""
-
-
-class _Rpc:
-    """JSON-RPC over HTTP on one kept connection."""
-
-    def __init__(self, url: str) -> None:
-        self.url = url
-        self._session: requests.Session | None = None
-
-    def call(self, method: str, *params: Any) -> Any:
-        """One call. _Refused if the node answers with an error, CheckFailed if it does not."""
-        answer = self._post({"jsonrpc": "2.0", "id": 0, "method": method, "params": list(params)})
-        return self._result(method, answer)
-
-    def batch(self, calls: Sequence[tuple[str, list[Any]]]) -> list[Any]:
-        """Several calls, `BATCH` to a request; results in order. CheckFailed on any error."""
-        results: list[Any] = []
-        for start in range(0, len(calls), BATCH):
-            part = calls[start : start + BATCH]
-            answers = self._post(
-                [
-                    {"jsonrpc": "2.0", "id": i, "method": method, "params": params}
-                    for i, (method, params) in enumerate(part)
-                ]
-            )
-            try:
-                by_id = {answer["id"]: answer for answer in answers}
-                results += [self._result(part[i][0], by_id[i]) for i in range(len(part))]
-            except (KeyError, TypeError):
-                raise CheckFailed(f"the node at {self.url} does not answer batches") from None
-            except _Refused as refusal:
-                raise CheckFailed(str(refusal)) from None
-        return results
-
-    def _result(self, method: str, answer: Any) -> Any:
-        if not isinstance(answer, dict) or ("result" not in answer and "error" not in answer):
-            raise CheckFailed(f"what answers at {self.url} is not an Ethereum node")
-        if answer.get("error") is not None:
-            error = answer["error"]
-            reason = error.get("message", error) if isinstance(error, dict) else error
-            raise _Refused(f"the node at {self.url} refused {method}: {reason}")
-        return answer["result"]
-
-    def _post(self, body: Any) -> Any:
-        import requests
-
-        if self._session is None:
-            self._session = requests.Session()
-        try:
-            response = self._session.post(self.url, json=body, timeout=TIMEOUT_SECONDS)
-        except requests.RequestException as error:
-            reason = type(error).__name__
-            raise CheckFailed(f"node unreachable at {self.url} ({reason})") from error
-        try:
-            return response.json()
-        except ValueError:
-            raise CheckFailed(
-                f"what answers at {self.url} is not an Ethereum node (HTTP {response.status_code})"
-            ) from None
 
 
 def _patiently(action: Callable[[], T]) -> T:

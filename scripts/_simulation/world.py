@@ -17,6 +17,7 @@ import numpy as np
 
 from dao import deployment as deploying
 from dao.chain import Chain, LocalAccount
+from dao.demo_people import owner_account
 from dao.deployment import Deployment, Roles
 from dao.eip712 import checksum_address, keccak, sign_digest
 from dao.errors import BadUse, CheckFailed
@@ -37,7 +38,7 @@ from meters.registry import KeyPeriods
 from meters.secrets import DerivedSecrets, SecretStore
 from meters.signing import Head, heads_after, reading_separator
 from scripts._simulation.founding import PROPOSER_BOND, Founding
-from scripts._simulation.people import Resident, owner_account, residents
+from scripts._simulation.people import Resident, residents
 from scripts._simulation.plant import BatteryPlant
 from scripts._simulation.settings import ZONE, Settings
 

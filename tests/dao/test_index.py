@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import requests
 
-import dao.index
+import dao.rpc
 from dao.anvil import anvil_binary
 from dao.eip712 import checksum_address, keccak, word
 from dao.errors import CheckFailed
@@ -279,17 +279,17 @@ def test_ranges_that_a_node_refuses_are_halved(
 ) -> None:
     for number in range(9):
         notes.note(1, number, [])
-    real, asked = dao.index._Rpc.call, []
+    real, asked = dao.rpc.Rpc.call, []
 
     def strict(self: Any, method: str, *params: Any) -> Any:
         if method == "eth_getLogs":
             size = int(params[0]["toBlock"], 16) - int(params[0]["fromBlock"], 16) + 1
             asked.append(size)
             if size > 3:
-                raise dao.index._Refused("query exceeds max block range 3")
+                raise dao.rpc.Refused("query exceeds max block range 3")
         return real(self, method, *params)
 
-    monkeypatch.setattr(dao.index._Rpc, "call", strict)
+    monkeypatch.setattr(dao.rpc.Rpc, "call", strict)
     assert indexer.sync() == 9
     assert max(asked) > 3
     assert indexed(indexer) == on_chain(node, notes)
@@ -301,7 +301,7 @@ def test_a_chain_that_changes_during_the_read_is_read_again(
     notes.note(1, 1, [])
     snapshot = node.call("evm_snapshot")
     notes.note(1, 2, [])
-    real, done = dao.index._Rpc.call, []
+    real, done = dao.rpc.Rpc.call, []
 
     def moving(self: Any, method: str, *params: Any) -> Any:
         result = real(self, method, *params)
@@ -311,7 +311,7 @@ def test_a_chain_that_changes_during_the_read_is_read_again(
             notes.note(1, 3, [])
         return result
 
-    monkeypatch.setattr(dao.index._Rpc, "call", moving)
+    monkeypatch.setattr(dao.rpc.Rpc, "call", moving)
     indexer.sync()
     assert [e["args"]["value"] for e in indexer.events("Noted")] == [1, 3]
     assert indexed(indexer) == on_chain(node, notes)
