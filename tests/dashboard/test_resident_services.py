@@ -181,7 +181,7 @@ def test_what_needs_attention_is_said_and_nothing_else() -> None:
         "week": good,
         "free": 5,
         "rejected": 0,
-        "penalties": 0,
+        "short_wh": 0,
         "next_gate": now + 7_200,
         "has_order": True,
     }
@@ -191,11 +191,11 @@ def test_what_needs_attention_is_said_and_nothing_else() -> None:
     assert home.attention(**late) == []
     old = Reading(DAY - 110, 1, 1, Quality.MEASURED, True)
     assert [one.matter for one in home.attention(**{**calm, "newest": old})] == [Matter.STALE]
-    none = {**calm, "newest": None, "free": 0, "rejected": 2, "penalties": 7}
+    none = {**calm, "newest": None, "free": 0, "rejected": 2, "short_wh": 7}
     assert [one.matter for one in home.attention(**none)] == [
         Matter.NO_READINGS,
         Matter.REJECTED,
-        Matter.PENALTY,
+        Matter.SHORT,
         Matter.NO_MONEY,
     ]
     holed = home.Totals(1, 1, 500, 172, 0, 672)
