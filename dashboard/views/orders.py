@@ -19,11 +19,11 @@ from dao.slots import SLOT_SECONDS
 from dashboard import wallet
 from dashboard.context import Context
 from dashboard.i18n import _, ngettext
-from dashboard.repositories.relay import OrderFields, OrderStatus, RelayClient
+from dashboard.repositories.relay import OrderFields, OrderStatus
 from dashboard.repositories.trades import CORRECTION, GIVEN_BACK, Movement
 from dashboard.services import orders
 from dashboard.services.orders import Mark, Name, OrderView, Stage, Step
-from dashboard.services.typed_data import checked
+from dashboard.services.typed_data import own
 from dashboard.views.parts import empty, lead, pill, put, section, table, title
 from dashboard.views.resident import (
     Resident,
@@ -42,6 +42,7 @@ SHOWN = 8
 OPEN = "orders.open"
 OLDER = "orders.older"
 SAID = "orders.said"
+ASKED = "orders.asked"
 # Of the relay's states, those in which an order is not on the chain.
 _NOT_POSTED = ("received", "posted", "rejected", "withdrawn", "late")
 
@@ -99,8 +100,11 @@ def _waiting(held: Resident) -> dict[str, int]:
     for one in shown[:SHOWN]:
         with st.container(border=True):
             put(_relay_card(held.context, one))
-            if one.state == "received" and one.order.mandate == 0:
-                _take_back(held, relay, one)
+            # An answer is taken up where the button stands, so it stays until there is one: by
+            # then the relay may know of it already.
+            asked = one.id in st.session_state.get(ASKED, ())
+            if one.order.mandate == 0 and (one.state == "received" or asked):
+                _take_back(held, one)
     return signed
 
 
@@ -149,24 +153,15 @@ def _reason(reason: str | None) -> str:
     return words.get(plain, reason[:200]) + " " + _("No money moved.")
 
 
-def _take_back(held: Resident, relay: RelayClient, one: OrderStatus) -> None:
+def _take_back(held: Resident, one: OrderStatus) -> None:
     """Sign away an order's number before it is posted."""
     market, chain_id = held.sources.market, held.sources.chain_id
     if market is None or chain_id is None:
         return
     wanted = {"account": held.account, "nonce": one.order.nonce}
-    try:
-        document = checked(
-            relay.typed_data("revocation", wanted),
-            "revocation",
-            wanted,
-            chain_id=chain_id,
-            contract=market,
-            now=held.context.now,
-        )
-    except CheckFailed as error:
-        relay_trouble(error)
-        return
+    document = own("revocation", wanted, chain_id=chain_id, contract=market)
+    asked: set[str] = st.session_state.setdefault(ASKED, set())
+    asked.add(one.id)
     answer = wallet.button(
         _("Take this order back"),
         request=wallet.SignTypedData(
@@ -178,6 +173,7 @@ def _take_back(held: Resident, relay: RelayClient, one: OrderStatus) -> None:
         kind="secondary",
     )
     if answer is not None and answer.fresh:
+        asked.discard(one.id)
         st.session_state[SAID] = answer
         st.rerun()
 

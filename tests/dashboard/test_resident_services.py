@@ -378,6 +378,19 @@ def test_the_relay_may_fill_in_a_number_and_a_deadline_and_nothing_else() -> Non
         ask(document(filled, typed_data.WITHDRAWAL_TYPE), "withdrawal", short)
 
 
+def test_a_revocation_made_here_has_the_digest_that_the_market_checks() -> None:
+    from eth_account.messages import encode_typed_data
+    from eth_utils import keccak
+
+    from dao.market.account import revocation_digest
+    from dao.market.orders import market_separator
+
+    made = typed_data.own("revocation", {"account": 7, "nonce": 3}, chain_id=CHAIN, contract=MARKET)
+    signable = encode_typed_data(full_message=made)
+    digest = keccak(b"\x19\x01" + signable.header + signable.body)
+    assert digest == revocation_digest(market_separator(CHAIN, MARKET), 7, 3)
+
+
 def test_numbers_count_however_they_are_written() -> None:
     wanted = {"account": 7, "amount": 5_000_000, "to": MARKET.upper().replace("X", "x")}
     filled = {"account": "7", "amount": "5000000", "to": MARKET, "nonce": "3", "deadline": "2000"}
