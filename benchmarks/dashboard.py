@@ -55,10 +55,10 @@ def run() -> Result:
 
 
 @contextmanager
-def village(home: Path) -> Iterator[None]:
+def village(home: Path, history_days: int = HISTORY_DAYS) -> Iterator[None]:
     """The demo in `home`, through its days and living on for as long as the `with` lasts."""
     command = [sys.executable, "-m", "scripts", "demo", "--days", "1", "--pace", "1"]
-    command += ["--history-days", str(HISTORY_DAYS), "--port", str(free_port())]
+    command += ["--history-days", str(history_days), "--port", str(free_port())]
     search = [str(checkout_root()), os.environ.get("PYTHONPATH", "")]
     environment = os.environ | {
         "GRIDCOMMONS_HOME": str(home),

@@ -52,9 +52,17 @@ PUBLIC = (
     Page("zone", N_("Live"), "public", module="live", icon=":material/bolt:"),
     Page("sign-in", N_("Sign in"), "public", listed=False),
 )
-RESIDENT = (
+RESIDENT: tuple[Page, ...] = (
     Page("home", N_("Home"), "resident", needs_person=True, icon=":material/home:"),
     Page("trade", N_("Trade"), "resident", needs_person=True, icon=":material/swap_vert:"),
+    Page(
+        "standing-offers",
+        N_("Standing offers"),
+        "resident",
+        needs_person=True,
+        icon=":material/smart_toy:",
+        module="standing",
+    ),
     Page("orders", N_("Orders"), "resident", needs_person=True, icon=":material/receipt_long:"),
     Page("money", N_("Money"), "resident", needs_person=True, icon=":material/euro:"),
 )

@@ -158,6 +158,8 @@ def _live(
     from dao.paths import deployment_path
     from scripts._simulation import world as worlds
     from scripts._simulation.counter import Counter
+    from scripts._simulation.dossier import leave_dossier
+    from scripts._simulation.following import Following
     from scripts._simulation.living import Life
     from scripts._simulation.loop import Loop
     from scripts._simulation.page import Page
@@ -182,7 +184,8 @@ def _live(
     if settings.living:
         counter = stack.enter_context(Counter(world.deployment, ZONE, chain.accounts[RELAY]))
         page.relay = counter.url
-        life = Life(loop, counter, display.say)
+        agent = stack.enter_context(Following(world.deployment, ZONE, counter.url))
+        life = Life(loop, counter, agent, display.say)
         life.live_days(display)
     else:
         loop.run(display)
@@ -198,6 +201,7 @@ def _live(
             "days_s": [round(day.seconds, 1) for day in loop.days],
         },
     )
+    display.say(leave_dossier(loop))
     return summary, life
 
 

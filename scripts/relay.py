@@ -6,14 +6,10 @@ from __future__ import annotations
 import json
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
-from scripts._common import handles_errors, json_option, open_chain
-
-if TYPE_CHECKING:
-    from dao.chain import Account, Chain
+from scripts._common import handles_errors, json_option, open_chain, unlocked
 
 # The accounts before it hold the roles that `gridcommons deploy` gives out on a local node.
 _LOCAL_ACCOUNT = 5
@@ -90,7 +86,8 @@ def cli(
     with listen(host, port) as listener, open_chain(network, account) as chain:
         deployed = deploying.read(chain, deployment or deployment_path())
         pace = Pace(interval=interval, margin=margin)
-        relay = Relay.of(deployed, RelayStore(store), zone, _payer(chain), pace)
+        payer = unlocked(chain.accounts[_LOCAL_ACCOUNT] if chain.is_local else chain.deployer)
+        relay = Relay.of(deployed, RelayStore(store), zone, payer, pace)
         shown = f"[{host}]" if ":" in host else host
         url = f"http://{shown}:{port}"
         if as_json:
@@ -107,24 +104,3 @@ def cli(
             click.echo(f"It posts and promises as {relay.account.address}. Ctrl-C ends it.")
         serve(relay, listener, behind_proxy=behind_proxy)
         relay.store.close()
-
-
-def _payer(chain: Chain) -> Account:
-    """The account that pays; one of Ape's is unlocked here, because later nobody is there to ask.
-
-    Ape takes its passphrase from the environment (APE_ACCOUNTS_<alias>_PASSPHRASE) or asks for it.
-    """
-    from dao.chain import ApeAccount
-    from dao.errors import CheckFailed
-
-    if chain.is_local:
-        return chain.accounts[_LOCAL_ACCOUNT]
-    account = chain.deployer
-    if isinstance(account, ApeAccount) and hasattr(account.account, "set_autosign"):
-        from ape.exceptions import ApeException
-
-        try:
-            account.account.set_autosign(True)
-        except (ApeException, click.Abort) as error:
-            raise CheckFailed(f"the account {account.address} stays locked: {error}") from None
-    return account

@@ -23,12 +23,12 @@ from dao.eip712 import (
     keccak,
     recover,
     sign_digest,
+    typed_frame,
     word,
 )
-from dao.errors import BadUse, CheckFailed
+from dao.errors import BadUse
 from dao.market.orders import InvalidOrder, Order, market_separator, order_digest, unpack
 from dao.market.session import Rejection, read_book, session_key
-from dao.relay.typed_data import Domain, frame
 
 DOMAIN_NAME = "GridCommons Relay"
 DOMAIN_VERSION = "1"
@@ -92,7 +92,7 @@ def promise_digest(chain_id: int, promise: Promise) -> bytes:
 def typed_data(chain_id: int, promise: Promise) -> dict[str, Any]:
     """The promise as `eth_signTypedData_v4` takes it."""
     return {
-        **frame(PROMISE_TYPE, Domain(DOMAIN_NAME, DOMAIN_VERSION, chain_id, promise.market)),
+        **typed_frame(PROMISE_TYPE, DOMAIN_NAME, DOMAIN_VERSION, chain_id, promise.market),
         "message": {
             "order": "0x" + promise.order.hex(),
             "account": promise.account,
@@ -110,14 +110,7 @@ def sign(chain_id: int, promise: Promise, relay: Account) -> bytes:
     """
     if isinstance(relay, LocalAccount):
         return sign_digest(relay.key, promise_digest(chain_id, promise))
-    from eth_account.messages import encode_typed_data
-
-    signature = relay.account.sign_message(
-        encode_typed_data(full_message=typed_data(chain_id, promise))
-    )
-    if signature is None:
-        raise CheckFailed(f"the account {relay.address} did not sign a promise; is it locked?")
-    return bytes(signature.encode_rsv())
+    return relay.sign_typed(typed_data(chain_id, promise))
 
 
 def signer(chain_id: int, promise: Promise, signature: bytes) -> str:

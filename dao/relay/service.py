@@ -107,15 +107,16 @@ def run_round(relay: Relay, *, flush: bool = False) -> tuple[str, ...]:
     return errors
 
 
-def listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int, option: str = "--port") -> socket.socket:
     """A socket that listens. BadUse for an address that is none here, CheckFailed where it is
-    taken or not allowed."""
+    taken or not allowed. option: the one that names another."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
     except (OSError, UnicodeError) as error:
-        raise BadUse(f"--host {host}: not an address of this machine ({error})") from None
+        named = "--host" if option == "--port" else option
+        raise BadUse(f"{named} {host}: not an address of this machine ({error})") from None
     listener = socket.socket(family, kind, protocol)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -124,7 +125,7 @@ def listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         listener.close()
         raise CheckFailed(
-            f"cannot listen on {host} port {port}: {error.strerror}; name another with --port"
+            f"cannot listen on {host} port {port}: {error.strerror}; name another with {option}"
         ) from None
     return listener
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from dao.eip712 import address_word, digest, domain_separator, keccak, word
+from dao.eip712 import address_word, digest, domain_separator, keccak, typed_frame, word
 
 # Above it a number in JSON is not exact in every wallet.
 _EXACT = 2**53
@@ -40,25 +40,7 @@ def fields_of(type_text: str) -> list[tuple[str, str]]:
 
 def frame(type_text: str, domain: Domain) -> dict[str, Any]:
     """Typed data without its message, for one type as EIP-712 spells it: `Name(type field,...)`."""
-    primary = type_text.partition("(")[0]
-    return {
-        "types": {
-            "EIP712Domain": [
-                {"name": "name", "type": "string"},
-                {"name": "version", "type": "string"},
-                {"name": "chainId", "type": "uint256"},
-                {"name": "verifyingContract", "type": "address"},
-            ],
-            primary: [{"type": kind, "name": name} for kind, name in fields_of(type_text)],
-        },
-        "primaryType": primary,
-        "domain": {
-            "name": domain.name,
-            "version": domain.version,
-            "chainId": domain.chain_id,
-            "verifyingContract": domain.contract,
-        },
-    }
+    return typed_frame(type_text, domain.name, domain.version, domain.chain_id, domain.contract)
 
 
 def document(type_text: str, domain: Domain, message: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from typing import Any
 from dao.market.solver import ASK
 from dao.slots import SLOT_SECONDS
 from dashboard.i18n import _, formats
+from dashboard.services.agent_words import hours_in_words
 
 Fact = tuple[str, str]
 _MAX_FACTS = 16
@@ -124,6 +125,28 @@ def _mandate(message: Mapping[str, Any]) -> tuple[str, list[Fact]]:
     return (_("Let the agent sell for you") if sells else _("Let the agent buy for you")), facts
 
 
+def _standing_offer(message: Mapping[str, Any]) -> tuple[str, list[Fact]]:
+    fmt = formats()
+    sells = _number(message, "side") == ASK
+    if message["withdrawn"] is True:
+        title = _("End your offer to sell") if sells else _("End your offer to buy")
+        return title, [(_("Version"), str(_number(message, "version")))]
+    price = fmt.ct(_number(message, "limit"))
+    facts = [
+        (
+            _("Price"),
+            (_("at least {price}") if sells else _("at most {price}")).format(price=price),
+        ),
+        (
+            _("Kept back a day") if sells else _("At most a day"),
+            fmt.kwh(_number(message, "dailyWh")),
+        ),
+        (_("Hours"), hours_in_words(_number(message, "hours"))),
+        (_("Good until"), fmt.moment(_number(message, "validUntil"))),
+    ]
+    return (_("Offer what you do not need") if sells else _("Ask for what you need")), facts
+
+
 def _mandate_end(message: Mapping[str, Any]) -> tuple[str, list[Fact]]:
     return _("End the agent’s mandate"), [(_("Mandate"), str(_number(message, "number")))]
 
@@ -149,6 +172,7 @@ _KINDS: dict[str, Callable[[Mapping[str, Any]], tuple[str, list[Fact]]]] = {
     "Revocation": _revocation,
     "Mandate": _mandate,
     "MandateEnd": _mandate_end,
+    "StandingOffer": _standing_offer,
     "Ballot": _ballot,
     "Delegation": _delegation,
 }

@@ -18,6 +18,7 @@ from dao.chain import is_away
 from dao.errors import GridCommonsError
 from dao.slots import SLOT_SECONDS, SLOTS_PER_DAY, day_of
 from scripts._simulation.counter import Counter
+from scripts._simulation.following import Following
 from scripts._simulation.loop import DAY, HOUR, Loop
 from scripts._simulation.records import Step
 
@@ -25,6 +26,8 @@ log = logging.getLogger("gridcommons.demo")
 
 # How often the clock of a village that lives on moves, in real seconds.
 TICK_S = 1.0
+# So long before the relay's last call the agent orders, where the clock leaps over its hour.
+_AGENT_S = 60
 # Steps of a day lie up to a day before its midnight.
 _EVE = DAY
 # What could not be settled is tried again, an hour of its time later, so many times.
@@ -39,9 +42,13 @@ Progress = Callable[[str, int, int], None]
 class Life:
     """The loop's steps one after the other, without an end, with the relay at their side."""
 
-    def __init__(self, loop: Loop, counter: Counter, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, loop: Loop, counter: Counter, agent: Following, say: Callable[[str], None]
+    ) -> None:
         self._loop = loop
         self._counter = counter
+        self._agent = agent
+        loop.followed = agent.sides
         self._say = say
         self._queue: list[tuple[int, int, Step]] = []
         self._next_day = -1
@@ -99,12 +106,16 @@ class Life:
         for gate in self._loop.gates(now, to):
             # From here on the relay takes nothing more for this gate.
             last_call = gate - self._counter.pace.last_call
+            if last_call - _AGENT_S > now:
+                chain.set_time(last_call - _AGENT_S)
+                self._agent.round(chain.now())
             if last_call > now:
                 chain.set_time(last_call)
             self._counter.drain()
             self._counter.round(flush=True)
         if to > chain.now():
             chain.set_time(to)
+        self._agent.round(chain.now())
         self._counter.round()
 
     # Inside

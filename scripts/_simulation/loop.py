@@ -86,6 +86,8 @@ class Loop:
         self.day = 0
         self.ballots: dict[int, int] = {}
         self.refusals: list[dict[str, object]] = []
+        # Accounts and sides that an owner's standing offer is followed for, not by this loop.
+        self.followed: Callable[[int], frozenset[tuple[int, int]]] = lambda now: frozenset()
         parameters = world.deployment["GridParameters"]
         self._rules = {name: int(parameters.call("value", key)) for name, key in KEYS.items()}
         self._session_slots = SLOTS_PER_DAY // self._rules["sessions_per_day"]
@@ -177,6 +179,7 @@ class Loop:
         )
         position = (first_slot - recent.first_slot) % SLOTS_PER_DAY
         gate = first_slot * SLOT_SECONDS - self._rules["gate_lead"]
+        followed = self.followed(world.chain.now())
         signed: list[SignedOrder] = []
         for i, resident in enumerate(world.residents):
             wanted = intent(
@@ -188,6 +191,8 @@ class Loop:
             ):
                 capped = tuple(min(wh, self._rules["max_slot_wh"]) for wh in energy)
                 if sum(capped) < self._rules["min_order_wh"]:
+                    continue
+                if (resident.meter, side) in followed:
                     continue
                 mandate = MANDATES[side]
                 order = Order(

@@ -26,6 +26,7 @@ from dao.relay.promise import Promise
 from dao.relay.reader import Relay
 from dao.relay.store import RelayStore
 from dao.slots import SLOT_SECONDS, first_slot_of_day
+from tests.chains import put_back
 
 ZONE = 1
 HOMES = 20
@@ -188,11 +189,8 @@ def street(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Street]:
 @pytest.fixture
 def lane(street: Street, tmp_path: Path) -> Iterator[Lane]:
     """The lane for one test; what the test did to the chain is undone."""
-    with lane_on(*street, tmp_path) as made:
-        snapshot = made.chain.rpc("evm_snapshot")
+    with lane_on(*street, tmp_path) as made, put_back(made.chain):
         yield made
-        assert made.chain.rpc("evm_revert", snapshot)
-        made.chain._nonces.clear()  # the chain has forgotten the transactions, and so must it
 
 
 @pytest.fixture
