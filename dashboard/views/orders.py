@@ -148,6 +148,11 @@ def _reason(reason: str | None) -> str:
         "too many open": _("You had 32 open orders, which is the most."),
         "poor": _("There was not enough free money for it."),
         "bad signature": _("It was not signed by the owner of the metering point."),
+        "energy bound": _("Its energy was less or more than the rules allow."),
+        "malformed": _("It named quarter-hours outside the session."),
+        "unknown account": _("The metering point has no account in this zone."),
+        "no mandate": _("The agent had no mandate any more."),
+        "beyond mandate": _("It went beyond what the agent may do."),
     }
     plain = reason.lower().replace("_", " ").replace("-", " ")
     return words.get(plain, reason[:200]) + " " + _("No money moved.")
@@ -248,11 +253,12 @@ def _card(context: Context, one: OrderView, taken: int | None) -> str:
     name, tone = _stage(one)
     wh = one.order.total_wh
     steps = [replace(one.steps[0], at=taken), *one.steps[1:]]
+    by_agent = _("by your agent") if one.order.mandate else ""
     head = _order_name(context, one.sells, one.order.first_slot, one.order.count)
     return (
         f'<article class="gc-order"><header><h3>{escape(head)}</h3>{pill(name, tone)}</header>'
         f"<p>{escape(_terms(context, one.sells, wh, one.order.limit))}</p>"
-        f"{_life(context, steps)}<p>{_outcome(context, one)}</p></article>"
+        f"{_life(context, steps, by_agent)}<p>{_outcome(context, one)}</p></article>"
     )
 
 
@@ -284,8 +290,8 @@ def _stage(one: OrderView) -> tuple[str, str]:
     return (_("In the book"), "open")
 
 
-def _life(context: Context, steps: Sequence[Step]) -> str:
-    """The five steps of an order, each with its time."""
+def _life(context: Context, steps: Sequence[Step], signer: str = "") -> str:
+    """The five steps of an order, each with its time; signer: who signed, where it says more."""
     names = {
         Name.SIGNED: _("Signed"),
         Name.POSTED: _("Posted"),
@@ -303,11 +309,13 @@ def _life(context: Context, steps: Sequence[Step]) -> str:
     parts = []
     for one in steps:
         at = context.fmt.moment(one.at) if one.at is not None else said[one.mark]
+        if one.name is Name.SIGNED and signer:
+            at = signer
         if one.at is not None and one.mark in (Mark.NOW, Mark.WAITING):
             at = _("until {time}").format(time=at)
         parts.append(
             f'<li class="{one.mark.value}"><b>{escape(names[one.name])}</b>'
-            f'<span aria-label="{escape(said[one.mark])}">{escape(at)}</span></li>'
+            f'<span title="{escape(said[one.mark])}">{escape(at)}</span></li>'
         )
     return (
         f'<ol class="gc-life" aria-label="{escape(_("Steps of the order"))}">{"".join(parts)}</ol>'

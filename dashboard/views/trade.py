@@ -8,6 +8,7 @@ ticket, field by field.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from html import escape
 from typing import Any
 
 import pandas as pd
@@ -112,7 +113,8 @@ def _countdown(held: Resident, terms: Coming) -> None:
         time=held.context.fmt.moment(terms.orders_until), left="\0"
     )
     before, _mark, after = words.partition("\0")
-    put(f'<p class="gc-lead">{before}{countdown(terms.orders_until - now)}{after}</p>')
+    left = countdown(terms.orders_until - now)
+    put(f'<p class="gc-lead">{escape(before)}{left}{escape(after)}</p>')
 
 
 # The ticket
