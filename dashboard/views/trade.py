@@ -31,6 +31,7 @@ from dashboard.views.resident import (
     relay_trouble,
     resident,
     signed_euro,
+    unbroken,
     wallet_problem,
 )
 
@@ -306,7 +307,7 @@ def _preview(context: Context, terms: Coming, made: Preview) -> None:
     if not made.ticket.total_wh:
         return
     tariff = fmt.ct(context.tariffs.feed_in if sells else context.tariffs.retail)
-    got = _("You get") if sells else _("You pay")
+    got = unbroken(_("You get") if sells else _("You pay"))
     than = (
         _("More than feed-in at {price}").format(price=tariff)
         if sells
