@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 
 from dao.audit.package import Content
 
-PARTS: tuple[str, ...] = ()
+PARTS: tuple[str, ...] = ("dao.audit.report",)
 """Modules, imported when a dossier is made or checked."""
 
 
