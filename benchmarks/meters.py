@@ -24,12 +24,13 @@ from benchmarks.results import Result, race
 from dao import eip712
 from dao.errors import CheckFailed
 from dao.paths import cache_dir
-from dao.slots import SLOTS_PER_DAY, first_slot_of_day
+from dao.slots import SLOT_SECONDS, SLOTS_PER_DAY, first_slot_of_day
 from meters.devices import Fleet
-from meters.lake import write_batch
-from meters.leaves import DerivedSecrets, leaves_of, root_of_leaves
+from meters.lake import batch_path, write_batch
+from meters.leaves import leaves_of, root_of_leaves
 from meters.profiles import zone_profiles
 from meters.readings import Reading, Readings
+from meters.secrets import DerivedSecrets
 from meters.signing import digests, reading_separator, recover_all
 
 CODE = "1-LV-rural3--2-sw"
@@ -39,7 +40,6 @@ LEAVES = 1_000_000
 TYPED = 500
 SEPARATOR = reading_separator(31_337, bytes(range(20)))
 _PROOF_COLUMNS = ("signature", "leaf", "previous", "record_leaves")
-SLOT_SECONDS = 900
 
 
 def run() -> Result:
@@ -184,9 +184,9 @@ def _bytes_per_reading(readings: Readings) -> float:
     ready = readings.take(order)
     leaves = leaves_of(ready, DerivedSecrets(eip712.keccak(b"benchmark salts")))
     with tempfile.TemporaryDirectory() as folder:
-        path = write_batch(
-            Path(folder), 1, FIRST_SLOT, SLOTS_PER_DAY, ready, leaves, separator=SEPARATOR
-        )
+        place = (Path(folder), 1, FIRST_SLOT, SLOTS_PER_DAY)
+        write_batch(*place, ready, leaves, separator=SEPARATOR)
+        path = batch_path(*place)
         stored = path.stat().st_size
         file = pq.ParquetFile(path)
         proofs = sum(

@@ -29,12 +29,13 @@ from dao.artifacts import load_artifacts
 from dao.errors import CheckFailed
 from dao.ledger import pack_totals
 from dao.paths import cache_dir
+from dao.slots import SLOT_SECONDS
 from meters import frames
 from meters.collector import Collector
 from meters.lake import Batch
-from meters.leaves import DerivedSecrets
 from meters.readings import SIGNATURE_BYTES, Readings
 from meters.registry import KeyPeriods
+from meters.secrets import DerivedSecrets
 from meters.signing import bulk, digests, reading_separator, sign_chains
 
 METERS = 1_000_000
@@ -109,7 +110,7 @@ def collect(folder: Path, meters: int) -> dict[str, float]:
         SEPARATOR,
         folder / "lake",
         folder / "inbox.sqlite",
-        clock=lambda: float((SLOT + 1) * 900 + 60),
+        clock=lambda: float((SLOT + 1) * SLOT_SECONDS + 60),
         workers=1,
     ) as collector:
         for step, word in (("receive", "accepted"), ("again", "duplicates")):

@@ -26,6 +26,8 @@ from dao.paths import home
 
 if TYPE_CHECKING:
     from ape.api import AccountAPI, ProviderAPI
+    from ape.api.networks import ProviderContextManager
+    from ape.managers.networks import NetworkManager
 
 # Local fees: the base fee starts at 1 gwei and only falls, because no block is half full.
 _LOCAL_MAX_FEE = 2 * 10**9
@@ -63,6 +65,16 @@ class ApeAccount:
 
     address: str
     account: AccountAPI
+
+    def sign_typed(self, document: dict[str, Any]) -> bytes:
+        """Its signature of EIP-712 typed data, 65 bytes r || s || v. CheckFailed where the account
+        does not sign by itself."""
+        from eth_account.messages import encode_typed_data
+
+        signature = self.account.sign_message(encode_typed_data(full_message=document))
+        if signature is None:
+            raise CheckFailed(f"the account {self.address} did not sign; is it locked?")
+        return bytes(signature.encode_rsv())
 
 
 Account = LocalAccount | ApeAccount
@@ -192,7 +204,7 @@ class Chain:
         Raises CheckFailed when nothing answers there.
         """
         settings = {"host": url, "manage_process": False, "request_timeout": _REQUEST_TIMEOUT}
-        provider, stack = _open("ethereum:local:foundry", settings, url, local=True)
+        provider, stack = _open("ethereum:local:foundry", settings, url)
         try:
             deployer = local_accounts()[0]
             chain = cls(provider, stack, url, deployer=deployer, is_local=True, notify=notify)
@@ -216,7 +228,7 @@ class Chain:
 
         Raises BadUse on an unknown network or account, CheckFailed when the node is unreachable.
         """
-        provider, stack = _open(network_choice, None, network_choice, local=False)
+        provider, stack = _open(network_choice, None, network_choice)
         try:
             account = _ape_account(account_alias)
             url = str(getattr(provider, "http_uri", None) or network_choice)
@@ -568,20 +580,21 @@ def local_accounts() -> tuple[LocalAccount, ...]:
 
 
 def _open(
-    choice: str, settings: Mapping[str, Any] | None, url: str, *, local: bool
+    choice: str, settings: Mapping[str, Any] | None, url: str
 ) -> tuple[ProviderAPI, ExitStack]:
-    prepare_ape(home() / "ape" if local else None)
+    """A network by Ape's name for it; with settings the local node that they name."""
+    prepare_ape(home() / "ape" if settings is not None else None)
     import ape
     from ape.exceptions import ApeException, NetworkError, ProviderError
 
     stack = ExitStack()
     try:
         # The checkout's ape-config.yaml holds, wherever the command was started.
-        project = ape.Project(checkout_root())
-        networks = project.network_manager
-        context = networks.parse_network_choice(
-            choice, provider_settings=dict(settings) if settings else None
-        )
+        networks = ape.Project(checkout_root()).network_manager
+        if settings is None:
+            context = networks.parse_network_choice(choice)
+        else:
+            context = _foundry(networks, settings)
         provider = stack.enter_context(context)
     except ProviderError as error:
         raise CheckFailed(f"node unreachable at {url}; is it running?") from error
@@ -590,6 +603,17 @@ def _open(
     except (ApeException, OSError, ValueError) as error:
         raise CheckFailed(f"cannot open {url}: {error}") from error
     return provider, stack
+
+
+def _foundry(networks: NetworkManager, settings: Mapping[str, Any]) -> ProviderContextManager:
+    """Foundry's provider, made directly: to find it by name Ape imports those of all plugins, and
+    eth-tester's with its tables of pairings takes longer than all the rest."""
+    from ape_foundry import FoundryProvider
+
+    network = networks.ethereum.local
+    return network.use_provider(
+        FoundryProvider(name="foundry", network=network, provider_settings=dict(settings))
+    )
 
 
 def _ape_account(alias: str) -> ApeAccount:

@@ -7,6 +7,8 @@ a general encoder. Tests hold it byte-identical to eth-account.
 
 from __future__ import annotations
 
+from typing import Any
+
 import coincurve
 import sha3  # type: ignore[import-untyped]
 
@@ -19,9 +21,8 @@ def keccak(data: bytes) -> bytes:
     return bytes(sha3.keccak_256(data).digest())
 
 
-DOMAIN_TYPEHASH = keccak(
-    b"EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)"
-)
+_DOMAIN_TYPE = "EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)"
+DOMAIN_TYPEHASH = keccak(_DOMAIN_TYPE.encode())
 
 
 def word(value: int) -> bytes:
@@ -64,6 +65,29 @@ def domain_separator(name: str, version: str, chain_id: int, contract: str | byt
         + word(chain_id)
         + address_word(contract)
     )
+
+
+def typed_frame(
+    type_text: str, name: str, version: str, chain_id: int, contract: str
+) -> dict[str, Any]:
+    """A document for wallets (`eth_signTypedData_v4`) without its message, for one type as EIP-712
+    spells it: `Name(type field,...)`."""
+
+    def fields(text: str) -> list[dict[str, str]]:
+        inside = text.partition("(")[2].rstrip(")")
+        return [dict(zip(("type", "name"), f.split(" "), strict=True)) for f in inside.split(",")]
+
+    primary = type_text.partition("(")[0]
+    return {
+        "types": {"EIP712Domain": fields(_DOMAIN_TYPE), primary: fields(type_text)},
+        "primaryType": primary,
+        "domain": {
+            "name": name,
+            "version": version,
+            "chainId": chain_id,
+            "verifyingContract": contract,
+        },
+    }
 
 
 def digest(separator: bytes, struct_hash: bytes) -> bytes:

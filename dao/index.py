@@ -26,10 +26,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from dao.eip712 import address_bytes, checksum_address, keccak
 from dao.errors import CheckFailed
 from dao.paths import ensure_parent
+from dao.rpc import Refused, Rpc
 
 if TYPE_CHECKING:
     import pandas as pd
-    import requests
 
 Abi = Sequence[Mapping[str, Any]]
 T = TypeVar("T")
@@ -37,8 +37,6 @@ T = TypeVar("T")
 SCHEMA_VERSION = 1
 MAX_SPAN = 5_000
 """Blocks asked for at once; halved whenever a node refuses a range, and doubled again."""
-BATCH = 100
-"""Calls in one JSON-RPC batch; public nodes refuse much larger ones."""
 TIMEOUT_SECONDS = 30
 MAX_RACES = 20
 """Times in a row that the chain may change under a read before `sync` gives up."""
@@ -71,6 +69,36 @@ class _EventType:
     inputs: tuple[tuple[str, str, bool], ...]  # name, canonical type, indexed
 
     def decode(self, topics: Sequence[str], data: str) -> dict[str, Any]:
+        """The arguments of a log, as JSON has them."""
+        quick = self._decode_words(topics, data)
+        return quick if quick is not None else self._decode_any(topics, data)
+
+    def _decode_words(self, topics: Sequence[str], data: str) -> dict[str, Any] | None:
+        """As `_decode_any`, some ten times as fast, for arguments that are words, bytes, text or
+        lists of words. None where there are others, or the log is not plainly in that form: then
+        it is for the general decoder to read or refuse."""
+        raw = bytes.fromhex(data[2:])
+        args: dict[str, Any] = {}
+        at, topic = 0, 1
+        for name, kind, indexed in self.inputs:
+            if indexed:
+                if _is_hashed(kind) or topic >= len(topics):
+                    return None
+                word, topic = bytes.fromhex(topics[topic][2:]), topic + 1
+            else:
+                word, at = raw[at : at + 32], at + 32
+            if len(word) != 32:
+                return None
+            if (read := _WORDS.get(kind)) is not None:
+                value = read(word)
+            elif indexed or (value := _tail(kind, raw, int.from_bytes(word, "big"))) is None:
+                return None
+            if value is None:
+                return None
+            args[name] = value
+        return args
+
+    def _decode_any(self, topics: Sequence[str], data: str) -> dict[str, Any]:
         from eth_abi.abi import decode
 
         # Text is read as bytes, which lie in the log the same way: it need not be UTF-8.
@@ -88,6 +116,62 @@ class _EventType:
                 (value,) = decode([kind], bytes.fromhex(next(keys)[2:]))
                 args[name] = _jsonable(kind, value)
         return args
+
+
+def _unsigned(bits: int) -> Callable[[bytes], int | None]:
+    def read(word: bytes) -> int | None:
+        value = int.from_bytes(word, "big")
+        return value if value >> bits == 0 else None
+
+    return read
+
+
+def _signed(word: bytes) -> int:
+    return int.from_bytes(word, "big", signed=True)
+
+
+def _address(word: bytes) -> str | None:
+    return None if any(word[:12]) else checksum_address(word[12:])
+
+
+def _bool(word: bytes) -> bool | None:
+    value = int.from_bytes(word, "big")
+    return bool(value) if value < 2 else None
+
+
+def _hex(word: bytes) -> str:
+    return "0x" + word.hex()
+
+
+# A word that is no value of its type is None: for the general decoder to refuse.
+_WORDS: dict[str, Callable[[bytes], Any]] = {
+    **{f"uint{bits}": _unsigned(bits) for bits in range(8, 257, 8)},
+    "int256": _signed,
+    "address": _address,
+    "bool": _bool,
+    "bytes32": _hex,
+}
+
+
+def _tail(kind: str, raw: bytes, offset: int) -> Any:
+    """An argument of a length of its own, from where its head points; None where that is not
+    plainly bytes, text or a list of words."""
+    if offset % 32 or offset + 32 > len(raw):
+        return None
+    count, begin = int.from_bytes(raw[offset : offset + 32], "big"), offset + 32
+    if kind in ("bytes", "string"):
+        padded = -(-count // 32) * 32
+        value = raw[begin : begin + count]
+        if begin + padded > len(raw) or any(raw[begin + count : begin + padded]):
+            return None
+        return _jsonable(kind, value)
+    if kind == "uint256[]":
+        if begin + 32 * count > len(raw):
+            return None
+        return [
+            int.from_bytes(raw[at : at + 32], "big") for at in range(begin, begin + 32 * count, 32)
+        ]
+    return None
 
 
 class EventReader:
@@ -173,8 +257,55 @@ class EventReader:
             columns[column] = [row["args"].get(key) for row in rows]
         return pd.DataFrame(columns)
 
+    def following(
+        self, contract: str, block: int, limit: int
+    ) -> tuple[list[dict[str, Any]], dict[int, str]]:
+        """All events of a contract in the blocks after `block`, in chain order and as `events` has
+        them, about `limit` of them: whole blocks only, and at least one where there is any. With
+        them the hash of every stored block from `block` up to the last one returned, read in the
+        same moment, so that a follower can tell whether what it has seen is still on the chain.
+        """
+        keys = ("block", "log_index", "tx", "contract", "event", "timestamp")
+
+        def read() -> tuple[list[dict[str, Any]], dict[int, str]]:
+            uri = f"{self.db_path.absolute().as_uri()}?mode=ro"
+            with closing(
+                sqlite3.connect(uri, uri=True, timeout=TIMEOUT_SECONDS, isolation_level=None)
+            ) as db:
+                db.execute("BEGIN")
+                last = db.execute(
+                    "SELECT block FROM events WHERE contract = ? AND block > ? "
+                    "ORDER BY block LIMIT 1 OFFSET ?",
+                    (contract, block, max(limit, 1) - 1),
+                ).fetchone()
+                end = int(last[0]) if last else (1 << 62)
+                rows = db.execute(
+                    "SELECT block, log_index, tx, contract, event, timestamp, args FROM events "
+                    "WHERE contract = ? AND block > ? AND block <= ? ORDER BY block, log_index",
+                    (contract, block, end),
+                ).fetchall()
+                highest = int(rows[-1][0]) if rows else block
+                hashes = db.execute(
+                    "SELECT number, hash FROM blocks WHERE number >= ? AND number <= ?",
+                    (block, highest),
+                ).fetchall()
+            events = [
+                {**dict(zip(keys, row[:6], strict=True)), "args": json.loads(row[6])}
+                for row in rows
+            ]
+            return events, {int(number): str(text) for number, text in hashes}
+
+        if not self.db_path.exists():
+            return [], {}
+        try:
+            return _patiently(read)
+        except sqlite3.DatabaseError as error:
+            if "no such table" in str(error):  # created, and not yet filled
+                return [], {}
+            raise _unusable(self.db_path, error) from error
+
     def block_hash(self, number: int) -> str | None:
-        """The hash of a block, as it was read; None where none of its kind is kept."""
+        """The hash of a stored block, None where it is not stored."""
         rows = self._query("SELECT hash FROM blocks WHERE number = ?", (number,))
         return str(rows[0][0]) if rows else None
 
@@ -259,7 +390,7 @@ class Indexer(EventReader):
                 continue
             races += 1
             if races > MAX_RACES:
-                raise CheckFailed(f"the chain at {self._rpc.url} keeps changing while it is read")
+                raise CheckFailed(f"the chain at {self._rpc.shown} keeps changing while it is read")
 
     def _open(self) -> sqlite3.Connection:
         db = sqlite3.connect(
@@ -336,9 +467,9 @@ class Indexer(EventReader):
                 "eth_getLogs",
                 {"fromBlock": hex(first), "toBlock": hex(last), "address": self._addresses},
             )
-        except Refused as refusal:
+        except Refused:
             if first == last:
-                raise CheckFailed(str(refusal)) from None
+                raise
             self._span = (last - first + 1) // 2
             return self._fetch(first, first + self._span - 1, parent)
         numbers = sorted({int(log["blockNumber"], 16) for log in logs} | {last})
@@ -407,69 +538,6 @@ class _Range:
     events: list[tuple[int, int, str, str, str, str, int]]
 
 
-class Refused(Exception):
-    """The node answered with an error."""
-
-
-class Rpc:
-    """JSON-RPC over HTTP on one kept connection."""
-
-    def __init__(self, url: str) -> None:
-        self.url = url
-        self._session: requests.Session | None = None
-
-    def call(self, method: str, *params: Any) -> Any:
-        """One call. Refused if the node answers with an error, CheckFailed if it does not."""
-        answer = self._post({"jsonrpc": "2.0", "id": 0, "method": method, "params": list(params)})
-        return self._result(method, answer)
-
-    def batch(self, calls: Sequence[tuple[str, list[Any]]]) -> list[Any]:
-        """Several calls, `BATCH` to a request; results in order. CheckFailed on any error."""
-        results: list[Any] = []
-        for start in range(0, len(calls), BATCH):
-            part = calls[start : start + BATCH]
-            answers = self._post(
-                [
-                    {"jsonrpc": "2.0", "id": i, "method": method, "params": params}
-                    for i, (method, params) in enumerate(part)
-                ]
-            )
-            try:
-                by_id = {answer["id"]: answer for answer in answers}
-                results += [self._result(part[i][0], by_id[i]) for i in range(len(part))]
-            except (KeyError, TypeError):
-                raise CheckFailed(f"the node at {self.url} does not answer batches") from None
-            except Refused as refusal:
-                raise CheckFailed(str(refusal)) from None
-        return results
-
-    def _result(self, method: str, answer: Any) -> Any:
-        if not isinstance(answer, dict) or ("result" not in answer and "error" not in answer):
-            raise CheckFailed(f"what answers at {self.url} is not an Ethereum node")
-        if answer.get("error") is not None:
-            error = answer["error"]
-            reason = error.get("message", error) if isinstance(error, dict) else error
-            raise Refused(f"the node at {self.url} refused {method}: {reason}")
-        return answer["result"]
-
-    def _post(self, body: Any) -> Any:
-        import requests
-
-        if self._session is None:
-            self._session = requests.Session()
-        try:
-            response = self._session.post(self.url, json=body, timeout=TIMEOUT_SECONDS)
-        except requests.RequestException as error:
-            reason = type(error).__name__
-            raise CheckFailed(f"node unreachable at {self.url} ({reason})") from error
-        try:
-            return response.json()
-        except ValueError:
-            raise CheckFailed(
-                f"what answers at {self.url} is not an Ethereum node (HTTP {response.status_code})"
-            ) from None
-
-
 def _patiently(action: Callable[[], T]) -> T:
     """Repeat `action` while the file is locked.
 
@@ -504,7 +572,7 @@ def _event_types(contract: str, abi: Abi) -> Iterable[tuple[str, _EventType]]:
             continue
         inputs = tuple(
             # An argument without a name still needs a key.
-            (entry.get("name") or f"arg{at}", _canonical(entry), bool(entry.get("indexed")))
+            (entry.get("name") or f"arg{at}", canonical(entry), bool(entry.get("indexed")))
             for at, entry in enumerate(item.get("inputs", ()))
         )
         signature = f"{item['name']}({','.join(kind for _, kind, _ in inputs)})"
@@ -512,12 +580,12 @@ def _event_types(contract: str, abi: Abi) -> Iterable[tuple[str, _EventType]]:
         yield topic, _EventType(contract, item["name"], inputs)
 
 
-def _canonical(entry: Mapping[str, Any]) -> str:
+def canonical(entry: Mapping[str, Any]) -> str:
     """An ABI entry's type as signatures spell it, tuples written out."""
     kind: str = entry["type"]
     if not kind.startswith("tuple"):
         return kind
-    return f"({','.join(map(_canonical, entry['components']))}){kind[len('tuple') :]}"
+    return f"({','.join(map(canonical, entry['components']))}){kind[len('tuple') :]}"
 
 
 def _is_hashed(kind: str) -> bool:

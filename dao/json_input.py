@@ -1,13 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How deep somebody else's JSON is nested, told before a parser sees it.
+"""Somebody else's JSON: how deep it is nested, told before a parser sees it, and its parts.
 
 Python's parser recurses. Where a library has raised the recursion limit, as compilers do, deep
-nesting ends the process instead of raising RecursionError.
+nesting ends the process instead of raising RecursionError. Whose file it is, and what it should
+say, is not known here: what does not fit is a ValueError for the reader to name.
 """
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Mapping
+from typing import Any
 
 MAX_DEPTH = 64
 """Deeper than any document that a meter, a portal or a person writes."""
@@ -28,3 +32,34 @@ def is_too_deep(text: str) -> bool:
         elif sign in "]}":
             depth -= 1
     return False
+
+
+def parse(data: bytes, most_bytes: int) -> Any:
+    """The JSON document in the bytes of a file. ValueError, with the reason, for anything else."""
+    if len(data) > most_bytes:
+        raise ValueError(f"longer than {most_bytes >> 20} MiB")
+    text = data.decode()
+    if is_too_deep(text):
+        raise ValueError("nested too deep")
+    return json.loads(text)
+
+
+def fields_of(value: Any, what: str, names: set[str]) -> Mapping[str, Any]:
+    """An object with exactly these fields."""
+    if not isinstance(value, dict) or set(value) != names:
+        raise ValueError(f"{what} has the fields {', '.join(sorted(names))}")
+    return value
+
+
+def list_of(value: Any, name: str, most: int) -> list[Any]:
+    """A list that is not too long."""
+    if not isinstance(value, list) or len(value) > most:
+        raise ValueError(f"{name} is a list of at most {most:,}")
+    return value
+
+
+def whole_number(value: Any, name: str, least: int, most: int) -> int:
+    """A whole number in a range, and no truth value."""
+    if type(value) is not int or not least <= value <= most:
+        raise ValueError(f"{name} is a whole number from {least} to {most}")
+    return value

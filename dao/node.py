@@ -14,8 +14,8 @@ from typing import Any
 
 from dao.eip712 import address_bytes, checksum_address, keccak, word
 from dao.errors import BadUse, CheckFailed
+from dao.rpc import PATIENCE_S, Refused, Rpc
 
-_TIMEOUT_S = 30
 # What a view here answers is a few words; more is another service.
 _MAX_ANSWER = 1 << 20
 _ERC1271 = bytes.fromhex("1626ba7e")
@@ -50,37 +50,58 @@ def read_addresses(path: Path) -> Addresses:
 
 
 class Node:
-    """A node at a URL. Raises CheckFailed where it does not answer or refuses."""
+    """A node at a URL. Raises CheckFailed where it does not answer or refuses.
 
-    def __init__(self, url: str) -> None:
+    shown, patience_s: see `Rpc`.
+    """
+
+    def __init__(
+        self, url: str, *, shown: str | None = None, patience_s: float = PATIENCE_S
+    ) -> None:
         if not url.startswith(("http://", "https://")):
             raise BadUse(f"--rpc {url}: expected the URL of a node, http://... or https://...")
-        self.url = url
+        self._rpc = Rpc(url, shown=shown, patience_s=patience_s, most_bytes=_MAX_ANSWER)
+
+    def close(self) -> None:
+        """Give the connection back."""
+        self._rpc.close()
 
     @property
     def chain_id(self) -> int:
-        return self._number(self._ask("eth_chainId"))
+        return self._number(self._rpc.call("eth_chainId"))
 
     def now(self) -> int:
         """The latest block's time, unix seconds."""
-        block = self._ask("eth_getBlockByNumber", "latest", False)
+        block = self._rpc.call("eth_getBlockByNumber", "latest", False)
         return self._number(block.get("timestamp") if isinstance(block, dict) else None)
 
     def has_code(self, address: str) -> bool:
         """Whether there is a contract at the address."""
-        return self._ask("eth_getCode", address, "latest") not in ("0x", None)
+        return self._rpc.call("eth_getCode", address, "latest") not in ("0x", None)
 
-    def view(self, contract: str, signature: str, *numbers: int) -> list[int]:
+    def view(
+        self, contract: str, signature: str, *numbers: int, block: int | None = None
+    ) -> list[int]:
         """The words that a view answers to whole numbers, as `metering_point(uint256)`.
+
+        block: as of then, which a node knows of recent blocks at least; None: of the latest.
 
         CheckFailed where there is no contract at the address, or it refuses.
         """
         data = keccak(signature.encode())[:4] + b"".join(word(number) for number in numbers)
-        raw = self._call(contract, data)
+        raw = self._call(contract, data, "latest" if block is None else hex(block))
         if not raw or len(raw) % 32:
             name = signature.partition("(")[0]
-            raise CheckFailed(f"{contract} on {self.url} does not answer {name}")
+            raise CheckFailed(f"{contract} on {self._rpc.shown} does not answer {name}")
         return [int.from_bytes(raw[at : at + 32], "big") for at in range(0, len(raw), 32)]
+
+    def device_at(self, registry: str, meter: int, moment: int) -> bytes:
+        """The 20 bytes of the device key that a MeterRegistry has for a meter at a unix second,
+        zeros for none."""
+        held = self.view(registry, "device_at(uint256,uint256)", meter, moment)
+        if len(held) != 1 or held[0] >> 160:
+            raise CheckFailed(f"{registry} on {self._rpc.shown} is no registry of meters")
+        return held[0].to_bytes(20, "big")
 
     def vouches(self, wallet: str, digest: bytes, signature: bytes) -> bool:
         """Whether a contract wallet takes a signature for its own (ERC-1271)."""
@@ -88,49 +109,24 @@ class Node:
         padded = signature + bytes(-len(signature) % 32)
         try:
             raw = self._call(wallet, head + digest + word(64) + word(len(signature)) + padded)
-        except _Refused:
+        except Refused:
             return False
         return raw[:4] == _ERC1271 and len(raw) == 32
 
-    def _call(self, contract: str, data: bytes) -> bytes:
+    def ask(self, method: str, *params: Any) -> Any:
+        """Any question of JSON-RPC; its result as the node gives it."""
+        return self._rpc.call(method, *params)
+
+    def _call(self, contract: str, data: bytes, block: str = "latest") -> bytes:
         request = {"to": checksum_address(address_bytes(contract)), "data": "0x" + data.hex()}
-        answer = self._ask("eth_call", request, "latest")
+        answer = self._rpc.call("eth_call", request, block)
         try:
-            return bytes.fromhex(answer[2:])
-        except (TypeError, ValueError):
-            raise self._odd() from None
-
-    def _ask(self, method: str, *params: Any) -> Any:
-        import requests
-
-        request = {"jsonrpc": "2.0", "id": 1, "method": method, "params": list(params)}
-        try:
-            with requests.post(self.url, json=request, timeout=_TIMEOUT_S, stream=True) as response:
-                body = response.raw.read(_MAX_ANSWER + 1, decode_content=True)
-            answer = json.loads(body) if len(body) <= _MAX_ANSWER else None
-        except (requests.RequestException, OSError) as error:
-            raise CheckFailed(
-                f"node unreachable at {self.url} ({type(error).__name__}); is it running?"
-            ) from error
-        except (ValueError, RecursionError):
-            raise self._odd() from None
-        if not isinstance(answer, dict):
-            raise self._odd()
-        if "error" in answer:
-            said = answer["error"]
-            reason = said.get("message") if isinstance(said, dict) else said
-            raise _Refused(f"the node at {self.url} refused {method}: {str(reason)[:200]}")
-        return answer.get("result")
+            return bytes.fromhex(str(answer).removeprefix("0x"))
+        except ValueError:
+            raise self._rpc.no_node() from None
 
     def _number(self, text: Any) -> int:
         try:
             return int(text, 16)
         except (TypeError, ValueError):
-            raise self._odd() from None
-
-    def _odd(self) -> CheckFailed:
-        return CheckFailed(f"what answers at {self.url} is no node")
-
-
-class _Refused(CheckFailed):
-    """The node answered with an error, such as a call that reverted."""
+            raise self._rpc.no_node() from None

@@ -36,9 +36,19 @@ def grants_path() -> Path:
     return home() / "grants.sqlite"
 
 
-def dispatches_path() -> Path:
-    """What gateways reported of devices that were called on."""
-    return home() / "dispatch.sqlite"
+def dispatches_path(inbox: Path) -> Path:
+    """What gateways reported of devices that were called on: beside the collector's inbox."""
+    return inbox.with_name("dispatch.sqlite")
+
+
+def offers_path() -> Path:
+    """Standing offers, and what the agent did about them."""
+    return home() / "offers.sqlite"
+
+
+def agent_keys_dir() -> Path:
+    """The agent's keys: one keystore for each account."""
+    return home() / "agent-keys"
 
 
 def erasures_dir() -> Path:

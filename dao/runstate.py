@@ -128,7 +128,8 @@ class Money:
 @dataclass(frozen=True)
 class RunState:
     """One run. `sim_time` is chain time in unix seconds; `day` counts from 1, 0 before the first;
-    `zone` is the SimBench code and `zone_id` its number on chain."""
+    `zone` is the SimBench code and `zone_id` its number on chain; `rpc` and `relay` are the URLs of
+    the node and of the relay's API, where there is one."""
 
     zone: str
     zone_id: int
@@ -140,6 +141,7 @@ class RunState:
     sim_time: int
     tariffs: Tariffs
     rpc: str
+    relay: str | None = None
     homes: int = 0
     prosumers: int = 0
     work: Work | None = None

@@ -1,41 +1,137 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The page's entry: Streamlit runs this file. Start it with `dashboard.serve`."""
+"""The script of every page: what stands around it, and which one is drawn. Streamlit runs this.
+
+The server is started by `dashboard.serve`; pages are listed in `dashboard.pages`.
+"""
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Callable
+from html import escape
 from pathlib import Path
 
 import streamlit as st
+from streamlit.navigation.page import Page as Handle
 
 from dao.errors import GridCommonsError
-from dao.paths import index_path
-from dao.runstate import read_run_state
-from dashboard.repositories.events import ChainEvents
-from dashboard.theme import palette, style_sheet
-from dashboard.views import live
+from dashboard import i18n, identity, pages
+from dashboard.context import Context, read_state
+from dashboard.errors import on_script_error, plain
+from dashboard.i18n import _
+from dashboard.settings import read_settings
+from dashboard.theme import Palette, palette, style_sheet
+from dashboard.views.parts import as_label, empty, put, title
 
-REFRESH_SECONDS = 2.0
+ICON = str(Path(__file__).with_name("icon.svg"))
+LANGUAGE = "frame.language"
+SIGN_IN = "sign-in"
+RETRY_SECONDS = 2.0
 
 
-@st.fragment(run_every=REFRESH_SECONDS)
-def now() -> None:
-    """Everything on the page, read anew and drawn again."""
+def main() -> None:
+    """One run of the script: the frame, then the page that was asked for."""
+    locale = i18n.choose(
+        st.session_state.get(LANGUAGE), st.query_params.get("lang"), st.context.locale
+    )
+    st.session_state[i18n.SESSION_KEY] = locale
+    st.set_page_config(
+        page_title="GridCommons",
+        page_icon=ICON,
+        layout="wide",
+        initial_sidebar_state="collapsed",
+        # With an entry of its own the menu is there, and the choice of light and dark with it.
+        menu_items={"About": _("GridCommons: a neighbourhood’s own electricity market.")},
+    )
     colours = palette(st.context.theme.type)
-    st.html(style_sheet(colours))
+    st.html(style_sheet(colours, menu=_("Menu")))
+    st.logo(ICON, size="large")
+    handles: dict[str, Handle] = {}
+
+    def drawing(page: pages.Page) -> Callable[[], None]:
+        return lambda: _draw(page, handles[SIGN_IN], colours, locale)
+
+    for one in pages.PAGES:
+        handles[one.slug] = st.Page(
+            drawing(one),
+            title=_(one.title),
+            icon=one.icon,
+            url_path=one.slug,
+            default=one.slug == pages.DEFAULT,
+            visibility="visible" if one.listed else "hidden",
+        )
+    # The public pages stand beside the sections, without a heading of their own.
+    sections = {
+        "" if key == "public" else _(heading): [
+            handles[one.slug] for one in pages.PAGES if one.section == key
+        ]
+        for key, heading in pages.SECTIONS.items()
+    }
+    st.navigation({name: those for name, those in sections.items() if those}, position="top").run()
+
+
+def _draw(page: pages.Page, sign_in: Handle, colours: Palette, locale: i18n.Locale) -> None:
+    """The page that was asked for, and what stands above it."""
+    st.set_page_config(page_title=f"{_(page.title)} · GridCommons")
+    # What ends a script early is no Exception, so it passes.
     try:
-        state = read_run_state()
-        if state is None:
-            live.nothing_yet()
+        try:
+            settings, state = read_settings(), read_state()
+        except GridCommonsError:
+            title(_("The run cannot be shown"))
+            _wait()
+            return
+        person = identity.current(settings)
+        _top(page, sign_in, person)
+        parts = {one.name: getattr(state, one.name) for one in dataclasses.fields(state)}
+        context = Context(settings=settings, colours=colours, person=person, locale=locale, **parts)
+        if page.needs_person and person is None:
+            title(_(page.title), _("This page is about you, so it needs to know who you are."))
+            identity.sign_in_box(context)
         else:
-            live.page(state, ChainEvents(index_path(), state.zone_id), colours)
+            page.draw(context)
+    except Exception as error:
+        on_script_error(error)
+
+
+@st.fragment(run_every=RETRY_SECONDS)
+def _wait() -> None:
+    """Tell what is wrong with the state, until it can be read again."""
+    try:
+        read_settings(), read_state()
     except GridCommonsError as error:
-        live.unreadable(str(error))
+        empty(
+            plain(error),
+            _("Nothing on the chain is affected. This page tries again by itself."),
+        )
+    else:
+        st.rerun()
 
 
-st.set_page_config(
-    page_title="GridCommons",
-    page_icon=str(Path(__file__).with_name("icon.svg")),
-    layout="wide",
-    initial_sidebar_state="collapsed",
-)
-now()
+def _top(page: pages.Page, sign_in: Handle, person: identity.Person | None) -> None:
+    """The languages, who is signed in, the way in and out: at the top right of every page."""
+    with st.container(key="frame-top", horizontal=True, vertical_alignment="center"):
+        languages = i18n.available()
+        if len(languages) > 1:
+            st.selectbox(
+                _("Language"),
+                languages,
+                index=languages.index(i18n.current().language),
+                format_func=lambda one: i18n.NAMES[one],
+                key=LANGUAGE,
+                label_visibility="collapsed",
+            )
+        if person is not None:
+            short = f"{person.address[:6]}…{person.address[-4:]}"
+            with st.popover(as_label(person.name or short), key="frame.person"):
+                put(
+                    f"<p>{escape(_('You are signed in as'))}<br>"
+                    f"<b>{escape(person.name or short)}</b></p>"
+                    f'<p class="gc-address">{escape(person.address)}</p>'
+                )
+                st.button(_("Sign out"), key="frame.sign_out", on_click=identity.sign_out)
+        elif page.slug != SIGN_IN and st.button(_("Sign in"), key="frame.sign_in"):
+            st.switch_page(sign_in)
+
+
+main()

@@ -13,6 +13,7 @@ import altair as alt
 import pandas as pd
 
 from dao.tariffs import Tariffs
+from dashboard.i18n import _
 from dashboard.theme import Palette, chart_config
 
 # Midnight carries the day's name, other hours the clock.
@@ -219,3 +220,77 @@ def schedule_chart(schedule: pd.DataFrame, colours: Palette) -> alt.Chart:
     return _finish(
         alt.layer(*layers, zero), 120, "Battery, kW: charging up, giving back down", colours
     )
+
+
+def home_chart(frame: pd.DataFrame, unit: str, colours: Palette, *, daily: bool) -> alt.Chart:
+    """A home's energy in bars: drawn from the grid up, fed into it down; a gap is left empty."""
+    names = [_("Drawn from the grid"), _("Fed into the grid")]
+    data = _marked(frame).assign(given_kwh=-frame["fed_kwh"], drawn=names[0], fed=names[1])
+    key = alt.Scale(domain=names, range=[colours.blue, colours.amber])
+    legend = alt.Legend(symbolType="square", columns=2, symbolOpacity=1)
+    axis = alt.Axis(title=None, tickCount=8, format="%d %b") if daily else _CLOCK
+    base = alt.Chart(data).encode(
+        x=alt.X("time:T", scale=alt.Scale(type="utc", nice=False, padding=6), axis=axis)
+    )
+    count = max(1, len(frame))
+    width = max(1.0, min(22.0, 620 / count))
+    tooltip = [
+        alt.Tooltip(
+            "time:T",
+            timeUnit="utcyearmonthdate" if daily else "utcyearmonthdatehoursminutes",
+            title=_("When"),
+            format="%a %d %b" if daily else "%a %d %b, %H:%M",
+        ),
+        alt.Tooltip("drawn_kwh:Q", title=_("Drawn (kWh)"), format=",.2f"),
+        alt.Tooltip("fed_kwh:Q", title=_("Fed in (kWh)"), format=",.2f"),
+    ]
+
+    def bars(value: str, name: str) -> alt.Chart:
+        made: alt.Chart = base.mark_bar(size=width).encode(
+            y=alt.Y(f"{value}:Q", axis=alt.Axis(title=None)),
+            color=alt.Color(f"{name}:N", scale=key, legend=legend),
+            tooltip=tooltip,
+        )
+        return made
+
+    zero = alt.Chart(pd.DataFrame({"zero": [0]})).mark_rule(strokeWidth=1).encode(y="zero:Q")
+    layers = [bars("drawn_kwh", "drawn"), bars("given_kwh", "fed"), zero]
+    return _finish(alt.layer(*layers), 260, unit, colours)
+
+
+def market_chart(
+    frame: pd.DataFrame,
+    tariffs: Tariffs,
+    fee: int,
+    colours: Palette,
+    *,
+    limit: float | None = None,
+) -> alt.Chart:
+    """Prices of the last days between the tariffs. The upper line is what a neighbour may pay at
+    most to be better off than at retail once the grid fee is paid; limit: the ticket's, ct/kWh."""
+    feed_in, net = tariffs.feed_in / 10, (tariffs.retail - fee) / 10
+    highest = frame["price_ct"].max()
+    tops = [net, limit or 0.0, 0.0 if pd.isna(highest) else float(highest)]
+    scale = alt.Scale(domain=[0, max(tops) * 1.16], nice=False)
+    base = alt.Chart(_marked(frame)).encode(
+        x=_time(), y=alt.Y("price_ct:Q", scale=scale, axis=alt.Axis(title=None))
+    )
+    layers = [
+        *_reference(
+            net, _("Retail less grid fee {price:.1f}").format(price=net), scale, colours, -3
+        ),
+        *_reference(
+            feed_in, _("Feed-in tariff {price:.1f}").format(price=feed_in), scale, colours, 4
+        ),
+        base.mark_line(
+            interpolate="step-after", strokeWidth=1.2, opacity=0.55, color=colours.green
+        ),
+        base.mark_circle(size=26, opacity=1, color=colours.green).encode(tooltip=_trade_tooltip()),
+    ]
+    if limit is not None:
+        layers.append(
+            alt.Chart(pd.DataFrame({"limit": [limit]}))
+            .mark_rule(strokeWidth=2, color=colours.amber)
+            .encode(y=alt.Y("limit:Q", scale=scale))
+        )
+    return _finish(alt.layer(*layers), 210, "ct/kWh", colours)

@@ -7,6 +7,7 @@ import http.client
 import importlib.util
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
@@ -17,10 +18,28 @@ from dao.processes import LOOPBACK, ChildServer, port_is_free
 FIRST_PORT = 8501
 # After this many taken ports in a row something else is wrong.
 _PORTS_TRIED = 20
+MAX_MESSAGE = 1 << 20
+"""Bytes of the largest message that a browser may send."""
+
+
+def server_command(app: str, port: int) -> list[str]:
+    """What Python is given to serve an ASGI app on this machine's `port`."""
+    return [
+        "-m",
+        "uvicorn",
+        app,
+        *("--host", LOOPBACK),
+        *("--port", str(port)),
+        # What a browser sends is clicks and signatures; files go another way.
+        *("--ws-max-size", str(MAX_MESSAGE)),
+        *("--timeout-graceful-shutdown", "3"),
+        "--no-access-log",
+        *("--log-level", "warning"),
+    ]
 
 
 class DashboardServer(ChildServer):
-    """Streamlit on the loopback address, as a context manager.
+    """The dashboard on the loopback address, as a context manager.
 
     Takes `port`, or when it is taken the next free one (`port` then differs from `wanted_port`;
     `notice` says so in a sentence). State is read from the folder that `dao.paths.home()` names
@@ -29,12 +48,15 @@ class DashboardServer(ChildServer):
 
     title = "the dashboard"
 
-    def __init__(self, port: int = FIRST_PORT) -> None:
+    def __init__(self, port: int = FIRST_PORT, given: Mapping[str, str] | None = None) -> None:
+        """given: further variables of the server's environment, as `dashboard.settings` names
+        them."""
         super().__init__()
         if not 1 <= port <= 65_535:
             raise BadUse(f"port {port} does not exist; ports are 1 to 65535")
         self.wanted_port = port
         self.port = port
+        self._given = dict(given or {})
 
     @property
     def url(self) -> str:
@@ -59,15 +81,15 @@ class DashboardServer(ChildServer):
             raise BadUse("the dashboard's packages are not installed; run `make setup`")
         self.port = self._free_port()
         folder = Path(__file__).resolve().parent
-        command = [sys.executable, "-m", "streamlit", "run", str(folder / "app.py")]
-        command += ["--server.address", LOOPBACK, "--server.port", str(self.port)]
+        command = [sys.executable, *server_command("dashboard.asgi:app", self.port)]
         environment = {
             **os.environ,
+            **self._given,
             "GRIDCOMMONS_HOME": str(home()),
             # Importable from any checkout, installed or not.
             "PYTHONPATH": os.pathsep.join([str(folder.parent), os.environ.get("PYTHONPATH", "")]),
         }
-        # Its settings are found in .streamlit/ of the working folder.
+        # Streamlit's settings are found in .streamlit/ beside app.py.
         self._launch(command, self._answers, patience, environment=environment, folder=folder)
         return self
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote
 
 
 @dataclass(frozen=True)
@@ -33,8 +32,8 @@ LIGHT = Palette(
     muted="#5a6861",
     line="#dde2da",
     surface="#ffffff",
-    green="#1a7a57",
-    amber="#b56f00",
+    green="#17704f",
+    amber="#8f5d00",
     blue="#3d62b3",
     red="#b3372b",
     green_soft="#e0f0e8",
@@ -105,26 +104,31 @@ def chart_config(colours: Palette) -> dict[str, Any]:
     }
 
 
-def _mark(colours: Palette) -> str:
-    """The house with its flash as an inline image."""
-    drawing = (
-        "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 24 24'>"
-        f"<path fill='{colours.green}' d='M3 12 12 3l9 9h-2.6v8.5H5.6V12z'/>"
-        f"<path fill='{colours.surface}' d='m12.9 8.3-4 5.6h2.7l-.5 4 4-5.6h-2.7z'/></svg>"
-    )
-    return "data:image/svg+xml," + quote(drawing)
-
-
-def style_sheet(colours: Palette) -> str:
-    """The page's own styles; Streamlit's theme does the rest."""
+def style_sheet(colours: Palette, menu: str = "Menu") -> str:
+    """The page's own styles; Streamlit's theme does the rest. menu: the word that opens it."""
+    # A word inside a CSS string: whatever could end the string is left out.
+    word = "".join(sign for sign in menu if sign.isalnum() or sign == " ")
     return f"""<style>
-.block-container {{ max-width: 1180px; padding: 1.6rem 1.4rem 3rem; }}
+.block-container {{ max-width: 1180px; padding: 4.2rem 1.4rem 3rem; }}
+.st-key-frame-top {{ position: fixed; top: .72rem; right: 3.2rem; width: auto; z-index: 999991;
+  flex-wrap: nowrap; gap: .5rem; }}
+.st-key-frame-top button, .st-key-frame-top [data-baseweb="select"] > div {{
+  min-height: 2.25rem; padding-top: 0; padding-bottom: 0; }}
+.st-key-frame-language {{ width: 7.2rem; }}
+[data-testid="stExpandSidebarButton"] span {{ display: none; }}
+[data-testid="stExpandSidebarButton"]::before {{ content: "☰  {word}"; font-weight: 600;
+  white-space: pre; }}
+/* What is read anew every few seconds is no work that a visitor could wish to stop. */
+[data-testid="stStatusWidget"] {{ display: none; }}
+[data-testid="stHeader"] button:has(> [data-testid="stHeaderLogo"])::after,
+[data-testid="stHeader"] div:has(> [data-testid="stHeaderLogo"])::after {{ content: "GridCommons";
+  font-weight: 650; margin-left: .5rem; color: {colours.ink}; }}
+[data-testid="stHeader"] button:has(> [data-testid="stHeaderLogo"]),
+[data-testid="stHeader"] div:has(> [data-testid="stHeaderLogo"]) {{ display: flex;
+  align-items: center; }}
+.gc-address {{ overflow-wrap: anywhere; font-size: .85rem; color: {colours.muted}; }}
 .gc {{ color: {colours.ink}; }}
 .gc-muted {{ color: {colours.muted}; }}
-.gc-brand {{ display: flex; align-items: center; gap: .55rem; font-weight: 650; font-size: 1rem; }}
-.gc-brand::before {{ content: ""; width: 1.35rem; height: 1.35rem; flex: none;
-  background: url("{_mark(colours)}") center / contain no-repeat; }}
-.gc-brand span + span {{ font-weight: 400; }}
 .gc-top {{ display: flex; flex-wrap: wrap; justify-content: space-between; align-items: end;
   gap: .4rem 1.5rem; margin-top: .9rem; }}
 .gc-top h1 {{ font-size: clamp(1.7rem, 4.4vw, 2.5rem); line-height: 1.12; margin: 0; padding: 0;
@@ -152,7 +156,8 @@ def style_sheet(colours: Palette) -> str:
   margin: .9rem 0 .4rem !important; padding: 0 !important; }}
 .gc-figures div {{ background: {colours.surface}; border: 1px solid {colours.line};
   border-radius: .6rem; padding: .8rem 1rem .85rem; }}
-.gc-figures dt {{ font-size: .9rem; color: {colours.muted}; font-weight: 400; }}
+.gc-figures dt {{ font-size: .9rem; color: {colours.muted}; font-weight: 400;
+  line-height: 1.3; }}
 .gc-figures dd {{ margin: 0; }}
 .gc-figures dd.value {{ font-size: 1.75rem; font-weight: 650; line-height: 1.25;
   font-variant-numeric: tabular-nums; letter-spacing: -.01em; }}
@@ -164,6 +169,12 @@ def style_sheet(colours: Palette) -> str:
   color: {colours.muted}; }}
 .gc-empty b {{ color: {colours.ink}; display: block; margin-bottom: .15rem; }}
 .gc-empty code {{ color: {colours.green}; background: none; padding: 0; }}
+.gc-error {{ border: 1px solid {colours.red}; background: {colours.red_soft};
+  border-radius: .6rem; padding: 1rem 1.2rem; }}
+.gc-error b {{ display: block; margin-bottom: .2rem; }}
+.gc-error p {{ margin: .15rem 0 0; }}
+.gc-countdown {{ font-variant-numeric: tabular-nums; font-weight: 650; white-space: nowrap; }}
+.gc-scroll {{ overflow-x: auto; }}
 .gc-table {{ width: 100%; border-collapse: collapse; font-variant-numeric: tabular-nums;
   font-size: .93rem; margin: .2rem 0 0; }}
 .gc-table th {{ text-align: left; font-weight: 400; color: {colours.muted}; font-size: .85rem; }}
@@ -205,8 +216,11 @@ def style_sheet(colours: Palette) -> str:
   font-size: .86rem; color: {colours.muted}; }}
 .gc-foot p {{ margin: 0 0 .3rem; }}
 @media (max-width: 760px) {{
-  .block-container {{ padding: 1rem .9rem 2rem; }}
-  .gc-brand span + span {{ display: none; }}
+  .block-container {{ padding: 4.2rem .9rem 2rem; }}
+  .stApp:has([data-testid="stSidebar"]:not([data-collapsed="true"])) .st-key-frame-top {{
+    display: none; }}
+  [data-testid="stHeader"] button::after, [data-testid="stHeader"] div::after {{
+    display: none; }}
   .gc-steps {{ grid-template-columns: repeat(4, 1fr); row-gap: .7rem; }}
   .gc-figures {{ grid-template-columns: 1fr 1fr; gap: .55rem; }}
   .gc-figures div {{ padding: .65rem .8rem; }}

@@ -15,7 +15,7 @@ from __future__ import annotations
 import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -362,7 +362,7 @@ def home_secrets(
     except ErasedSecret:
         kept = {}
         for place, pair in pairs.items():
-            if not store.is_erased(*pair):
+            with suppress(ErasedSecret):
                 kept[place] = store.month_secret(*pair)
         return kept
 

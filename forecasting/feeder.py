@@ -28,9 +28,12 @@ MAX_ROWS = 100_000
 # A class bounds the error; spread evenly inside the bound, its deviation is this part of it.
 _DEVIATION = 1 / np.sqrt(3)
 # What a suspect must exceed: five deviations, so that of 10,000 honest homes none is named, and a
-# part of its consumption several times what the class of its meter allows.
-LEAST_Z = 5.0
-LEAST_PART = 0.05
+# part of its consumption several times what the class of its meter allows. And it must explain half
+# of what honest meters do not: where something is missing that looks like no home, whichever comes
+# closest is many deviations off, too.
+_LEAST_Z = 5.0
+_LEAST_PART = 0.05
+_LEAST_EXPLAINED = 0.5
 _ALIKE = 0.8
 _LEAST_SLOTS = 96
 
@@ -148,7 +151,8 @@ def suspects(
     give it: each home's error a constant part of its own energy, the transformer meter's of its,
     the losses off by a part of them, and rounding. For one home h with consumption m the best
     estimate of the part left out, of what it shows, is m'C^-1 r / m'C^-1 m, in units of its own
-    deviation 1 / sqrt(m'C^-1 m): that is z.
+    deviation 1 / sqrt(m'C^-1 m): that is z. It explains z^2 of the misfit r'C^-1 r, which is at
+    most about one a slot where meters are honest.
     """
     missing = np.array(made.residual_wh, dtype=np.float64)
     shapes = import_wh.astype(np.float64)
@@ -173,8 +177,9 @@ def suspects(
         parts = shapes.T @ whole[:, 0] / weights
         z = parts * np.sqrt(weights)
     # An honest error of the home itself is in C already; what is asked is what lies beyond it.
-    named = np.flatnonzero(np.nan_to_num(z) >= LEAST_Z)
-    named = named[parts[named] >= LEAST_PART]
+    beyond = missing @ whole[:, 0] - len(missing)
+    named = np.flatnonzero(np.nan_to_num(z) >= _LEAST_Z)
+    named = named[(parts[named] >= _LEAST_PART) & (z[named] ** 2 >= _LEAST_EXPLAINED * beyond)]
     if not len(named):
         return []
     best = z[named].max()

@@ -109,7 +109,7 @@ def calendar(
         years = range(int(local[0].year), int(local[-1].year) + 1)
         try:
             free = holidays.country_holidays(country, subdiv=region, years=years)
-        except NotImplementedError as error:
+        except NotImplementedError as error:  # the library's word for one that it does not know
             known = f"{country}/{region}" if region else country
             raise BadUse(f"no holidays known for {known!r}; expected a code like DE") from error
         epoch = pd.Timestamp(0).date()

@@ -82,6 +82,19 @@ class Acknowledgement:
             )
         )
 
+    def typed_data(self, chain_id: int, ledger: str) -> dict[str, Any]:
+        """The same as wallets sign it (`eth_signTypedData_v4`)."""
+        return {
+            **eip712.typed_frame(TYPE.decode(), DOMAIN_NAME, DOMAIN_VERSION, chain_id, ledger),
+            "message": {
+                "frame": self.frame,
+                "accepted": self.accepted,
+                "duplicates": self.duplicates,
+                "rejected": len(self.rejected),
+                "heads": self.heads_hash,
+            },
+        }
+
     def signed(self, key: bytes, separator: bytes) -> Acknowledgement:
         """This acknowledgement with the signature of the collector's private key."""
         return replace(self, signature=eip712.sign_digest(key, self.digest(separator)))

@@ -23,6 +23,15 @@ class EmbeddedBroker:
         self.port = port
         self._broker: Any = None
 
+    @property
+    def url(self) -> str:
+        """Where clients find it."""
+        return f"mqtt://{self._address}"
+
+    @property
+    def _address(self) -> str:
+        return f"{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
+
     async def start(self) -> None:
         """Listen. CheckFailed where the address is taken or not allowed."""
         from amqtt.broker import Broker
@@ -30,10 +39,9 @@ class EmbeddedBroker:
 
         for name in _NOISY:
             logging.getLogger(name).setLevel(logging.CRITICAL)
-        host = f"[{self.host}]" if ":" in self.host else self.host
         self._broker = Broker(
             {
-                "listeners": {"default": {"type": "tcp", "bind": f"{host}:{self.port}"}},
+                "listeners": {"default": {"type": "tcp", "bind": self._address}},
                 "plugins": {
                     "amqtt.plugins.authentication.AnonymousAuthPlugin": {"allow_anonymous": True}
                 },

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -32,20 +32,16 @@ from meters.lake import (
     totals_of,
     write_batch,
 )
-from meters.leaves import MonthSecrets, leaves_of, record_leaves, root_of_leaves
+from meters.leaves import leaves_of, record_leaves, root_of_leaves
 from meters.readings import Readings
 from meters.registry import KeyPeriods, verified
+from meters.secrets import MonthSecrets
+
+if TYPE_CHECKING:
+    from meters.vee.history import History
 
 # Files of committed batches that stay in memory to compare what arrives again.
 _FILES_KEPT = 2
-
-
-class History(Protocol):
-    """Committed rows before a batch, for an editor: see `meters/vee/history.py`."""
-
-    def series(
-        self, meter: int, first_slot: int, slots: int
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]: ...
 
 
 class Edited(Protocol):
@@ -71,10 +67,7 @@ class _Whole:
     records: Sequence[Any]
     leaves: list[bytes]
     record_leaves: list[bytes]
-
-    @property
-    def root(self) -> bytes:
-        return root_of_leaves([*self.leaves, *self.record_leaves])
+    root: bytes
 
 
 class Batches:
@@ -118,7 +111,7 @@ class Batches:
         with self._inbox.transaction():
             before = self.closed_as(first_slot, slots)
             if before is not None:
-                return self._batch(before, self._stored(before))
+                return self._reread(before)
             rows = self._inbox.readings(first_slot, first_slot + slots)
             counted = self._set_aside(rows)
             return self._close(first_slot, slots, counted)
@@ -152,7 +145,7 @@ class Batches:
                 f"the batch of slots {first}..{end - 1} is closed with another root: changed "
                 "values can only enter as a correction"
             )
-        return self._batch(batch, stored)
+        return self._batch(batch, stored.readings, len(stored.tree))
 
     def closed_as(self, first_slot: int, slots: int) -> Closed | None:
         """This very batch if it is closed, None if its slots are all open. CheckFailed if it
@@ -179,7 +172,7 @@ class Batches:
                 self._inbox.drop("beside", [row[:3] for row in (*late, *edited)])
                 self._inbox.add(late)
                 self._inbox.forget_closed(first, 1)
-                self._store.remove(self._store.path(self._zone, first, batch.slots))
+                self._store.remove(self._path(batch))
                 self._files.pop((first, 1), None)
 
     def mark_committed(self, batch: Batch) -> None:
@@ -234,9 +227,7 @@ class Batches:
         whole = self._whole(first_slot, slots, readings)
         edited = whole.signed.signature.any(axis=1) & ~whole.readings.signature.any(axis=1)
         self._inbox.put_beside(keyed(whole.signed.take(edited)), State.EDITED)
-        self._write(first_slot, slots, whole, version=1)
-        self._inbox.note_closed(first_slot, slots, whole.root)
-        return self._made(first_slot, slots, whole, version=1)
+        return self._keep(Closed(first_slot, slots, whole.root, False, version=1), whole)
 
     def _whole(self, first_slot: int, slots: int, readings: Readings) -> _Whole:
         end = (first_slot + slots) * SLOT_SECONDS
@@ -248,67 +239,48 @@ class Batches:
         if self._editor is not None:
             edited = self._editor(signed, self._history)
             rows, records = edited.readings, tuple(edited.records)
-        return _Whole(
-            signed,
-            rows,
-            records,
-            leaves_of(rows, self._secrets),
-            record_leaves(records, self._secrets),
-        )
+        leaves, hashes = leaves_of(rows, self._secrets), record_leaves(records, self._secrets)
+        return _Whole(signed, rows, records, leaves, hashes, root_of_leaves(leaves + hashes))
 
-    def _write(self, first_slot: int, slots: int, whole: _Whole, version: int) -> None:
-        what = f"the batch of slots {first_slot}..{first_slot + slots - 1}"
+    def _keep(self, batch: Closed, whole: _Whole) -> Batch:
+        """Write a batch's file, then note it."""
+        what = f"the batch of slots {batch.first_slot}..{batch.end_slot - 1}"
         try:
-            self._may_replace(first_slot, slots, whole, version, what)
+            self._may_replace(batch, whole.signed, what)
             write_batch(
                 self._lake,
                 self._zone,
-                first_slot,
-                slots,
+                batch.first_slot,
+                batch.slots,
                 whole.readings,
                 whole.leaves,
                 whole.records,
                 whole.record_leaves,
-                version,
+                batch.version,
                 separator=self._separator,
             )
         except OSError as error:
             raise CheckFailed(f"cannot write {what}: {error}") from error
+        self._inbox.note_closed(batch.first_slot, batch.slots, batch.root, batch.version)
+        return self._batch(batch, whole.readings, len(whole.leaves) + len(whole.record_leaves))
 
-    def _may_replace(
-        self, first_slot: int, slots: int, whole: _Whole, version: int, what: str
-    ) -> None:
+    def _may_replace(self, batch: Closed, signed: Readings, what: str) -> None:
         """A file that is there without a note is what a run left that broke off before the note:
         then its readings are all here. CheckFailed where it holds others."""
-        path = self._store.path(self._zone, first_slot, slots, version)
+        path = self._path(batch)
         if not self._store.exists(path):
             return
         there = read_batch(path, self._store, separator=self._separator).readings
-        signed = [part.take(part.signature.any(axis=1)) for part in (there, whole.signed)]
-        filed, known = ({*frames.cut(frames.records_of(part))} for part in signed)
+        parts = [part.take(part.signature.any(axis=1)) for part in (there, signed)]
+        filed, known = ({*frames.cut(frames.records_of(part))} for part in parts)
         for state in State:
-            aside = self._inbox.beside(first_slot, first_slot + slots, state)
+            aside = self._inbox.beside(batch.first_slot, batch.end_slot, state)
             known.update(frames.cut(frames.records_of(aside)))
         if not filed <= known:
             raise CheckFailed(
                 f"the lake holds readings in {what} that this inbox does not know: another "
                 "collector wrote it, or an inbox was lost; restore the inbox from the lake"
             )
-
-    def _made(self, first_slot: int, slots: int, whole: _Whole, version: int) -> Batch:
-        net, export, homes = totals_of(whole.readings, first_slot, slots)
-        return Batch(
-            zone=self._zone,
-            first_slot=first_slot,
-            slots=slots,
-            root=whole.root,
-            net_wh=net,
-            export_wh=export,
-            homes=int(homes.min()),
-            leaves=len(whole.leaves) + len(whole.record_leaves),
-            path=batch_path(self._lake, self._zone, first_slot, slots, version),
-            version=version,
-        )
 
     # files
 
@@ -349,18 +321,15 @@ class Batches:
         return rows
 
     def _read(self, batch: Closed) -> StoredBatch:
-        path = self._store.path(self._zone, batch.first_slot, batch.slots, batch.version)
         try:
-            return read_batch(path, self._store, separator=self._separator)
+            return read_batch(self._path(batch), self._store, separator=self._separator)
         except GridCommonsError as error:
             raise CheckFailed(str(error)) from error
 
     def unnoted(self) -> Iterator[tuple[Closed, StoredBatch]]:
         """The batches in the lake, in order, with what their files hold, for an inbox that lost
         its notes. CheckFailed for a file whose leaves are not those of its values."""
-        for file in sorted(
-            self._store.zone_batches(self._zone), key=lambda f: (f.first_slot, f.version)
-        ):
+        for file in self._store.zone_batches(self._zone):
             stored = self._read(Closed(file.first_slot, file.slots, b"", False, file.version))
             root = stored.root()
             batch = Closed(file.first_slot, file.slots, root, False, file.version)
@@ -377,12 +346,21 @@ class Batches:
             or stored.root() != batch.root
             or not leaves_hold(stored, self._secrets)
         ):
-            path = self._store.path(self._zone, batch.first_slot, batch.slots, batch.version)
+            path = self._path(batch)
             raise CheckFailed(f"{path} does not give the root it was closed with: it was changed")
         return stored
 
-    def _batch(self, batch: Closed, stored: StoredBatch) -> Batch:
-        net, export, homes = totals_of(stored.readings, batch.first_slot, batch.slots)
+    def _reread(self, batch: Closed) -> Batch:
+        """A closed batch as its file has it. CheckFailed if that does not give its root."""
+        stored = self._stored(batch)
+        return self._batch(batch, stored.readings, len(stored.tree))
+
+    def _path(self, batch: Closed) -> str:
+        """Where a batch's file lies, in the words of the lake's file system."""
+        return self._store.path(self._zone, batch.first_slot, batch.slots, batch.version)
+
+    def _batch(self, batch: Closed, readings: Readings, leaves: int) -> Batch:
+        net, export, homes = totals_of(readings, batch.first_slot, batch.slots)
         return Batch(
             zone=self._zone,
             first_slot=batch.first_slot,
@@ -391,7 +369,7 @@ class Batches:
             net_wh=net,
             export_wh=export,
             homes=int(homes.min()),
-            leaves=len(stored.tree),
+            leaves=leaves,
             path=batch_path(self._lake, self._zone, batch.first_slot, batch.slots, batch.version),
             version=batch.version,
         )
@@ -418,7 +396,7 @@ class Batches:
         with self._inbox.transaction():
             first = self._committed(first_slot)
             for second in self._inbox.closed(first_slot, first_slot + 1, version=2):
-                return self._batch(second, self._stored(second))
+                return self._reread(second)
             stored = self._stored(first)
             if stored.erased.any():
                 raise CheckFailed(
@@ -427,9 +405,8 @@ class Batches:
             whole = self._whole(first_slot, first.slots, self._with_late(first, stored))
             homes = changed_homes(stored.readings, whole.readings)
             if homes >= MIN_HOMES or (homes and force):
-                self._write(first_slot, first.slots, whole, version=2)
-                self._inbox.note_closed(first_slot, first.slots, whole.root, version=2)
-                return self._made(first_slot, first.slots, whole, version=2)
+                second = Closed(first_slot, first.slots, whole.root, False, version=2)
+                return self._keep(second, whole)
             if not homes:
                 # Not asked for again: what came late is older than what counts, or says the same.
                 self._settle_late(first_slot, first.end_slot)
@@ -449,7 +426,7 @@ class Batches:
                         f"the correction of the batch that starts at {first_slot} is published"
                     )
                 self._inbox.forget_closed(first_slot, 2)
-                self._store.remove(self._store.path(self._zone, first_slot, second.slots, 2))
+                self._store.remove(self._path(second))
         self._files.pop((first_slot, 2), None)
 
     def _committed(self, first_slot: int) -> Closed:

@@ -12,6 +12,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,14 +20,17 @@ from dao.errors import BadUse, CheckFailed
 from meters import frames, inbox, signing, validation
 from meters.acknowledgements import Acknowledgement
 from meters.chains import Break, unbroken
-from meters.closing import Batches, Editor, History
+from meters.closing import Batches, Editor
 from meters.inbox import Closed, Evidence, Inbox, State
 from meters.lake import Batch, LakeLike, check_range
-from meters.leaves import MonthSecrets
 from meters.readings import SIGNATURE_BYTES, Reading, Readings
 from meters.registry import KeyPeriods, verified
+from meters.secrets import MonthSecrets
 from meters.signing import Head
 from meters.validation import DEFAULT_CAPACITY_W, Finding
+
+if TYPE_CHECKING:
+    from meters.vee.history import History
 
 MAX_VERSIONS = 16
 """Readings of one meter and slot that are taken: a device may correct itself, not flood."""

@@ -8,7 +8,6 @@ with its keeper. Who may see what is a matter of `grants.py`.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ import numpy as np
 
 from dao.eip712 import checksum_address
 from dao.errors import BadUse, CheckFailed
-from dao.json_input import is_too_deep
+from dao.json_input import fields_of, list_of, parse, whole_number
 from dao.leaves import NULL_WH, leaf_of
 from dao.node import Addresses
 from dao.slots import slot_start
@@ -139,7 +138,7 @@ def disclose(
     roots: list[Root] = []
     opened: list[OpenedSlot] = []
     for file in batch_files(lake, zone, wanted[0], wanted[-1] - wanted[0] + 1):
-        here = [slot for slot in wanted if file.first_slot <= slot < file.first_slot + file.slots]
+        here = [slot for slot in wanted if file.first_slot <= slot < file.end_slot]
         if not here:
             continue
         stored = read_batch(file.path, lake, separator=separator)
@@ -282,30 +281,23 @@ def _hex(raw: bytes) -> str:
 def read(data: bytes, name: str) -> Disclosure:
     """A disclosure from the bytes of a file. BadUse for anything else, naming what is wrong."""
     try:
-        if len(data) > MAX_BYTES:
-            raise ValueError(f"longer than {MAX_BYTES >> 20} MiB")
-        text = data.decode()
-        if is_too_deep(text):
-            raise ValueError("nested too deep")
-        return _parsed(json.loads(text))
-    except RecursionError:
-        raise BadUse(f"{name} is no disclosure: nested too deep") from None
+        return _parsed(parse(data, MAX_BYTES))
     except ValueError as error:
         raise BadUse(f"{name} is no disclosure: {error}") from None
 
 
 def _parsed(given: Any) -> Disclosure:
-    fields = _fields(
+    fields = fields_of(
         given,
         "the document",
         {"format", "chain_id", "ledger", "registry", "zone", "meter", "batches", "slots"},
     )
     if fields["format"] != FORMAT:
         raise ValueError(f'its format is not "{FORMAT}"')
-    roots = tuple(_root(entry) for entry in _list(fields["batches"], "batches", MAX_SLOTS))
-    meter = _whole(fields["meter"], "meter", 1, 2**32 - 1)
+    roots = tuple(_root(entry) for entry in list_of(fields["batches"], "batches", MAX_SLOTS))
+    meter = whole_number(fields["meter"], "meter", 1, 2**32 - 1)
     slots = tuple(
-        _slot(entry, meter, roots) for entry in _list(fields["slots"], "slots", MAX_SLOTS)
+        _slot(entry, meter, roots) for entry in list_of(fields["slots"], "slots", MAX_SLOTS)
     )
     numbers = [one.reading.slot for one in slots]
     if not numbers or numbers != sorted(set(numbers)):
@@ -315,8 +307,8 @@ def _parsed(given: Any) -> Disclosure:
         "MeterRegistry": _address(fields["registry"], "registry"),
     }
     return Disclosure(
-        Addresses(_whole(fields["chain_id"], "chain_id", 1, 2**64 - 1), contracts),
-        _whole(fields["zone"], "zone", 1, 1_023),
+        Addresses(whole_number(fields["chain_id"], "chain_id", 1, 2**64 - 1), contracts),
+        whole_number(fields["zone"], "zone", 1, 1_023),
         meter,
         roots,
         slots,
@@ -324,23 +316,23 @@ def _parsed(given: Any) -> Disclosure:
 
 
 def _root(entry: Any) -> Root:
-    fields = _fields(entry, "a batch", {"first_slot", "slots", "version", "root"})
+    fields = fields_of(entry, "a batch", {"first_slot", "slots", "version", "root"})
     return Root(
-        _whole(fields["first_slot"], "first_slot", 0, 2**40),
-        _whole(fields["slots"], "slots", 1, 96),
-        _whole(fields["version"], "version", 1, 2),
+        whole_number(fields["first_slot"], "first_slot", 0, 2**40),
+        whole_number(fields["slots"], "slots", 1, 96),
+        whole_number(fields["version"], "version", 1, 2),
         _bytes(fields["root"], "root", 32),
     )
 
 
 def _slot(entry: Any, meter: int, roots: Sequence[Root]) -> OpenedSlot:
     named = {"slot", "start", "import_wh", "export_wh", "quality", "salt", "batch", "path"}
-    fields = _fields(
+    fields = fields_of(
         entry, "a slot", named | {"signature", "sequence", "previous", "edits", "records"}
     )
-    batch = _whole(fields["batch"], "batch", 0, len(roots) - 1)
+    batch = whole_number(fields["batch"], "batch", 0, len(roots) - 1)
     root = roots[batch]
-    slot = _whole(fields["slot"], "slot", root.first_slot, root.first_slot + root.slots - 1)
+    slot = whole_number(fields["slot"], "slot", root.first_slot, root.first_slot + root.slots - 1)
     names = {quality.name.lower(): quality for quality in Quality}
     if not isinstance(fields["quality"], str) or fields["quality"] not in names:
         raise ValueError(f"a quality is one of {', '.join(names)}")
@@ -354,43 +346,25 @@ def _slot(entry: Any, meter: int, roots: Sequence[Root]) -> OpenedSlot:
         _energy(fields["export_wh"], "export_wh"),
         names[fields["quality"]],
         _bytes(fields["signature"], "signature", 65) if signed else b"",
-        _whole(fields["sequence"], "sequence", 0, 2**63 - 1) if signed else 0,
+        whole_number(fields["sequence"], "sequence", 0, 2**63 - 1) if signed else 0,
         _bytes(fields["previous"], "previous", 32) if signed else bytes(32),
     )
-    records = tuple(_record(one) for one in _list(fields["records"], "records", 64))
-    edits = _whole(fields["edits"], "edits", len(records), 64)
+    records = tuple(_record(one) for one in list_of(fields["records"], "records", 64))
+    edits = whole_number(fields["edits"], "edits", len(records), 64)
     salt, path = _bytes(fields["salt"], "salt", 32), _path(fields["path"])
     return OpenedSlot(reading, salt, batch, path, edits, records)
 
 
 def _record(entry: Any) -> OpenedRecord:
-    fields = _fields(entry, "a record", {"record", "salt", "path"})
+    fields = fields_of(entry, "a record", {"record", "salt", "path"})
     if not isinstance(fields["record"], str):
         raise ValueError("a record is a text")
     canonical = fields["record"].encode()
     return OpenedRecord(canonical, _bytes(fields["salt"], "salt", 32), _path(fields["path"]))
 
 
-def _fields(value: Any, what: str, names: set[str]) -> Mapping[str, Any]:
-    if not isinstance(value, dict) or set(value) != names:
-        raise ValueError(f"{what} has the fields {', '.join(sorted(names))}")
-    return value
-
-
-def _list(value: Any, name: str, most: int) -> list[Any]:
-    if not isinstance(value, list) or len(value) > most:
-        raise ValueError(f"{name} is a list of at most {most:,}")
-    return value
-
-
-def _whole(value: Any, name: str, least: int, most: int) -> int:
-    if type(value) is not int or not least <= value <= most:
-        raise ValueError(f"{name} is a whole number from {least} to {most}")
-    return value
-
-
 def _energy(value: Any, name: str) -> int | None:
-    return None if value is None else _whole(value, name, 0, MAX_WH)
+    return None if value is None else whole_number(value, name, 0, MAX_WH)
 
 
 def _bytes(value: Any, name: str, width: int) -> bytes:
@@ -400,7 +374,7 @@ def _bytes(value: Any, name: str, width: int) -> bytes:
 
 
 def _path(value: Any) -> tuple[bytes, ...]:
-    return tuple(_bytes(step, "a step of a path", 32) for step in _list(value, "path", MAX_PATH))
+    return tuple(_bytes(step, "a step of a path", 32) for step in list_of(value, "path", MAX_PATH))
 
 
 def _address(value: Any, name: str) -> str:

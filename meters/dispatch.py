@@ -103,6 +103,10 @@ class Driver(Protocol):
         """Read the device's counters until cancelled."""
         ...
 
+    def as_dict(self) -> dict[str, Any]:
+        """What its counting goes on from after a restart, as JSON."""
+        ...
+
     def close(self) -> None:
         """Give connections back."""
         ...

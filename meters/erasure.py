@@ -22,7 +22,7 @@ from dao.node import Addresses, Node
 from dao.relay.store import erase as erase_from_relay
 from dao.slots import SLOT_SECONDS, SLOTS_PER_DAY, day_of
 from meters.inbox import erase as erase_from_inbox
-from meters.lake import BatchFile, Lake, LakeLike, erase_rows, mentions, read_batch
+from meters.lake import Lake, LakeLike, erase_rows, mentions, read_batch
 from meters.leaves import first_slot_of_month
 from meters.secrets import SecretStore, month_name
 from meters.service.dispatches import erase as erase_dispatches
@@ -44,9 +44,9 @@ class Stores:
     secrets: SecretStore
     inbox: Path
     relay: Path
+    dispatches: Path
     journal: Path
     separator: bytes
-    dispatches: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def check_final(
             f"sessions of {name} may still be settled: it can be erased from "
             f"{day_of(end + SETTLING_SECONDS // SLOT_SECONDS)} on"
         )
-    files = _files(lake, zone, first, end)
+    files = [file for file in Lake.of(lake).zone_batches(zone) if file.overlaps(first, end)]
     # Of the first and the last batch: enough to tell another deployment's lake.
     for file in (*files[:1], *files[-1:]):
         arguments = (zone, file.first_slot, file.version)
@@ -144,8 +144,7 @@ def erase_month(stores: Stores, zone: int, meter: int, month: int, now: int) -> 
         inbox = erase_from_inbox(stores.inbox, meter, first, end)
         files = _erase_from_lake(stores, erasure)
         relay = erase_from_relay(stores.relay, meter, first, end)
-        if stores.dispatches is not None:
-            erase_dispatches(stores.dispatches, meter, first, end)
+        erase_dispatches(stores.dispatches, meter, first, end)
         stores.secrets.erase(meter, month)
         _note(stores.journal, replace(erasure, finished_at=erasure.finished_at or now))
     return Done(files, inbox, relay)
@@ -161,19 +160,10 @@ def _erase_from_lake(stores: Stores, erasure: Erasure) -> int:
             lake.remove(path)
     count = 0
     for file in lake.zone_batches(erasure.zone):
-        inside = file.first_slot < end and first < file.first_slot + file.slots
         # An edit record of another month may quote the values.
-        if inside or mentions(lake, file.path, erasure.meter, first, end):
+        if file.overlaps(first, end) or mentions(lake, file.path, erasure.meter, first, end):
             count += erase_rows(lake, file.path, erasure.meter, first, end, stores.separator)
     return count
-
-
-def _files(lake: LakeLike, zone: int, first: int, end: int) -> list[BatchFile]:
-    return [
-        file
-        for file in Lake.of(lake).zone_batches(zone)
-        if file.first_slot < end and first < file.first_slot + file.slots
-    ]
 
 
 # The journal

@@ -26,6 +26,7 @@ from dao import eip712
 from dao.eip712 import address_word, checksum_address, keccak, word
 from dao.errors import BadUse, CheckFailed
 from dao.paths import ensure_parent
+from dao.sqlite import transaction
 
 DOMAIN_NAME = "GridCommons Grants"
 DOMAIN_VERSION = "1"
@@ -184,27 +185,11 @@ def record_digest(separator: bytes, meter: int, challenge: bytes) -> bytes:
 
 def typed_data(grant: Grant, chain_id: int, registry: str) -> dict[str, Any]:
     """The grant as wallets take it (`eth_signTypedData_v4`)."""
-    fields = GRANT_TYPE.decode().partition("(")[2].rstrip(")").split(",")
-    domain = (
-        ("name", "string"),
-        ("version", "string"),
-        ("chainId", "uint256"),
-        ("verifyingContract", "address"),
+    frame = eip712.typed_frame(
+        GRANT_TYPE.decode(), DOMAIN_NAME, DOMAIN_VERSION, chain_id, checksum_address(registry)
     )
     return {
-        "types": {
-            "EIP712Domain": [{"name": name, "type": kind} for name, kind in domain],
-            "ReadGrant": [
-                dict(zip(("type", "name"), field.split(" "), strict=True)) for field in fields
-            ],
-        },
-        "primaryType": "ReadGrant",
-        "domain": {
-            "name": DOMAIN_NAME,
-            "version": DOMAIN_VERSION,
-            "chainId": chain_id,
-            "verifyingContract": checksum_address(registry),
-        },
+        **frame,
         "message": {
             "meter": grant.meter,
             "reader": checksum_address(grant.reader),
@@ -477,13 +462,8 @@ class Grants:
     def _writing(self) -> Iterator[None]:
         with self._turn:
             try:
-                self._db.execute("BEGIN IMMEDIATE")
-                try:
+                with transaction(self._db):
                     yield
-                except BaseException:
-                    self._db.execute("ROLLBACK")
-                    raise
-                self._db.execute("COMMIT")
             except sqlite3.Error as error:
                 raise CheckFailed(f"cannot use the grants in {self.path}: {error}") from None
 

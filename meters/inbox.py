@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager
 from dataclasses import astuple, dataclass
 from enum import IntEnum
 from pathlib import Path
 
 from dao.errors import CheckFailed
+from dao.sqlite import transaction
 from meters.chains import Chain, Gap
 from meters.frames import readings_of
 from meters.inbox_file import check_layout, connected, locked, open_inbox, plain_errors
@@ -97,16 +98,8 @@ class Inbox:
     def transaction(self) -> Iterator[None]:
         """One write transaction: what happens inside happens whole or not at all, and is on disk
         when it ends. Raises CheckFailed where the disk does not take it."""
-        with plain_errors(self.path):
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                yield
-                self._db.execute("COMMIT")
-            except BaseException:
-                # SQLite has rolled back by itself after some errors, a full disk among them.
-                with suppress(sqlite3.Error):
-                    self._db.execute("ROLLBACK")
-                raise
+        with plain_errors(self.path), transaction(self._db):
+            yield
 
     # readings
 
@@ -395,13 +388,11 @@ def erase(path: Path, meter: int, first_slot: int, end_slot: int) -> int:
     """
     if not path.exists():
         return 0
-    with plain_errors(path):
-        db = connected(path)
-        try:
-            check_layout(db, path)
-            db.execute("BEGIN IMMEDIATE")
+    count = 0
+    with plain_errors(path), closing(connected(path)) as db:
+        check_layout(db, path)
+        with transaction(db):
             values = (meter, first_slot, end_slot)
-            count = 0
             for table in ("reading", "beside"):
                 count += db.execute(
                     f"DELETE FROM {table} WHERE meter = ? AND slot >= ? AND slot < ?", values
@@ -416,10 +407,6 @@ def erase(path: Path, meter: int, first_slot: int, end_slot: int) -> int:
                         (meter, rule, number),
                     ).rowcount
             db.execute("INSERT OR IGNORE INTO erased VALUES (?, ?, ?)", values)
-            db.execute("COMMIT")
-            blocked = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
-            if blocked:
-                raise CheckFailed(f"the log of {path} is in use: erase again to cut it")
-        finally:
-            db.close()
+        if db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
+            raise CheckFailed(f"the log of {path} is in use: erase again to cut it")
     return count

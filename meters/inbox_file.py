@@ -62,6 +62,10 @@ CREATE TEMP TABLE asked_meter (meter INTEGER NOT NULL);
 """
 
 
+class InboxFailed(CheckFailed):
+    """The file, or the disk under it, does not do what it should: for every reading alike."""
+
+
 def locked(path: Path) -> Lock:
     """Hold the lock beside an inbox, which goes with the process at the latest."""
     beside = path.with_name(path.name + ".lock")
@@ -135,10 +139,10 @@ def check_layout(db: sqlite3.Connection, path: Path) -> None:
 
 @contextmanager
 def plain_errors(path: Path) -> Iterator[None]:
-    """What the file or the disk does not do, as CheckFailed in one line."""
+    """What the file or the disk does not do, as InboxFailed in one line."""
     try:
         yield
     except (sqlite3.ProgrammingError, sqlite3.InterfaceError):
         raise  # a defect of ours
     except sqlite3.DatabaseError as error:
-        raise CheckFailed(f"cannot use the inbox {path}: {error}") from error
+        raise InboxFailed(f"cannot use the inbox {path}: {error}") from error

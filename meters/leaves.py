@@ -27,10 +27,7 @@ from dao.errors import BadUse
 from dao.leaves import LEAF_TAG, root_above
 from dao.slots import SLOT_SECONDS, SLOTS_PER_DAY
 from meters.readings import Readings
-from meters.secrets import DerivedSecrets as DerivedSecrets
-from meters.secrets import MonthSecrets as MonthSecrets
-from meters.secrets import month_secret as month_secret
-from meters.secrets import secrets_of
+from meters.secrets import MonthSecrets, secrets_of
 from meters.signing import big_endian
 
 LEAF_BYTES = 85

@@ -80,19 +80,25 @@ def stands(ledger: Contract, batch: Batch) -> bool:
     )
 
 
-def due_corrections(collector: Batches, ledger: Contract, now: float) -> list[int]:
+def due_corrections(
+    collector: Batches, ledger: Contract, now: float, final: set[int] | None = None
+) -> list[int]:
     """First slots of the batches that wait for a correction and can be corrected now.
 
-    The ledger takes one within a window only, and once. `now`: unix seconds of the chain.
+    The ledger takes one within a window only, and once. `now`: unix seconds of the chain. final:
+    batches whose window is known to be over, added to here: they are not asked for again, or a
+    collector would ask for all its past.
     """
     due: list[int] = []
-    for first_slot in {*(b.first_slot for b in collector.correctable())} | {
-        *collector.uncommitted_corrections()
-    }:
+    waiting = {*(b.first_slot for b in collector.correctable())}
+    waiting |= {*collector.uncommitted_corrections()}
+    for first_slot in sorted(waiting - (final or set())):
         opens, closes = client.correction_window(ledger, collector.zone, first_slot)
         if opens <= now < closes:
             due.append(first_slot)
-    return sorted(due)
+        elif now >= closes and final is not None:
+            final.add(first_slot)
+    return due
 
 
 def publish_correction(

@@ -110,7 +110,7 @@ class KeyPeriods:
     def read(registry: Contract, zone: int, first_block: int = 0) -> KeyPeriods:
         """The zone's periods as the chain tells them now; `first_block`: of the deployment."""
         keys = KeyPeriods({})
-        keys._source = _Source(registry, zone, first_block, first_block)
+        keys._source = _Source(registry, zone, first_block)
         keys.follow()
         return keys
 
@@ -235,11 +235,11 @@ class _Source:
     """A registry's events from a block on, with the time of each, and whether the chain is still
     the one that was read."""
 
-    def __init__(self, registry: Contract, zone: int, first_block: int, next_block: int) -> None:
+    def __init__(self, registry: Contract, zone: int, first_block: int) -> None:
         self.zone = zone
         self._registry = registry
         self._first_block = first_block
-        self._next = next_block
+        self._next = first_block
         self._last: tuple[int, str] | None = None
         self._ahead: tuple[int, str] | None = None
 

@@ -20,6 +20,7 @@ from typing import Protocol
 
 from dao.errors import CheckFailed
 from dao.paths import ensure_parent
+from dao.sqlite import transaction
 
 SECRET_BYTES = 32
 _BUSY_TIMEOUT_S = 30.0
@@ -166,11 +167,6 @@ class SecretStore:
                 found.update(made)
         return _refuse_erased(found)
 
-    def is_erased(self, meter: int, month: int) -> bool:
-        """Whether the secret was erased."""
-        with self._turn:
-            return self._find({(meter, month)}).get((meter, month), b"") is None
-
     def erase(self, meter: int, month: int) -> None:
         """Destroy the secret of a home and month; what stays says only that it is gone.
 
@@ -212,14 +208,8 @@ class SecretStore:
     def _transaction(self) -> Iterator[None]:
         """What happens inside is on disk whole or not at all."""
         try:
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
+            with transaction(self._db):
                 yield
-                self._db.execute("COMMIT")
-            except BaseException:
-                if self._db.in_transaction:
-                    self._db.execute("ROLLBACK")
-                raise
         except sqlite3.Error as error:
             raise self._unusable(error) from None
 

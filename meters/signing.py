@@ -128,21 +128,6 @@ def _check_range(name: str, values: np.ndarray, width: int) -> None:
         raise ValueError(f"{name} does not fit into {8 * width} bits")
 
 
-def sign_readings(
-    keys: Sequence[bytes] | bytes, separator: bytes, readings: Readings, workers: int | None = None
-) -> Readings:
-    """The readings signed as they stand: by one private key, or by one key per row."""
-    made = digests(separator, readings)
-    rows = [keys] * len(made) if isinstance(keys, bytes) else list(keys)
-    objects = {key: coincurve.PrivateKey(key) for key in set(rows)}
-    signatures = bulk(
-        lambda part: [eip712.sign_with(objects[key], digest) for key, digest in part],
-        list(zip(rows, made, strict=True)),
-        workers,
-    )
-    return replace(readings, signature=_block(signatures, SIGNATURE_BYTES))
-
-
 def sign_chain(
     key: bytes, separator: bytes, readings: Readings, head: Head, workers: int | None = 1
 ) -> Readings:

@@ -6,17 +6,17 @@ Needs nothing but the document and the node: no lake, no secrets, no compiled co
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from dao.eip712 import checksum_address
 from dao.errors import CheckFailed
+from dao.json_input import parse
 from dao.leaves import root_above
 from dao.node import Addresses, Node
 from dao.slots import SLOT_SECONDS
-from meters.disclosure import Disclosure, OpenedSlot, leaf
+from meters.disclosure import MAX_BYTES, Disclosure, OpenedSlot, leaf
 from meters.leaves import record_leaf
 from meters.readings import Reading, Readings
 from meters.signing import digests, recover_all
@@ -53,13 +53,13 @@ def _fault(disclosure: Disclosure, one: OpenedSlot) -> str | None:
     """What is wrong with the edit records of a slot."""
     for record in one.records:
         where = f"an edit record of slot {one.reading.slot}"
-        leaf = record_leaf(record.canonical, record.salt)
-        if root_above(leaf, record.path) != disclosure.roots[one.batch].root:
+        hidden = record_leaf(record.canonical, record.salt)
+        if root_above(hidden, record.path) != disclosure.roots[one.batch].root:
             return f"{where} is not under its root"
         try:
-            said = json.loads(record.canonical)
+            said = parse(record.canonical, MAX_BYTES)
             own = (said["meter"], said["slot"]) == (disclosure.meter, one.reading.slot)
-        except (ValueError, KeyError, TypeError, RecursionError):
+        except (ValueError, KeyError, TypeError):
             own = False
         if not own:
             return f"{where} speaks of another meter or slot"
@@ -104,8 +104,7 @@ def check_signatures(disclosure: Disclosure, node: Node | None) -> Check:
         # A key's validity is one stretch of time, so the ends of a run answer for what lies within.
         for slot in {begin, end}:
             moment = (slot + 1) * SLOT_SECONDS - 1
-            key = _device_at(node, registry, disclosure.meter, moment)
-            if key != address:
+            if node.device_at(registry, disclosure.meter, moment) != address:
                 text = f"slot {slot}: not by the meter's device key of that time"
                 return Check("signatures", "failed", text)
     return Check(
@@ -122,11 +121,6 @@ def _runs(signed: Sequence[Reading], found: Sequence[bytes]) -> list[tuple[int, 
         else:
             runs.append((reading.slot, reading.slot, address))
     return runs
-
-
-def _device_at(node: Node, registry: str, meter: int, moment: int) -> bytes:
-    answer = node.view(registry, "device_at(uint256,uint256)", meter, moment)
-    return answer[0].to_bytes(32, "big")[12:]
 
 
 def check_chain(disclosure: Disclosure, node: Node) -> list[Check]:

@@ -13,10 +13,12 @@ import sys
 import click
 
 COMMANDS = {
+    "agent": "Follow the standing offers of a zone's homes.",
     "audit": "A period as a dossier that proves itself, and its check.",
     "backtest": "Accuracy of the forecasts on past days, against the naive ones.",
     "balance": "Plan what keeps the grid within its limits, and see what it did.",
     "dao": "Propose, vote, and see what a decision would do.",
+    "dashboard": "Serve the pages over a state folder, a node and a relay.",
     "demo": "Run the whole loop on a local chain, in front of your eyes.",
     "deploy": "Deploy the contracts and hand every role to the timelock.",
     "evidence": "Recompute a committed forecast from its evidence.",
@@ -25,7 +27,7 @@ COMMANDS = {
     "market": "Clear an order book.",
     "meter": "Read what meters say, collect it, open and erase a home's readings.",
     "relay": "Take signed orders over HTTP, post them in batches, pay the gas.",
-    "status": "How node, contracts, relay, keeper and collector are.",
+    "status": "How node, contracts, relay, keeper, agent and collector are.",
 }
 """Subcommand, which is also the module in scripts/, and its line in the help."""
 

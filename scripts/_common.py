@@ -1,20 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every command shares: how it ends, and how it reads a file."""
+"""What every command shares: how it ends, reads a file, and opens a chain."""
 
 from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 import click
 
-from dao.errors import BadUse, GridCommonsError
+from dao.errors import BadUse, CheckFailed, GridCommonsError
 
 if TYPE_CHECKING:
-    from dao.chain import Chain
+    from dao.chain import Account, Chain
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -24,7 +25,15 @@ _CHECKOUT = str(Path(__file__).resolve().parents[1])
 INTERRUPTED = 130
 """128 + SIGINT, as shells report it."""
 
+LOCAL_NODE = "http://127.0.0.1:8545"
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+deployment_option = click.option(
+    "--deployment",
+    "deployment_file",
+    type=click.Path(path_type=Path),
+    help="Where the addresses are written down.  [default: in the state folder]",
+)
 
 CHECK_MARKS = {"passed": "ok", "failed": "FAILED", "not checked": "not checked"}
 """How the state of a check is shown to people."""
@@ -57,6 +66,11 @@ def handles_errors(function: Callable[P, R]) -> Callable[P, R]:
     return wrapped
 
 
+def printable(text: str) -> str:
+    """Text from elsewhere on one line, without what a terminal would obey."""
+    return "".join(sign if sign.isprintable() else "?" for sign in " ".join(text.split()))
+
+
 def read_input(name: str) -> bytes:
     """The bytes of a file, or of standard input for "-". BadUse if it cannot be read."""
     try:
@@ -82,6 +96,61 @@ def address_from(text: str, option: str = "") -> str:
 def is_local(network: str) -> bool:
     """Whether `--network` names a local node by its URL."""
     return network.startswith(("http://", "https://"))
+
+
+def chain_options(
+    role: str, local: int, node: str | None = None
+) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """The options of a command that acts on a chain: --network, --account and --deployment.
+
+    role: what its account does. local: the account of a local node that does so unless another is
+    named. node: used where no network is named, which --rpc names too; None where one has to be.
+    """
+    network = click.option(
+        *(("--network",) if node is None else ("--network", "--rpc", "network")),
+        default=node,
+        required=node is None,
+        show_default=node is not None,
+        help="Ape's name of a network (ethereum:sepolia:node), or the URL of a local node.",
+    )
+    account = click.option(
+        "--account",
+        help=f"Alias of the Ape account that {role}; on a local node the number, 0 to 9, of one of "
+        f"its accounts.  [default there: {local}]",
+    )
+
+    def decorated(function: Callable[P, R]) -> Callable[P, R]:
+        return network(account(deployment_option(function)))
+
+    return decorated
+
+
+@contextmanager
+def open_as(network: str, account: str | None, local: int) -> Iterator[tuple[Chain, Account]]:
+    """The chain and the account of `chain_options`. Raises what `open_chain` raises, and BadUse for
+    an account that a local node does not have."""
+    number = str(local) if account is None else account
+    if is_local(network) and number not in map(str, range(10)):
+        raise BadUse(f"--account {account}: a local node has the accounts 0 to 9")
+    with open_chain(network, account) as chain:
+        yield chain, chain.accounts[int(number)] if chain.is_local else chain.deployer
+
+
+def unlocked(account: Account) -> Account:
+    """The account, one of Ape's unlocked: for a command that signs when nobody is there to ask.
+
+    Ape takes its passphrase from the environment (APE_ACCOUNTS_<alias>_PASSPHRASE) or asks for it.
+    """
+    from dao.chain import ApeAccount
+
+    if isinstance(account, ApeAccount) and hasattr(account.account, "set_autosign"):
+        from ape.exceptions import ApeException
+
+        try:
+            account.account.set_autosign(True)
+        except (ApeException, click.Abort) as error:
+            raise CheckFailed(f"the account {account.address} stays locked: {error}") from None
+    return account
 
 
 def open_chain(network: str, account: str | None) -> Chain:

@@ -14,12 +14,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from scripts._common import handles_errors, is_local, json_option, open_chain, read_input
+from scripts._common import chain_options, handles_errors, json_option, open_as, read_input
 
 if TYPE_CHECKING:
     from dao.chain import Account, Chain, Contract
     from dao.deployment import Deployment
     from dao.governance import Call, Proposal
+
+
+_LOCAL_ACCOUNT = 0
 
 
 class Place(NamedTuple):
@@ -53,25 +56,23 @@ class Place(NamedTuple):
         click.echo(json.dumps(facts) if self.as_json else "\n".join(lines))
 
 
+class Asked(NamedTuple):
+    """What the options of `calls_options` say is to be done. windows: texts by their option."""
+
+    file: str | None
+    rules: Sequence[str]
+    windows: Mapping[str, Sequence[str]]
+    zone: int
+
+    @property
+    def is_nothing(self) -> bool:
+        return not (self.file or self.rules or any(self.windows.values()))
+
+
 def on_chain(function: Callable[..., None]) -> Callable[..., None]:
     """The options that every command here takes, and the place that they open."""
 
-    @click.option(
-        "--network",
-        required=True,
-        help="Ape's name of a network (ethereum:sepolia:node), or the URL of a local node.",
-    )
-    @click.option(
-        "--account",
-        help="Alias of the Ape account that acts and pays; on a local node the number, 0 to 9, of "
-        "one of its accounts.  [default there: 0]",
-    )
-    @click.option(
-        "--deployment",
-        "deployment_file",
-        type=click.Path(path_type=Path),
-        help="Where the addresses are written down.  [default: in the state folder]",
-    )
+    @chain_options("acts and pays", _LOCAL_ACCOUNT)
     @json_option
     @handles_errors
     @functools.wraps(function)
@@ -90,7 +91,26 @@ def on_chain(function: Callable[..., None]) -> Callable[..., None]:
 
 
 def calls_options(function: Callable[..., None]) -> Callable[..., None]:
-    """The ways to say what is to be done."""
+    """The ways to say what is to be done, given as `asked`."""
+
+    @functools.wraps(function)
+    def wrapped(
+        *args: Any,
+        file: str | None,
+        rules: Sequence[str],
+        battery: Sequence[str],
+        charge_points: Sequence[str],
+        home_batteries: Sequence[str],
+        zone: int,
+        **options: Any,
+    ) -> None:
+        windows = {
+            "--battery": battery,
+            "--charge-points": charge_points,
+            "--home-batteries": home_batteries,
+        }
+        function(*args, asked=Asked(file, rules, windows, zone), **options)
+
     for option in (
         click.argument("file", metavar="[CALLS.json]", required=False),
         click.option(
@@ -108,15 +128,28 @@ def calls_options(function: Callable[..., None]) -> Callable[..., None]:
             "(2026-05-04T10:00), WATTS below zero discharges. May be repeated within one day.",
         ),
         click.option(
+            "--charge-points",
+            multiple=True,
+            metavar="START/SLOTS/WATTS",
+            help="Let each charge point that takes part draw at most so much. May be repeated.",
+        ),
+        click.option(
+            "--home-batteries",
+            multiple=True,
+            metavar="START/SLOTS/PERMILLE",
+            help="Call home batteries that take part to so much of their rated power, below zero "
+            "to discharge. May be repeated.",
+        ),
+        click.option(
             "--zone",
             type=click.IntRange(1, 1_023),
             default=1,
             show_default=True,
-            help="The zone of --battery.",
+            help="The zone of the windows.",
         ),
     ):
-        function = option(function)
-    return function
+        wrapped = option(wrapped)
+    return wrapped
 
 
 @contextmanager
@@ -124,65 +157,89 @@ def opened(
     network: str, account: str | None, deployment_file: Path | None, as_json: bool
 ) -> Iterator[Place]:
     from dao import deployment as deploying
-    from dao.errors import BadUse
     from dao.paths import deployment_path
 
-    number = account or "0"
-    if is_local(network) and number not in map(str, range(10)):
-        raise BadUse(f"--account {account}: a local node has the accounts 0 to 9")
-    with open_chain(network, account) as chain:
+    with open_as(network, account, _LOCAL_ACCOUNT) as (chain, acting):
         deployment = deploying.read(chain, deployment_file or deployment_path())
-        acting = chain.accounts[int(number)] if is_local(network) else chain.deployer
         yield Place(deployment, acting, as_json)
 
 
 # What is read from the options
 
 
-def calls_from(
-    place: Place, file: str | None, rules: Sequence[str], battery: Sequence[str], zone: int
-) -> list[Call]:
-    """The calls that the options name, in the order file, rules, battery. BadUse for none."""
+def calls_from(place: Place, asked: Asked) -> list[Call]:
+    """The calls that the options name: file, rules, then windows. BadUse for none."""
     from dao.errors import BadUse
-    from dao.governance import battery_call, rule_call
+    from dao.governance import rule_call, windows_call
     from dao.governance.calls import parse_calls
 
     parameters = place.deployment["GridParameters"]
     calls: list[Call] = []
-    if file is not None:
-        calls += parse_calls(place.deployment, read_input(file), file)
-    for text in rules:
+    if asked.file is not None:
+        calls += parse_calls(place.deployment, read_input(asked.file), asked.file)
+    for text in asked.rules:
         found = re.fullmatch(r"(\w+)=([0-9]{1,18})", text)
         if found is None:
             raise BadUse(f"--set {text}: expected RULE=VALUE, as in grid_fee=120")
         calls.append(rule_call(parameters, found[1], int(found[2])))
-    if battery:
-        calls.append(battery_call(parameters, zone, [window_from(text) for text in battery]))
+    for option, kind in _kinds().items():
+        if windows := [window_from(option, kind, text) for text in asked.windows[option]]:
+            calls.append(windows_call(parameters, asked.zone, kind.key, windows))
     if not calls:
-        raise BadUse("nothing to do: name CALLS.json, --set or --battery")
+        raise BadUse("nothing to do: name CALLS.json, --set or windows, as --battery does")
     return calls
 
 
-def window_from(text: str) -> tuple[int, int, int]:
-    """START/SLOTS/WATTS as first slot, slots and power in W. BadUse otherwise."""
+class _Kind(NamedTuple):
+    """A kind of devices: the key of its windows, and what a value of them can be."""
+
+    key: int
+    unit: str
+    example: int
+    lowest: int
+    highest: int
+
+
+def _kinds() -> dict[str, _Kind]:
+    from dao.parameters import (
+        CHARGE_POINTS,
+        COMMUNITY_BATTERY,
+        FULL_POWER,
+        HOME_BATTERIES,
+        KEYS,
+        MARKET_RULES,
+        MAX_CHARGE_POINT_W,
+    )
+
+    (most,) = (rule.maximum for rule in MARKET_RULES if rule.key == KEYS["battery_max_w"])
+    return {
+        "--battery": _Kind(COMMUNITY_BATTERY, "WATTS", 60_000, -most, most),
+        "--charge-points": _Kind(CHARGE_POINTS, "WATTS", 3_700, 0, MAX_CHARGE_POINT_W),
+        "--home-batteries": _Kind(HOME_BATTERIES, "PERMILLE", -500, -FULL_POWER, FULL_POWER),
+    }
+
+
+def window_from(option: str, kind: _Kind, text: str) -> tuple[int, int, int]:
+    """START/SLOTS/VALUE as first slot, slots and value. BadUse otherwise."""
     from dao.errors import BadUse
     from dao.slots import SLOT_SECONDS, SLOTS_PER_DAY
 
     try:
-        start, slots, watts = text.split("/")
+        start, slots, value = text.split("/")
         when = datetime.fromisoformat(start)
         when = when.replace(tzinfo=UTC) if when.tzinfo is None else when
-        seconds, length, power = int(when.timestamp()), int(slots), int(watts)
+        seconds, length, wanted = int(when.timestamp()), int(slots), int(value)
         if seconds % SLOT_SECONDS or seconds < 0 or not 1 <= length <= SLOTS_PER_DAY:
             raise ValueError
-        if abs(power) >= 2**63:
+        if not kind.lowest <= wanted <= kind.highest:
             raise ValueError
     except (ValueError, OverflowError):
         raise BadUse(
-            f"--battery {text}: expected START/SLOTS/WATTS, as in 2026-05-04T10:00/8/60000, "
-            "START a quarter-hour and SLOTS 1 to 96"
+            f"{option} {text}: expected START/SLOTS/{kind.unit}, as in "
+            f"2026-05-04T10:00/8/{kind.example}, START a quarter-hour, SLOTS 1 to 96 and "
+            f"{kind.unit} {kind.lowest:,} to {kind.highest:,}"
         ) from None
-    return seconds // SLOT_SECONDS, length, power
+    return seconds // SLOT_SECONDS, length, wanted
 
 
 def euro_from(option: str, text: str) -> int:

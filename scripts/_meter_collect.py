@@ -12,10 +12,17 @@ from typing import TYPE_CHECKING
 import click
 
 from dao.errors import BadUse
-from scripts._common import handles_errors, is_local, json_option, open_chain
+from scripts._common import (
+    LOCAL_NODE,
+    chain_options,
+    handles_errors,
+    json_option,
+    open_as,
+    unlocked,
+)
+from scripts._privacy_options import lake_option, secrets_option
 
 if TYPE_CHECKING:
-    from dao.chain import Account, Chain
     from dao.deployment import Deployment
     from meters.service.committer import Terms
 
@@ -30,25 +37,7 @@ _DAY_HOURS = ("1", "2", "3", "4", "6", "8", "12", "24")
 
 @click.command()
 @click.option("--zone", type=click.IntRange(1, 1_023), default=1, show_default=True)
-@click.option(
-    "--network",
-    "--rpc",
-    "network",
-    default="http://127.0.0.1:8545",
-    show_default=True,
-    help="URL of a local node, or Ape's name of a network (ethereum:sepolia:node).",
-)
-@click.option(
-    "--account",
-    help="Alias of the Ape account that is the zone's collector; on a local node the number, 0 to "
-    f"9, of one of its accounts.  [default there: {LOCAL_ACCOUNT}]",
-)
-@click.option(
-    "--deployment",
-    "deployment_file",
-    type=click.Path(path_type=Path),
-    help="Where the addresses are written down.  [default: in the state folder]",
-)
+@chain_options("is the zone's collector", LOCAL_ACCOUNT, LOCAL_NODE)
 @click.option(
     "--listen",
     default=f"127.0.0.1:{PORT}",
@@ -94,14 +83,9 @@ _DAY_HOURS = ("1", "2", "3", "4", "6", "8", "12", "24")
     help="Hours to wait further while fewer than 15 homes have delivered.",
 )
 @click.option("--no-commit", is_flag=True, help="Take readings in; close and commit nothing.")
-@click.option("--lake", "lake_place", help="Folder or address.  [default: in the state folder]")
+@lake_option
 @click.option("--inbox", type=click.Path(path_type=Path), help="[default: in the state folder]")
-@click.option(
-    "--secrets",
-    "secrets_file",
-    type=click.Path(path_type=Path),
-    help="[default: in the state folder]",
-)
+@secrets_option
 @click.option(
     "--source-rate",
     type=click.IntRange(1, 10_000_000),
@@ -165,7 +149,10 @@ def collect(
     elif inside is not None:
         broker = Broker(*inside)
     log_to_stderr()
-    with listen_on(host, port) as listener, open_chain(network, _alias(network, account)) as chain:
+    with (
+        listen_on(host, port, "--listen") as listener,
+        open_as(network, account, LOCAL_ACCOUNT) as (chain, payer),
+    ):
         log_to_stderr()  # Ape has set up logs of its own
         deployed = deploying.read(chain, deployment_file or deployment_path())
         kept = inbox or inbox_path()
@@ -176,9 +163,7 @@ def collect(
                 lake=lake_place or lake_dir(),
                 inbox=kept,
                 secrets=secrets_file or secrets_path(),
-                dispatches=dispatches_path()
-                if inbox is None
-                else inbox.with_name("dispatch.sqlite"),
+                dispatches=dispatches_path(kept),
             ),
             terms=_terms(deployed, batch_hours, delay, patience),
             commits=not no_commit,
@@ -189,8 +174,7 @@ def collect(
             behind_proxy=behind_proxy,
             restore=restore,
         )
-        payer = _payer(chain, account)
-        service = CollectorService(deployed, payer, options)
+        service = CollectorService(deployed, unlocked(payer), options)
         service.open()
         shown = f"[{host}]" if ":" in host else host
         facts = {
@@ -240,33 +224,6 @@ def _terms(deployed: Deployment, batch_hours: str | None, delay: int, patience: 
     else:
         slots = 4 * int(batch_hours)
     return Terms(slots=slots, delay_s=60 * delay, patience_s=3_600 * patience)
-
-
-def _alias(network: str, account: str | None) -> str | None:
-    if is_local(network):
-        number = str(LOCAL_ACCOUNT) if account is None else account
-        if number not in map(str, range(10)):
-            raise BadUse(f"--account {account}: a local node has the accounts 0 to 9")
-    return account
-
-
-def _payer(chain: Chain, account: str | None) -> Account:
-    """The account that commits and acknowledges; one of Ape's is unlocked here, because later
-    nobody is there to ask."""
-    from dao.chain import ApeAccount
-    from dao.errors import CheckFailed
-
-    if chain.is_local:
-        return chain.accounts[LOCAL_ACCOUNT if account is None else int(account)]
-    payer = chain.deployer
-    if isinstance(payer, ApeAccount) and hasattr(payer.account, "set_autosign"):
-        from ape.exceptions import ApeException
-
-        try:
-            payer.account.set_autosign(True)
-        except (ApeException, click.Abort) as error:
-            raise CheckFailed(f"the account {payer.address} stays locked: {error}") from None
-    return payer
 
 
 def _password(file: Path | None) -> str | None:

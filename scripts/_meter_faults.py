@@ -10,16 +10,16 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from dao.errors import BadUse, CheckFailed
-from scripts._common import CHECK_MARKS, handles_errors, json_option, read_input
+from scripts._common import CHECK_MARKS, deployment_option, handles_errors, json_option, read_input
 from scripts._privacy_options import (
     addresses_from,
-    deployment_option,
     lake_from,
     lake_option,
     same_chain,
@@ -89,7 +89,6 @@ def faults(
     hash is what a proposal names.
     """
     from dao.node import Node
-    from meters.faults.check import device_at
     from meters.faults.dossier import MAX_DAYS, Dossier, encode, file_hash, open_findings
     from meters.faults.findings import KINDS, find, read_rows
     from meters.secrets import SecretStore
@@ -116,7 +115,7 @@ def faults(
         rows,
         LakeHistory(lake, zone),
         separator=separator,
-        device_at=device_at(node, addresses) if node is not None else None,
+        device_at=None if node is None else partial(node.device_at, addresses["MeterRegistry"]),
         inbox=inbox,
         meters=meters,
     )

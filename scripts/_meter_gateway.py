@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
 from pathlib import Path
@@ -284,21 +285,23 @@ def key_rotate(config: Path, valid_from: int | None, output: Path | None, replac
     with _outbox(settings) as outbox:
         periods = [one for one in outbox.key_periods() if one.confirmed]
         waiting = [one for one in outbox.key_periods() if not one.confirmed]
-        for one in waiting:
-            if not replace:
-                raise BadUse(
-                    f"the key {one.address} waits for the registry already, from {one.valid_from} "
-                    "on; --replace forgets it"
-                )
-            outbox.drop_key(one.address)
+        if waiting and not replace:
+            raise BadUse(
+                f"the key {waiting[0].address} waits for the registry already, from "
+                f"{waiting[0].valid_from} on; --replace forgets it"
+            )
         old_file = settings.folder / periods[-1].file if periods else settings.first_key
         old = load_key(old_file, password)
         if not periods:
             outbox.put_key(KeyPeriod(old.address, old_file.name, 0, confirmed=True))
-        file = settings.folder / f"key-{begin}.json"
+        # The file of a key that is replaced stays: it may have reached the registry all the same.
+        names = (f"key-{begin}{f'-{n}' if n else ''}.json" for n in itertools.count())
+        file = next(one for one in map(settings.folder.joinpath, names) if not one.exists())
         made = new_key(file, password)
         chain = settings.chain
         request = request_rotation(chain.chain_id, chain.registry, settings.meter, old, made, begin)
+        for one in waiting:
+            outbox.drop_key(one.address)
         outbox.put_key(KeyPeriod(made.address, file.name, begin, confirmed=False))
     text = json.dumps(request.as_dict(), indent=1)
     if output is None:

@@ -17,11 +17,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dao.errors import BadUse
-from scripts._common import address_from, handles_errors, json_option
+from scripts._common import address_from, deployment_option, handles_errors, json_option
 from scripts._privacy_options import (
     addresses_from,
     bytes_from,
-    deployment_option,
     key_options,
     lake_from,
     lake_option,

@@ -16,10 +16,9 @@ import click
 
 from dao.errors import CheckFailed
 from scripts import _meter_grants
-from scripts._common import CHECK_MARKS, handles_errors, json_option, read_input
+from scripts._common import CHECK_MARKS, deployment_option, handles_errors, json_option, read_input
 from scripts._privacy_options import (
     addresses_from,
-    deployment_option,
     lake_from,
     lake_option,
     meter_option,
@@ -146,6 +145,16 @@ def _facts(disclosure: Disclosure, checks: Sequence[Check]) -> dict[str, Any]:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @rpc_option
 @lake_option
+@click.option(
+    "--inbox",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="The collector's inbox, dispatch.sqlite beside it.  [default: in the state folder]",
+)
+@click.option(
+    "--relay-store",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="The relay's file.  [default: in the state folder]",
+)
 @secrets_option
 @deployment_option
 @json_option
@@ -156,6 +165,8 @@ def erase(
     yes: bool,
     rpc: str,
     lake_place: str | None,
+    inbox: Path | None,
+    relay_store: Path | None,
     secrets_file: Path | None,
     deployment_file: Path | None,
     as_json: bool,
@@ -175,6 +186,7 @@ def erase(
     addresses = addresses_from(deployment_file)
     node, lake = Node(rpc), lake_from(lake_place)
     now = node.now()
+    inbox = inbox or paths.inbox_path()
     zone = check_final(node, addresses, lake, meter, number, now)
     if not yes:
         click.confirm(
@@ -187,10 +199,10 @@ def erase(
         stores = Stores(
             lake=lake,
             secrets=secrets,
-            inbox=paths.inbox_path(),
-            relay=paths.home() / "relay.sqlite",
+            inbox=inbox,
+            relay=relay_store or paths.home() / "relay.sqlite",
             journal=paths.erasures_dir(),
-            dispatches=paths.dispatches_path(),
+            dispatches=paths.dispatches_path(inbox),
             separator=reading_separator(addresses.chain_id, addresses["MeterRegistry"]),
         )
         done = erase_month(stores, zone, meter, number, now)

@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING
 import click
 
 from dao.errors import BadUse
-from scripts._common import handles_errors, is_local, json_option, open_chain, read_input
+from scripts._common import (
+    LOCAL_NODE,
+    chain_options,
+    handles_errors,
+    json_option,
+    open_as,
+    read_input,
+)
 
 if TYPE_CHECKING:
     from dao.registering import Registered
@@ -24,25 +31,7 @@ LOCAL_ACCOUNT = 1
 @click.command()
 @click.argument("file", metavar="[FILE]", required=False)
 @click.option("--zone", type=click.IntRange(1, 1_023), default=1, show_default=True)
-@click.option(
-    "--network",
-    "--rpc",
-    "network",
-    default="http://127.0.0.1:8545",
-    show_default=True,
-    help="URL of a local node, or Ape's name of a network (ethereum:sepolia:node).",
-)
-@click.option(
-    "--account",
-    help="Alias of the Ape account that is the registrar; on a local node the number, 0 to 9, of "
-    f"one of its accounts.  [default there: {LOCAL_ACCOUNT}]",
-)
-@click.option(
-    "--deployment",
-    "deployment_file",
-    type=click.Path(path_type=Path),
-    help="Where the addresses are written down.  [default: in the state folder]",
-)
+@chain_options("is the registrar", LOCAL_ACCOUNT, LOCAL_NODE)
 @click.option("--dry-run", is_flag=True, help="Only say what would be sent.")
 @json_option
 @handles_errors
@@ -74,9 +63,7 @@ def register(
         except UnicodeDecodeError:
             raise BadUse(f"{file} is not text") from None
         points = read_points(text, zone)
-    if is_local(network) and (account or "0") not in map(str, range(10)):
-        raise BadUse(f"--account {account}: a local node has the accounts 0 to 9")
-    with open_chain(network, account) as chain:
+    with open_as(network, account, LOCAL_ACCOUNT) as (chain, registrar):
         deployed = deploying.read(chain, deployment_file or deployment_path())
         if points is None:
             number = next_meter(deployed)
@@ -91,9 +78,6 @@ def register(
                 else f"{len(known)} are registered; {len(fresh)} would be, from {first} on."
             )
             return
-        registrar = chain.deployer
-        if chain.is_local:
-            registrar = chain.accounts[LOCAL_ACCOUNT if account is None else int(account)]
         done = list(known)
         try:
             for batch in register_all(deployed, registrar, fresh):

@@ -41,6 +41,8 @@ def replay(file: str, as_json: bool) -> None:
             click.echo(f"{rule:<22}{count:>8,}")
         if found.erased:
             click.echo(f"{'erased':<22}{found.erased:>8,}")
+        if found.unseen:
+            click.echo(f"{'numbers in no row':<22}{found.unseen:>8,}")
         for problem in found.problems[:SHOWN_PROBLEMS]:
             click.echo(problem, err=True)
     if found.problems:

@@ -32,12 +32,6 @@ meter_option = click.option(
     type=click.IntRange(1, 2**32 - 1),
     help="Number of the metering point.",
 )
-deployment_option = click.option(
-    "--deployment",
-    "deployment_file",
-    type=click.Path(path_type=Path),
-    help="Where the addresses are written down.  [default: in the state folder]",
-)
 lake_option = click.option(
     "--lake", "lake_place", help="Folder or address of the lake.  [default: in the state folder]"
 )
@@ -185,25 +179,25 @@ def signature_from(
 
 
 def key_from(keystore: str | None, key_file: str | None) -> bytes:
-    name = keystore if keystore is not None else str(key_file)
-    content = read_input(name)
-    try:
-        if keystore is None:
-            text = content.decode().strip().removeprefix("0x")
-            if not re.fullmatch(r"[0-9a-fA-F]{64}", text) or not int(text, 16):
-                raise ValueError
-            return bytes.fromhex(text)
-        from eth_account import Account
+    if keystore is not None:
+        return _key_of_keystore(keystore)
+    text = read_input(str(key_file)).decode("ascii", "replace").strip().removeprefix("0x")
+    if not re.fullmatch(r"[0-9a-fA-F]{64}", text) or not int(text, 16):
+        raise BadUse(f"{key_file} is not a private key in hex")
+    return bytes.fromhex(text)
 
-        password = os.environ.get(PASSWORD_VARIABLE)
-        if password is None:
-            password = click.prompt("Password of the keystore", hide_input=True, err=True)
-        return bytes(Account.decrypt(content.decode(), password))
-    except (ValueError, TypeError, KeyError, NotImplementedError):
-        what = (
-            "a private key in hex" if keystore is None else "a keystore, or the password is wrong"
-        )
-        raise BadUse(f"{name} is not {what}") from None
+
+def _key_of_keystore(name: str) -> bytes:
+    from meters.gateway.keystore import open_keystore, parse_keystore
+
+    document = parse_keystore(read_input(name), name)
+    password = os.environ.get(PASSWORD_VARIABLE)
+    if password is None:
+        password = click.prompt("Password of the keystore", hide_input=True, err=True)
+    try:
+        return open_keystore(document, name, password)
+    except CheckFailed:
+        raise BadUse(f"{name} does not open: the password is wrong") from None
 
 
 # What is shown

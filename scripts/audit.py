@@ -15,10 +15,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dao.errors import BadUse, CheckFailed
-from scripts._common import CHECK_MARKS, handles_errors, is_local, json_option, open_chain
+from scripts._common import (
+    CHECK_MARKS,
+    deployment_option,
+    handles_errors,
+    is_local,
+    json_option,
+    open_chain,
+)
 from scripts._privacy_options import (
     addresses_from,
-    deployment_option,
     lake_from,
     lake_option,
     meter_option,
@@ -91,7 +97,7 @@ def export(
 ) -> None:
     """Write a zone's period as a dossier: data, proofs, and the report to read.
 
-    The days must be over for good: committed, final, and two hours past, so that they are scored.
+    The days must be over for good: committed, final, and an hour past, so that they are scored.
     No home's reading and no group below 15 homes is in it; each home can open its own bill with its
     secret. With --publish the root goes on the chain, and from then on nobody can change the file
     unseen.

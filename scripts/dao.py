@@ -15,6 +15,7 @@ import click
 
 from scripts._common import address_from, read_input
 from scripts._dao_options import (
+    Asked,
     Place,
     calls_from,
     calls_options,
@@ -188,10 +189,7 @@ def members(place: Place) -> None:
 @on_chain
 def propose(
     place: Place,
-    file: str | None,
-    rules: Sequence[str],
-    battery: Sequence[str],
-    zone: int,
+    asked: Asked,
     description: str,
     lane: str,
     policy: int | None,
@@ -214,7 +212,7 @@ def propose(
     if output is not None and not simulated:
         raise BadUse("-o takes the record of a simulation; add --simulate")
     way = Lane.POLICY if policy is not None else Lane[lane.upper()]
-    calls = calls_from(place, file, rules, battery, zone)
+    calls = calls_from(place, asked)
     digest = None
     if simulated:
         record = _simulation(place, calls, way, None)
@@ -432,10 +430,7 @@ def bond(place: Place, deposit: str | None, withdraw: str | None) -> None:
 @on_chain
 def simulate(
     place: Place,
-    file: str | None,
-    rules: Sequence[str],
-    battery: Sequence[str],
-    zone: int,
+    asked: Asked,
     proposal: str | None,
     lane: str,
     output: Path | None,
@@ -459,18 +454,18 @@ def simulate(
 
         effects = effects_from(place.deployment, evidence, grid_code, 1, stored_wh)
     if check is not None:
-        if file or rules or battery or output:
+        if output or not asked.is_nothing:
             raise BadUse("--check takes its calls from the record; leave them and -o out")
         _check(place, check, proposal, effects)
         return
     found = None
     if proposal is not None:
-        if file or rules or battery:
+        if not asked.is_nothing:
             raise BadUse("either --proposal or calls, not both")
         found = place.proposal(proposal)
         calls = list(found.calls)
     else:
-        calls = calls_from(place, file, rules, battery, zone)
+        calls = calls_from(place, asked)
     record = _simulation(place, calls, Lane[lane.upper()], found, effects)
     if output is not None:
         write_record(record, output)

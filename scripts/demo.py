@@ -16,9 +16,12 @@ import click
 from scripts._common import handles_errors, json_option
 
 if TYPE_CHECKING:
+    from scripts._simulation.living import Life
     from scripts._simulation.settings import Settings
 
 PORT = 8501
+# Of the node's accounts: the loop's own relay posts as another one.
+RELAY = 7
 
 
 @click.command(name="demo")
@@ -54,6 +57,13 @@ PORT = 8501
 @click.option(
     "--port", type=click.IntRange(1, 65_535), help=f"The page's port.  [default: {PORT} or next]"
 )
+@click.option(
+    "--pace",
+    type=click.FloatRange(1, 3_600),
+    default=60,
+    show_default=True,
+    help="Seconds of chain time in a second, once the days are over.",
+)
 @click.option("--headless", is_flag=True, help="No page: run, print the summary, end.")
 @json_option
 @handles_errors
@@ -68,6 +78,7 @@ def cli(
     history_days: int,
     tariffs: Path | None,
     port: int | None,
+    pace: float,
     headless: bool,
     as_json: bool,
 ) -> None:
@@ -76,8 +87,9 @@ def cli(
     Homes of a SimBench zone meter, trade and vote for some days after weeks of history: readings
     are signed and committed, orders cleared and settled on chain, the next day forecast, and where
     the forecast breaks a limit of the grid the members vote on the battery's schedule. Without
-    --headless a page at http://localhost:8501 shows it live until Ctrl-C. The same seed gives the
-    same figures.
+    --headless a page at http://localhost:8501 shows it live, a relay takes what people sign, and
+    after the days the neighbourhood lives on, at a pace one can follow, until Ctrl-C. The same seed
+    gives the same figures.
     """
     from dao.tariffs import load_tariffs
     from scripts._simulation.settings import Settings, parse_date
@@ -91,18 +103,19 @@ def cli(
         proposals=not no_proposals,
         voters=voters,
         policy=standing_policy,
+        living=not headless,
         tariffs=load_tariffs(tariffs),
     )
     # SIGTERM ends a run as Ctrl-C does: the node and the page's server go with it.
     signal.signal(signal.SIGTERM, _interrupt)
-    _run(settings, headless=headless, as_json=as_json, port=port)
+    _run(settings, as_json=as_json, port=port, pace=pace)
 
 
 def _interrupt(*_: object) -> None:
     raise KeyboardInterrupt
 
 
-def _run(settings: Settings, *, headless: bool, as_json: bool, port: int | None) -> None:
+def _run(settings: Settings, *, as_json: bool, port: int | None, pace: float) -> None:
     from scripts._simulation.display import Display
     from scripts._simulation.state import claim
     from scripts._simulation.summary import in_words
@@ -113,35 +126,44 @@ def _run(settings: Settings, *, headless: bool, as_json: bool, port: int | None)
         display("Starting", 0, 1)
         stack.enter_context(claim())
         _check_zone(settings.zone_code)
-        url = None
-        if not headless:
+        if settings.living:
             from dashboard.serve import DashboardServer
 
             server = stack.enter_context(DashboardServer(port or PORT))
-            url = server.url
-            display.say(server.notice or f"The page is at {url}")
-            _open_browser(url)
-        summary = _live(settings, stack, display, begun)
+            display.say(server.notice or f"The page is at {server.url}")
+            _open_browser(server.url)
+        summary, life = _live(settings, stack, display, begun)
         text = json.dumps(summary) if as_json else in_words(summary)
         display.finish()
         click.echo(text)
         sys.stdout.flush()
-        if url is not None:
-            display.say(f"The days are over; the page stays at {url} until Ctrl-C.")
-            signal.pause()
+        if life is not None:
+            display.say(
+                f"The days are over; the neighbourhood lives on, {pace:g} times as fast as life, "
+                f"with its page at {server.url}, until Ctrl-C."
+            )
+            life.live_on(pace)
     if not summary["conservation_ok"]:
         raise SystemExit(1)
 
 
-def _live(settings: Settings, stack: ExitStack, display: Any, begun: float) -> dict[str, Any]:
-    """Start the node, build the world, live through the days; returns the summary."""
+def _live(
+    settings: Settings, stack: ExitStack, display: Any, begun: float
+) -> tuple[dict[str, Any], Life | None]:
+    """Start the node, build the world, live through the days; returns the summary, and what goes
+    on where somebody watches."""
     from dao import deployment
     from dao.anvil import AnvilNode
     from dao.chain import Chain
     from dao.paths import deployment_path
     from scripts._simulation import world as worlds
+    from scripts._simulation.counter import Counter
+    from scripts._simulation.dossier import leave_dossier
+    from scripts._simulation.following import Following
+    from scripts._simulation.living import Life
     from scripts._simulation.loop import Loop
     from scripts._simulation.page import Page
+    from scripts._simulation.settings import ZONE
     from scripts._simulation.summary import summarise
 
     node = stack.enter_context(AnvilNode(timestamp=settings.genesis))
@@ -158,11 +180,19 @@ def _live(settings: Settings, stack: ExitStack, display: Any, begun: float) -> d
     page.attach(world)
     history_done = time.perf_counter()
     loop = Loop(world, page.publish)
-    loop.run(display)
-    page.publish(loop, "score", finished=True)
+    life = None
+    if settings.living:
+        counter = stack.enter_context(Counter(world.deployment, ZONE, chain.accounts[RELAY]))
+        page.relay = counter.url
+        agent = stack.enter_context(Following(world.deployment, ZONE, counter.url))
+        life = Life(loop, counter, agent, display.say)
+        life.live_days(display)
+    else:
+        loop.run(display)
+        page.publish(loop, "score", finished=True)
     _write_logs(chain)
     ended = time.perf_counter()
-    return summarise(
+    summary = summarise(
         loop,
         wall_s=ended - begun,
         timings={
@@ -171,6 +201,8 @@ def _live(settings: Settings, stack: ExitStack, display: Any, begun: float) -> d
             "days_s": [round(day.seconds, 1) for day in loop.days],
         },
     )
+    display.say(leave_dossier(loop))
+    return summary, life
 
 
 def _write_logs(chain: Any) -> None:

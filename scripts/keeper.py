@@ -15,10 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from scripts._common import handles_errors, is_local, json_option, open_chain
+from scripts._common import chain_options, handles_errors, json_option, open_as, unlocked
 
 if TYPE_CHECKING:
-    from dao.chain import Account, Chain
     from dao.keeper.context import Action
     from dao.market.session import DeviceReceipt
     from dao.relay.store import RelayStore
@@ -40,22 +39,7 @@ class Finite(click.FloatRange):
 
 
 @click.command(name="keeper")
-@click.option(
-    "--network",
-    required=True,
-    help="Ape's name of a network (ethereum:sepolia:node), or the URL of a local node.",
-)
-@click.option(
-    "--account",
-    help="Alias of the Ape account that pays; on a local node the number, 0 to 9, of one of its "
-    f"accounts.  [default there: {LOCAL_ACCOUNT}]",
-)
-@click.option(
-    "--deployment",
-    "deployment_file",
-    type=click.Path(path_type=Path),
-    help="Where the addresses are written down.  [default: in the state folder]",
-)
+@chain_options("pays", LOCAL_ACCOUNT)
 @click.option(
     "--relay-store",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
@@ -137,15 +121,14 @@ def cli(
     from dao.relay.store import RelayStore
 
     bookmarks = home() / "keeper.json"
-    chain, payer = _open(network, account)
-    with chain:
+    with open_as(network, account, LOCAL_ACCOUNT) as (chain, payer):
         store = None if relay_store is None else RelayStore(relay_store)
         own = () if store is None else (post_orders(store, zone),)
         deployment = deploying.read(chain, deployment_file or deployment_path())
         stop = _stop_on_signals()
         context = Context(
             deployment,
-            payer,
+            unlocked(payer),  # asks for a password once, not at every step
             receipts=store,
             conflicts=tuple if store is None else lambda: _conflicts(store),
             report=lambda action: click.echo(_as_json(action) if as_json else _as_text(action)),
@@ -172,24 +155,6 @@ def cli(
         )
     if once and not all_well:
         raise CheckFailed("nothing was due, or a step failed")
-
-
-def _open(network: str, account: str | None) -> tuple[Chain, Account]:
-    """The network, and who pays there."""
-    from dao.errors import BadUse
-
-    if is_local(network):
-        number = LOCAL_ACCOUNT if account is None else account
-        if str(number) not in map(str, range(10)):
-            raise BadUse(f"--account {account}: a local node has the accounts 0 to 9")
-        local = open_chain(network, None)
-        return local, local.accounts[int(number)]
-    chain = open_chain(network, account)
-    payer = chain.deployer
-    unlock = getattr(getattr(payer, "account", None), "set_autosign", None)
-    if unlock is not None:
-        unlock(True)  # a key file: asks for its password once, not at every step
-    return chain, payer
 
 
 def _conflicts(store: RelayStore) -> list[tuple[int, int, Sequence[DeviceReceipt]]]:

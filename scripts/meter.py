@@ -13,7 +13,7 @@ import click
 
 from dao.errors import BadUse
 from scripts import _meter_faults, _meter_privacy, _meter_vee
-from scripts._common import handles_errors, json_option, read_input
+from scripts._common import handles_errors, json_option, printable, read_input
 from scripts._meter_collect import collect
 from scripts._meter_gateway import gateway
 from scripts._meter_register import register
@@ -100,7 +100,7 @@ def parse(
     named = [("standard input" if name == "-" else name, read_input(name)) for name in files]
     parsed = normalise(chosen, named, options)
     for note in parsed.notes[:SHOWN_NOTES]:
-        click.echo(f"Note: {_printable(note)}", err=True)
+        click.echo(f"Note: {printable(note)}", err=True)
     if len(parsed.notes) > SHOWN_NOTES:
         click.echo(f"Note: and {len(parsed.notes) - SHOWN_NOTES} more like these", err=True)
     if as_json:
@@ -116,14 +116,14 @@ def _table(readings: list[MeterReading]) -> str:
     def wh(value: int | None) -> str:
         return "-" if value is None else f"{value:,}"
 
-    names = [_printable(reading.meter or "-") for reading in readings[:SHOWN_ROWS]]
+    names = [printable(reading.meter or "-") for reading in readings[:SHOWN_ROWS]]
     width = max(5, *map(len, names))
     head = f"{'meter':<{width}}  {'start':<20}  {'end':<20}"
     lines = [f"{head}  {'import Wh':>15}  {'export Wh':>15}  quality"]
     for name, reading in zip(names, readings, strict=False):
         start = "register" if reading.register else stamp(reading.start)
         quality = reading.quality.name.lower()
-        quality += f" ({_printable(reading.source_quality)})" if reading.source_quality else ""
+        quality += f" ({printable(reading.source_quality)})" if reading.source_quality else ""
         lines.append(
             f"{name:<{width}}  {start:<20}  {stamp(reading.end) or '-':<20}  "
             f"{wh(reading.import_wh):>15}  {wh(reading.export_wh):>15}  {quality}"
@@ -131,11 +131,6 @@ def _table(readings: list[MeterReading]) -> str:
     if len(readings) > SHOWN_ROWS:
         lines.append(f"... {len(readings) - SHOWN_ROWS:,} more (--json lists all readings)")
     return "\n".join(lines)
-
-
-def _printable(text: str) -> str:
-    """Text from a file on one line, without what a terminal would obey."""
-    return "".join(sign if sign.isprintable() else "?" for sign in " ".join(text.split()))
 
 
 def _instant(text: str) -> datetime:

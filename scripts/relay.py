@@ -6,14 +6,10 @@ from __future__ import annotations
 import json
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
-from scripts._common import handles_errors, json_option, open_chain
-
-if TYPE_CHECKING:
-    from dao.chain import Account, Chain
+from scripts._common import handles_errors, json_option, open_chain, unlocked
 
 # The accounts before it hold the roles that `gridcommons deploy` gives out on a local node.
 _LOCAL_ACCOUNT = 5
@@ -75,30 +71,23 @@ def cli(
 ) -> None:
     """Run the relay of a zone.
 
-    It takes signed orders and delivery receipts over HTTP, checks them, promises to post the orders
-    before the gate, posts them in batches and pays the gas. Ctrl-C ends it; what it has taken stays
-    in its file and is posted when it runs again.
+    It takes signed orders, other signed requests and delivery receipts over HTTP, checks them,
+    promises to post the orders before the gate, sends what it took and pays the gas. Ctrl-C ends
+    it; what it has taken stays in its file and is sent when it runs again.
     """
     from dao import deployment as deploying
     from dao.paths import deployment_path
-    from dao.relay.intake import Relay
     from dao.relay.posting import Pace
+    from dao.relay.reader import Relay
     from dao.relay.service import listen, serve
     from dao.relay.store import RelayStore
 
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s")
     with listen(host, port) as listener, open_chain(network, account) as chain:
         deployed = deploying.read(chain, deployment or deployment_path())
-        relay = Relay(
-            market=deployed["EnergyMarket"],
-            parameters=deployed["GridParameters"],
-            registry=deployed["MeterRegistry"],
-            store=RelayStore(store),
-            zone=zone,
-            account=_payer(chain),
-            pace=Pace(interval=interval, margin=margin),
-            first_block=deployed.first_block,
-        )
+        pace = Pace(interval=interval, margin=margin)
+        payer = unlocked(chain.accounts[_LOCAL_ACCOUNT] if chain.is_local else chain.deployer)
+        relay = Relay.of(deployed, RelayStore(store), zone, payer, pace)
         shown = f"[{host}]" if ":" in host else host
         url = f"http://{shown}:{port}"
         if as_json:
@@ -115,24 +104,3 @@ def cli(
             click.echo(f"It posts and promises as {relay.account.address}. Ctrl-C ends it.")
         serve(relay, listener, behind_proxy=behind_proxy)
         relay.store.close()
-
-
-def _payer(chain: Chain) -> Account:
-    """The account that pays; one of Ape's is unlocked here, because later nobody is there to ask.
-
-    Ape takes its passphrase from the environment (APE_ACCOUNTS_<alias>_PASSPHRASE) or asks for it.
-    """
-    from dao.chain import ApeAccount
-    from dao.errors import CheckFailed
-
-    if chain.is_local:
-        return chain.accounts[_LOCAL_ACCOUNT]
-    account = chain.deployer
-    if isinstance(account, ApeAccount) and hasattr(account.account, "set_autosign"):
-        from ape.exceptions import ApeException
-
-        try:
-            account.account.set_autosign(True)
-        except (ApeException, click.Abort) as error:
-            raise CheckFailed(f"the account {account.address} stays locked: {error}") from None
-    return account

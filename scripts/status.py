@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`gridcommons status`: how node, contracts, relay, keeper and collector are, in one table."""
+"""`gridcommons status`: how node, contracts, relay, keeper, agent and collector are, in a table."""
 
 from __future__ import annotations
 
@@ -17,15 +17,17 @@ from urllib.parse import urlsplit
 import click
 
 from dao.errors import BadUse, CheckFailed
-from scripts._common import handles_errors, json_option
+from scripts._common import LOCAL_NODE, handles_errors, json_option, printable
+from scripts._meter_collect import PORT, TOKEN_VARIABLE
 
 if TYPE_CHECKING:
     from dao.node import Addresses, Node
 
-RPC, RELAY, COLLECTOR = (f"http://127.0.0.1:{port}" for port in (8545, 8550, 8560))
-TOKEN_VARIABLE = "GRIDCOMMONS_OPERATOR_TOKEN"
+RELAY, COLLECTOR = (f"http://127.0.0.1:{port}" for port in (8550, PORT))
 KEEPER_SILENT_S = 600
 """A keeper notes where it is every quarter of a minute, and waits five minutes at most."""
+AGENT_SILENT_S = 600
+"""An agent leaves word after every round, and waits five minutes at most."""
 BLOCK_OLD_S = 600
 _LOCAL_CHAIN = 31_337
 _PATIENCE_S = 10
@@ -45,7 +47,9 @@ class Part:
 
 
 @click.command(name="status")
-@click.option("--rpc", metavar="URL", help=f"A node of the chain.  [default: {RPC}, if it answers]")
+@click.option(
+    "--rpc", metavar="URL", help=f"A node of the chain.  [default: {LOCAL_NODE}, if it answers]"
+)
 @click.option("--relay", metavar="URL", help=f"[default: {RELAY}, if it answers]")
 @click.option("--collector", metavar="URL", help=f"[default: {COLLECTOR}, if it answers]")
 @click.option("--zone", type=click.IntRange(1, 1_023), default=1, show_default=True)
@@ -81,11 +85,12 @@ def cli(
     addresses = None
     if deployment_file is not None or file.exists():
         addresses = read_addresses(file)
-    node = Node(rpc or RPC)
+    node = Node(rpc or LOCAL_NODE)
     parts = [
         *_looked(rpc, "node", lambda: _node(node, addresses, zone)),
         *_looked(relay, "relay", lambda: _relay((relay or RELAY).rstrip("/"))),
         _keeper(home() / "keeper.json"),
+        _agent(home() / "agent.json"),
         *_looked(collector, "collector", lambda: _collector((collector or COLLECTOR).rstrip("/"))),
     ]
     if as_json:
@@ -95,7 +100,7 @@ def cli(
     else:
         for part in parts:
             state = part.state if part.part else ""
-            click.echo(f"{part.part:<11} {state:<12} {_printable(part.about)}")
+            click.echo(f"{part.part:<11} {state:<12} {printable(part.about)}")
     if all(part.state == UNCHECKED for part in parts):
         raise CheckFailed("nothing is running here; name what to look at, see --help")
     if any(part.state == WRONG for part in parts):
@@ -176,6 +181,22 @@ def _keeper(file: Path) -> Part:
     return Part("keeper", WRONG if age > KEEPER_SILENT_S else WELL, about)
 
 
+def _agent(file: Path) -> Part:
+    try:
+        age = max(round(time.time() - file.stat().st_mtime), 0)
+        told = json.loads(file.read_bytes()[:_MOST_BYTES])
+    except OSError:
+        return Part("agent", UNCHECKED, f"no {file.name} in the state folder")
+    except (ValueError, RecursionError):
+        told = None
+    if not isinstance(told, dict):
+        return Part("agent", WRONG, f"{file.name} is not an agent's")
+    about = f"follows {told.get('offers')} offers of zone {told.get('zone')}, last {age} s ago"
+    if told.get("well") is not True:
+        return Part("agent", WRONG, f"{about}; its last round failed, see its log")
+    return Part("agent", WRONG if age > AGENT_SILENT_S else WELL, about)
+
+
 def _collector(url: str) -> Iterator[Part]:
     token = os.environ.get(TOKEN_VARIABLE, "").strip()
     headers = {"Authorization": f"Bearer {token}"} if token and _is_private(url) else {}
@@ -241,11 +262,6 @@ def _map(document: dict[str, Any], name: str) -> dict[str, Any]:
 def _list(document: dict[str, Any], name: str) -> list[Any]:
     found = document.get(name)
     return found if isinstance(found, list) else []
-
-
-def _printable(text: str) -> str:
-    """What somebody else's service said, without what a terminal would obey."""
-    return "".join(sign if sign.isprintable() else "?" for sign in " ".join(text.split()))
 
 
 def _utc(seconds: int) -> str:

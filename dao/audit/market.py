@@ -242,9 +242,9 @@ def replay(session: Session, events: Events) -> Replay:
     delivered = np.where(traded, np.maximum(session.delivered, 0), 0)
     price = np.where(traded, session.price, 0)
     bids = np.where(is_bid[:, None], fills, 0)
-    bought = _share(bids, delivered)
+    bought = share_columns(bids, delivered)
     paid = bought * (price + fee)
-    shared = _share(bids, np.where(traded, np.maximum(session.penalties, 0), 0))
+    shared = share_columns(bids, np.where(traded, np.maximum(session.penalties, 0), 0))
     held = book.wh.sum(axis=1) * np.where(is_bid, book.limit, session.penalty)
     sums = _entries(session, book)
     faults += _settlement_faults(session, book, fills, bought, paid, shared, held, fee, sums)
@@ -265,7 +265,7 @@ def replay(session: Session, events: Events) -> Replay:
     )
 
 
-def _share(weights: Ints, amounts: Ints) -> Ints:
+def share_columns(weights: Ints, amounts: Ints) -> Ints:
     """`solver.share` for each column: weights (orders, slots), amounts (slots,)."""
     running = np.cumsum(weights, axis=0)
     total = running[-1] if len(running) else np.zeros_like(amounts)

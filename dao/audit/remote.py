@@ -15,7 +15,8 @@ from dao.audit.event_list import MARKET_CONTRACTS, abis
 from dao.audit.scope import Block, Scope
 from dao.eip712 import keccak, word
 from dao.errors import BadUse, CheckFailed
-from dao.index import EventReader, Indexer, Refused, Rpc
+from dao.index import EventReader, Indexer
+from dao.rpc import Refused, Rpc
 
 _CALLS_AT_ONCE = 1_000
 

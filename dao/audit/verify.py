@@ -79,6 +79,7 @@ def verify(
     *,
     named: bool = False,
     must_be_anchored: bool = False,
+    notify: Callable[[str], None] = lambda _: None,
 ) -> list[Check]:
     """All checks in order. Once one has failed, those that rest on it are `not checked`.
 
@@ -87,8 +88,7 @@ def verify(
     """
     if remote is not None:
         _ = remote.chain_id  # a node that is away says nothing about the dossier
-    run = _Run(dossier, remote, known, named, must_be_anchored)
-    return run.all()
+    return _Run(dossier, remote, known, named, must_be_anchored, notify).all()
 
 
 @dataclass(eq=False)
@@ -98,6 +98,7 @@ class _Run:
     known: Addresses | None
     named: bool
     must_be_anchored: bool
+    notify: Callable[[str], None]
 
     def all(self) -> list[Check]:
         checks: list[Check] = []
@@ -112,6 +113,7 @@ class _Run:
             if broken:
                 checks.append(Check(name, "not checked", "what it rests on does not hold"))
                 continue
+            self.notify(name)
             try:
                 said = step()
             except _NotChecked as why:

@@ -65,11 +65,6 @@ _UNITS = {
     "max_allowance": "proposals a zone and day",
 }
 _NAMES = {key: name for name, key in KEYS.items()}
-_UNCHANGED = {
-    COMMUNITY_BATTERY: "keeps its plan",
-    CHARGE_POINTS: "keep their caps",
-    HOME_BATTERIES: "keep their plans",
-}
 _EURO_CONTRACTS = ("Treasury", "TestEuro", "ForecastRegistry", "EnergyMarket")
 
 
@@ -205,15 +200,10 @@ def _windows(
     windows: Sequence[tuple[int, int, int]],
     block: int | str,
 ) -> str:
-    told = {
-        COMMUNITY_BATTERY: ("the community battery of zone", _battery),
-        CHARGE_POINTS: ("charge points taking part in zone", _charge_points),
-        HOME_BATTERIES: ("home batteries taking part in zone", _home_batteries),
-    }.get(key)
-    if told is not None:
-        who, does = told
+    if key in _DEVICES:
+        who, does, unchanged = _DEVICES[key]
         parts = [f"{does(value)} {_span(first, slots)}" for first, slots, value in windows]
-        return f"{who} {zone} {'; '.join(parts) or _UNCHANGED[key]}"
+        return f"{who} {zone} {'; '.join(parts) or unchanged}"
     name = rule_name(key)
     before = _value(parameters, key, block)
     since = "" if before is None else f" instead of {rule_value(name, before)}"
@@ -240,6 +230,14 @@ def _home_batteries(share: int) -> str:
         return "rest"
     percent = f"{abs(share) // 10:,}" + (f".{abs(share) % 10}" if share % 10 else "")
     return f"{'charge' if share > 0 else 'discharge'} at {percent} % of their rated power"
+
+
+# Whose windows a key is for, what a value tells them, and what no window leaves.
+_DEVICES = {
+    COMMUNITY_BATTERY: ("the community battery of zone", _battery, "keeps its plan"),
+    CHARGE_POINTS: ("charge points taking part in zone", _charge_points, "keep their caps"),
+    HOME_BATTERIES: ("home batteries taking part in zone", _home_batteries, "keep their plans"),
+}
 
 
 def _span(first_slot: int, slots: int) -> str:

@@ -7,18 +7,23 @@ token units (micro euro), energy in Wh, prices in micro euro per Wh, times in un
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from dao.eip712 import checksum_address
 from dao.market.account import CAP_UNIT
 from dao.market.orders import Order
-from dao.market.session import read_session
+from dao.market.session import SessionState, read_session
 from dao.relay import intake
-from dao.relay.checks import SIDE_NAMES, Outlook, Problem, Terms
-from dao.relay.intake import Answer, Depth, Reader, Relay
+from dao.relay.checks import Outlook, Terms
+from dao.relay.drafts import Drafted
+from dao.relay.intake import Answer, Depth
 from dao.relay.posting import in_flight
+from dao.relay.reader import Reader, Relay
+from dao.relay.request_store import Kind, RequestState, StoredRequest
 from dao.relay.store import WAITING, Receipt, State, StoredOrder
+from dao.relay.submitted import SIDE_NAMES, Problem
 from dao.slots import SLOT_SECONDS
 
 # A batch of a hundred orders takes about this much gas.
@@ -100,6 +105,56 @@ class OrderStatus:
     escrow: int
     promise: SignedPromise
     steps: list[Step]
+
+
+@dataclass(frozen=True)
+class OrdersPage:
+    """An account's orders, the newest first. next: `before` of the page to go on with."""
+
+    orders: list[OrderStatus]
+    next: int | None
+
+
+@dataclass(frozen=True)
+class Prospect:
+    """An order not signed yet: its fields, complete, and either what would be wrong with it, or
+    what would come of it."""
+
+    order: OrderFields
+    problems: list[Problem]
+    outlook: Outlook | None
+
+
+@dataclass(frozen=True)
+class RequestTaken:
+    """A request the relay has taken, now or before."""
+
+    id: str
+    state: RequestState
+
+
+@dataclass(frozen=True)
+class RequestStatus:
+    """A request, and what became of it. account: of a vote the voter's own; reason: why it failed,
+    in the contract's words; transaction: where the chain shows it; times in unix seconds."""
+
+    id: str
+    kind: Kind
+    account: int
+    state: RequestState
+    reason: str | None
+    transaction: str | None
+    received_at: int
+    sent_at: int | None
+    fields: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class RequestsPage:
+    """An account's requests, the newest first. next: `before` of the page to go on with."""
+
+    requests: list[RequestStatus]
+    next: int | None
 
 
 @dataclass(frozen=True)
@@ -194,8 +249,9 @@ class ReceiptStored:
 
 @dataclass(frozen=True)
 class Health:
-    """How the relay is. orders: how many in which state; broken_promises: those never posted;
-    problems: what an operator should look at; gas_gwei: what the relay's account has for fees."""
+    """How the relay is. orders, requests: how many in which state; broken_promises: orders never
+    posted; problems: what an operator should look at; gas_gwei: what the relay's account has for
+    fees."""
 
     status: str
     problems: list[str]
@@ -207,6 +263,7 @@ class Health:
     relay: str
     gas_gwei: int
     orders: dict[State, int]
+    requests: dict[RequestState, int]
     broken_promises: int
     waiting_since: int | None
 
@@ -251,8 +308,10 @@ def signed_promise(relay: Relay, stored: StoredOrder) -> SignedPromise:
     )
 
 
-def order_status(relay: Relay, stored: StoredOrder) -> OrderStatus:
-    """Where a stored order stands."""
+def order_status(
+    relay: Relay, stored: StoredOrder, sessions_seen: dict[int, SessionState] | None = None
+) -> OrderStatus:
+    """Where a stored order stands. sessions_seen: sessions read already, by first slot."""
     return OrderStatus(
         id=hex_text(stored.id),
         state=stored.state,
@@ -260,13 +319,41 @@ def order_status(relay: Relay, stored: StoredOrder) -> OrderStatus:
         order=order_fields(stored.order),
         escrow=stored.escrow,
         promise=signed_promise(relay, stored),
-        steps=_steps(relay, stored),
+        steps=_steps(relay, stored, {} if sessions_seen is None else sessions_seen),
+    )
+
+
+def orders_page(relay: Relay, account: int, before: int | None, limit: int) -> OrdersPage:
+    """An account's orders before a number, the newest first."""
+    found, following = relay.store.of_account(account, before, limit)
+    seen: dict[int, SessionState] = {}
+    return OrdersPage([order_status(relay, one, seen) for one in found], following)
+
+
+def prospect(drafted: Drafted) -> Prospect:
+    """What would come of an order that is not signed yet."""
+    return Prospect(order_fields(drafted.order), list(drafted.problems), drafted.outlook)
+
+
+def request_status(stored: StoredRequest) -> RequestStatus:
+    """Where a stored request stands."""
+    return RequestStatus(
+        id=hex_text(stored.id),
+        kind=stored.kind,
+        account=stored.account,
+        state=stored.state,
+        reason=stored.reason,
+        transaction=stored.transaction,
+        received_at=stored.received_at,
+        sent_at=stored.sent_at,
+        fields=stored.fields,
     )
 
 
 def account_status(relay: Relay, number: int) -> AccountStatus | None:
     """An account's state, None where it is not open."""
     waiting = relay.store.waiting_of([number])
+    held = relay.store.requests.held([number]).of(number)
     state = Reader(relay).account(number)
     if state.zone == 0:
         return None
@@ -275,9 +362,9 @@ def account_status(relay: Relay, number: int) -> AccountStatus | None:
         owner=state.owner,
         zone=state.zone,
         balance=state.balance,
-        available=max(0, state.balance - sum(stored.escrow for stored in waiting)),
+        available=max(0, state.balance - sum(one.escrow for one in waiting) - held.money),
         open_orders=state.open_orders,
-        nonces=state.nonces.to_use(one for one in waiting if not one.order.mandate),
+        nonces=state.nonces.to_use((one for one in waiting if not one.order.mandate), held.nonces),
         waiting=[hex_text(stored.id) for stored in waiting],
     )
 
@@ -306,7 +393,7 @@ def hex_text(data: bytes) -> str:
     return "0x" + data.hex()
 
 
-def _steps(relay: Relay, stored: StoredOrder) -> list[Step]:
+def _steps(relay: Relay, stored: StoredOrder, seen: dict[int, SessionState]) -> list[Step]:
     steps = [Step("received", stored.received_at, stored.received_block)]
     if stored.posted_block is not None:
         steps.append(Step("posted", stored.posted_at, stored.posted_block))
@@ -314,7 +401,9 @@ def _steps(relay: Relay, stored: StoredOrder) -> list[Step]:
         steps.append(Step(stored.state, stored.posted_at, stored.posted_block))
     steps.append(Step("gate", stored.gate))
     if stored.state is State.ACCEPTED:
-        session = read_session(relay.market, relay.zone, stored.session)
+        if stored.session not in seen:
+            seen[stored.session] = read_session(relay.market, relay.zone, stored.session)
+        session = seen[stored.session]
         if session.void:
             steps.append(Step("void", None))
         elif session.cleared == session.slots:
@@ -374,6 +463,7 @@ def health(relay: Relay, faults: Sequence[str]) -> Health:
         relay=checksum_address(address),
         gas_gwei=balance // 10**9,
         orders=counts,
+        requests=relay.store.requests.counts(),
         broken_promises=counts[State.LATE],
         waiting_since=relay.store.oldest_waiting(),
     )

@@ -1,52 +1,54 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The relay over HTTP: the only module that knows FastAPI.
+"""The relay over HTTP: the operations of orders, receipts and sessions.
 
-Reads requests within limits, hands them to `intake`, and writes answers: JSON with whole numbers,
-every error as {"error": {"field", "problem", "accepted"}}. Everything here is public; who may do
-what is decided by signatures alone.
+Hands requests, read within `http`'s limits, to `intake`, and writes answers: JSON with whole
+numbers. Requests have operations of their own in `request_api`. Everything here is public; who may
+do what is decided by signatures alone.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Annotated, Any, NoReturn
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Any
 
 from fastapi import FastAPI, Header, Path, Query, Request
-from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
 from starlette.concurrency import run_in_threadpool
-from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect
 
-from dao.errors import GridCommonsError
-from dao.json_input import is_too_deep
-from dao.relay import answers, checks, description, intake
+from dao.relay import answers, description, drafts, intake, request_api
 from dao.relay.answers import (
     AccountStatus,
     Book,
     Health,
     MandateStatus,
+    OrdersPage,
     OrderStatus,
     PostedBook,
+    Prospect,
     ReceiptStored,
     Refused,
     Results,
     Sessions,
     Taken,
 )
-from dao.relay.checks import WHOLE, Problem
-from dao.relay.intake import Relay
+from dao.relay.http import (
+    Door,
+    Refusal,
+    answer_errors,
+    client_of,
+    json_answer,
+    read_json,
+    too_many,
+)
 from dao.relay.limits import Buckets, Rate
+from dao.relay.reader import Relay
 from dao.relay.store import FeedEvent, Receipt
+from dao.relay.submitted import WHOLE, Problem
 
-log = logging.getLogger("gridcommons.relay")
-
-_BODY_PATIENCE_S = 10.0
 _FEED_PAUSE_S = 0.5
 # Proxies close a silent connection after a minute or less.
 _FEED_SILENCE_S = 15.0
@@ -55,6 +57,8 @@ ZoneNumber = Annotated[int, Path(ge=1, le=1_023)]
 _EARLIEST, _LATEST = WHOLE["first_slot"]
 FirstSlot = Annotated[int, Path(ge=_EARLIEST, le=_LATEST, description="of a session")]
 AccountNumber = Annotated[int, Path(ge=1, le=WHOLE["account"][1])]
+Before = Annotated[int | None, Query(ge=1, le=2**53, description="go on from `next`")]
+Most = Annotated[int, Query(ge=1, le=100, description="at most so many")]
 OrderId = Annotated[str, Path(pattern="^0x[0-9a-fA-F]{64}$", description="its EIP-712 digest")]
 
 
@@ -62,26 +66,19 @@ OrderId = Annotated[str, Path(pattern="^0x[0-9a-fA-F]{64}$", description="its EI
 class Limits:
     """What one request, one account and one client may ask for.
 
-    account: orders signed by its owner; refused: a client's orders that were not, and its requests
-    that made no sense; reads: all requests of a client.
+    account: orders signed by its owner; signer: other things that an address signed, each of which
+    costs a transaction; refused: what a client sent that was not signed, or made no sense; reads:
+    all requests of a client; page: orders or requests in one answer.
     """
 
     body_bytes: int = 262_144
     orders: int = 100
     account: Rate = field(default_factory=lambda: Rate(burst=32, per_minute=16))
+    signer: Rate = field(default_factory=lambda: Rate(burst=16, per_minute=8))
     refused: Rate = field(default_factory=lambda: Rate(burst=60, per_minute=60))
     reads: Rate = field(default_factory=lambda: Rate(burst=120, per_minute=1_200))
     streams: int = 64
     streams_per_client: int = 4
-
-
-class Refusal(Exception):
-    """An answer that is an error."""
-
-    def __init__(self, status: int, *problems: Problem, retry_after: int | None = None) -> None:
-        super().__init__(problems[0].problem)
-        self.status = status
-        self.refused = Refused(problems[0], list(problems), retry_after)
 
 
 def create_app(
@@ -94,6 +91,7 @@ def create_app(
     """The relay's API. stopping: ends open feeds; faults: what went wrong in posting lately."""
     bounds = limits or Limits()
     accounts, refused, reads = map(Buckets, (bounds.account, bounds.refused, bounds.reads))
+    signers = Buckets(bounds.signer)
     streams: Counter[str] = Counter()
     app = FastAPI(
         title="GridCommons relay",
@@ -108,23 +106,34 @@ def create_app(
             "503": {"model": Refused, "description": "The relay cannot read the chain"},
         },
     )
-    _answer_errors(app)
+    answer_errors(app)
 
     def may_ask(request: Request) -> None:
-        if wait := reads.take(_client(request)):
-            raise _too_many("requests", wait)
+        if wait := reads.take(client_of(request)):
+            raise too_many("requests", wait)
 
     async def body_of(request: Request) -> Any:
         """The request's JSON. A client that sent much nonsense has to wait."""
-        client = _client(request)
+        client = client_of(request)
         if wait := refused.take(client, 0):
-            raise _too_many("refused requests", wait)
+            raise too_many("refused requests", wait)
         may_ask(request)
         try:
-            return await _read_json(request, bounds.body_bytes)
+            return await read_json(request, bounds.body_bytes)
         except Refusal:
             refused.take(client)
             raise
+
+    def nonsense(request: Request) -> None:
+        refused.take(client_of(request))
+
+    door = Door(
+        body=body_of,
+        may_ask=may_ask,
+        nonsense=nonsense,
+        allow=signers.take,
+    )
+    request_api.add_routes(app, relay, door)
 
     def check_zone(zone: int) -> None:
         if zone != relay.zone:
@@ -154,19 +163,19 @@ def create_app(
         if many and not (
             len(document) == 1 and isinstance(orders, list) and 1 <= len(orders) <= bounds.orders
         ):
-            refused.take(_client(request))
+            refused.take(client_of(request))
             accepted = f'one order, or {{"orders": [...]}} with 1 to {bounds.orders} of them'
             raise Refusal(422, Problem("orders", "not a list of orders", accepted))
         found = await run_in_threadpool(intake.submit, relay, orders, accounts.take)
         if unsigned := sum(not answer.signed for answer in found):
-            refused.take(_client(request), unsigned)
+            refused.take(client_of(request), unsigned)
         results = [answers.result(relay, answer) for answer in found]
         if many:
-            return _json(Results(results))
+            return json_answer(Results(results))
         result = results[0]
         if isinstance(result, Refused):
-            return _json(result, 429 if result.retry_after else 422)
-        return _json(result, 201 if result.outlook else 200)
+            return json_answer(result, 429 if result.retry_after else 422)
+        return json_answer(result, 201 if result.outlook else 200)
 
     @app.get("/v1/orders/{order}", summary="Where an order stands")
     def get_order(request: Request, order: OrderId) -> OrderStatus:
@@ -185,6 +194,13 @@ def create_app(
             accepted = "an account that was opened"
             raise Refusal(404, Problem("account", f"{account} is not open", accepted))
         return found
+
+    @app.get("/v1/accounts/{account}/orders", summary="An account's orders, the newest first")
+    def get_orders(
+        request: Request, account: AccountNumber, before: Before = None, limit: Most = 50
+    ) -> OrdersPage:
+        may_ask(request)
+        return answers.orders_page(relay, account, before, limit)
 
     @app.get("/v1/accounts/{account}/mandates/{mandate}", summary="What an agent may still do")
     def get_mandate(
@@ -226,11 +242,27 @@ def create_app(
     )
     async def typed_data(request: Request) -> Response:
         document = await body_of(request)
-        typed, problems = await run_in_threadpool(intake.typed_order, relay, document)
+        typed, problems = await run_in_threadpool(drafts.typed_order, relay, document)
         if typed is None:
-            refused.take(_client(request))
+            refused.take(client_of(request))
             raise Refusal(422, *problems)
         return JSONResponse(typed)
+
+    @app.post(
+        "/v1/outlook/order",
+        response_model=Prospect,
+        summary="What would come of an order",
+        description="The order's fields, complete, with what would be wrong with it, or what would "
+        "happen to it. Nothing is stored, and nobody has to have signed it.",
+        openapi_extra=description.body(description.UNSIGNED_ORDER),
+    )
+    async def outlook(request: Request) -> Response:
+        document = await body_of(request)
+        drafted, problems = await run_in_threadpool(drafts.draft_order, relay, document)
+        if drafted is None:
+            refused.take(client_of(request))
+            raise Refusal(422, *problems)
+        return json_answer(answers.prospect(drafted))
 
     @app.post(
         "/v1/receipts",
@@ -246,13 +278,13 @@ def create_app(
         document = await body_of(request)
         status, problems = await run_in_threadpool(intake.submit_receipt, relay, document)
         if status is None:
-            refused.take(_client(request))
+            refused.take(client_of(request))
             raise Refusal(422, *problems)
         if status is Receipt.CONFLICT:
             problem = "another receipt of this meter for this session is on record; both are kept"
             raise Refusal(409, Problem("exports", problem, "one receipt per meter and session"))
         stored = ReceiptStored(document["meter"], document["first_slot"], status)
-        return _json(stored, 201 if status is Receipt.NEW else 200)
+        return json_answer(stored, 201 if status is Receipt.NEW else 200)
 
     @app.get("/v1/health", summary="How the relay is, and how many promises it broke")
     def get_health(request: Request) -> Health:
@@ -265,9 +297,10 @@ def create_app(
         responses={200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}},
         summary="What happens, as server-sent events",
         description="Events order-received, order-posted, order-accepted, order-rejected, "
-        "order-withdrawn, order-late, session-cleared and session-void, each with a JSON object. "
-        "Begins with what comes next, or with what came after the event that the query's `after` "
-        "or the header Last-Event-ID names.",
+        "order-withdrawn, order-late, session-cleared, session-void, request-received, "
+        "request-sent, request-done and request-failed, each with a JSON object. Begins with "
+        "what comes next, or with what came after the event that the query's `after` or the header "
+        "Last-Event-ID names.",
     )
     async def get_feed(
         request: Request,
@@ -275,9 +308,9 @@ def create_app(
         last_event_id: Annotated[str | None, Header()] = None,
     ) -> StreamingResponse:
         may_ask(request)
-        client = _client(request)
+        client = client_of(request)
         if streams.total() >= bounds.streams or streams[client] >= bounds.streams_per_client:
-            raise _too_many("open feeds", int(_FEED_SILENCE_S))
+            raise too_many("open feeds", int(_FEED_SILENCE_S))
         if after is None and last_event_id and last_event_id.isascii() and last_event_id.isdigit():
             after = int(last_event_id[:15])
         if after is None:
@@ -290,94 +323,6 @@ def create_app(
         return HTMLResponse(description.page(app.openapi()), headers=policy)
 
     return app
-
-
-# Reading and refusing
-
-
-async def _read_json(request: Request, most: int) -> Any:
-    """The body as a JSON value, read within limits of size, time and depth."""
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != "application/json":
-        # Which also keeps foreign web pages from submitting in a visitor's name.
-        raise Refusal(415, Problem("Content-Type", checks.shown(kind), "application/json"))
-    body = bytearray()
-    try:
-        async with asyncio.timeout(_BODY_PATIENCE_S):
-            async for part in request.stream():
-                body += part
-                if len(body) > most:
-                    raise Refusal(413, Problem("body", "too large", f"at most {most} bytes"))
-    except TimeoutError:
-        slow = Problem("body", "too slow", f"all of it within {_BODY_PATIENCE_S:.0f} s")
-        raise Refusal(408, slow) from None
-    except ClientDisconnect:
-        raise Refusal(400, Problem("body", "cut off", "a whole body")) from None
-    try:
-        text = body.decode("utf-8")
-        if is_too_deep(text):
-            raise Refusal(400, Problem("body", "nested too deeply", "plain JSON"))
-        return json.loads(text, parse_constant=_no_constant, object_pairs_hook=_each_once)
-    except ValueError as error:
-        raise Refusal(400, Problem("body", checks.shown(str(error)), "JSON in UTF-8")) from None
-
-
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
-
-
-def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object in which no name stands twice: which of the two was meant?"""
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a name stands twice in an object")
-    return found
-
-
-def _client(request: Request) -> str:
-    return request.client.host if request.client else "unknown"
-
-
-def _too_many(what: str, wait: int) -> Refusal:
-    problem = Problem("client", f"too many {what}", f"again in {wait} s")
-    return Refusal(429, problem, retry_after=wait)
-
-
-def _answer_errors(app: FastAPI) -> None:
-    """Every way a request can fail, as an error of the same shape."""
-
-    @app.exception_handler(Refusal)
-    async def refusal(_: Request, error: Refusal) -> Response:
-        return _json(error.refused, error.status)
-
-    @app.exception_handler(RequestValidationError)
-    async def invalid(_: Request, error: RequestValidationError) -> Response:
-        problems = []
-        for one in error.errors():
-            bounds = one.get("ctx") or {}
-            accepted = ", ".join(f"{name} {value}" for name, value in sorted(bounds.items()))
-            problems.append(
-                Problem(str(one["loc"][-1]), one["msg"], checks.shown(accepted or "see /docs"))
-            )
-        return _json(Refused(problems[0], problems), 422)
-
-    @app.exception_handler(HTTPException)
-    async def http(_: Request, error: HTTPException) -> Response:
-        problem = Problem("request", str(error.detail), "see /docs")
-        return _json(Refused(problem, [problem]), error.status_code, error.headers)
-
-    @app.exception_handler(GridCommonsError)
-    async def failed(_: Request, error: GridCommonsError) -> Response:
-        # The text may name the node's address, with a key in it: it stays here.
-        log.error("%s", error)
-        problem = Problem("chain", "the relay cannot read the chain", "the same again, later")
-        return _json(Refused(problem, [problem], 5), 503)
-
-
-def _json(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> JSONResponse:
-    if isinstance(value, Refused) and value.retry_after:
-        headers = {**(headers or {}), "Retry-After": str(value.retry_after)}
-    return JSONResponse(asdict(value), status, headers)
 
 
 # The feed

@@ -8,29 +8,25 @@ wait for its answer, and name the field.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 
-from dao.eip712 import address_bytes, expand, recover
+from dao.eip712 import address_bytes, recover
 from dao.market.account import CAP_UNIT, Mandate
 from dao.market.orders import (
     ASK,
     BID,
-    MAX_LIMIT,
-    MAX_SESSION_SLOTS,
-    MAX_WH,
     WH_PER_WORD,
     InvalidOrder,
     Order,
     validate,
 )
-from dao.market.session import NONCES, WALLET_SIGNATURE_BYTES
+from dao.market.session import NONCES
 from dao.parameters import DAY
+from dao.relay.request_store import NOTHING_HELD, Claims
 from dao.relay.store import StoredOrder
-from dao.slots import SLOT_SECONDS, SLOTS_PER_DAY
+from dao.relay.submitted import SIDE_NAMES, Problem
 
 # As EnergyMarket has them (docs/market.md). The last two bound a session's book.
 NONCE_WINDOW = 16
@@ -40,72 +36,8 @@ MAX_ROWS = 1_024
 # What a mandate's order counts against its daily cap is rounded up to a cent, in token units.
 CENT = 10_000
 
-SIDES = {"bid": BID, "ask": ASK}
-SIDE_NAMES = {side: name for name, side in SIDES.items()}
-WHOLE: dict[str, tuple[int, int]] = {
-    "account": (1, 2**32 - 1),
-    "mandate": (0, 2**32 - 1),
-    "nonce": (0, NONCES - 1),
-    "expiry": (0, 2**40 - 1),
-    "limit": (0, MAX_LIMIT),
-    # The day before has to lie in unix time, and the end in the chain's 40 bits of it.
-    "first_slot": (SLOTS_PER_DAY, 2**40 // SLOT_SECONDS - MAX_SESSION_SLOTS),
-    "slots": (1, MAX_SESSION_SLOTS),
-}
-"""Fields of an order that are whole numbers, each with its lowest and highest value."""
-FIELDS = ("account", "mandate", "nonce", "expiry", "side", "limit", "first_slot", "slots", "wh")
-_OPTIONAL = {"mandate": 0}
-RECEIPT_FIELDS = ("meter", "first_slot", "exports", "signature")
-
-_SIGNATURE = re.compile(rf"0x(?:[0-9a-fA-F]{{2}}){{1,{WALLET_SIGNATURE_BYTES}}}", re.ASCII)
-_SIGNATURE_ACCEPTED = (
-    "0x and 65 bytes r, s, v, or the 64 bytes of EIP-2098, in hex; of a contract wallet up to "
-    f"{WALLET_SIGNATURE_BYTES} bytes"
-)
 # What the names of the packed order are called in a submitted one.
 _SUBMITTED_AS = {"count": "slots", "session_slot": "first_slot", "offset": "first_slot"}
-
-
-@dataclass(frozen=True)
-class Problem:
-    """What is wrong with a field, and what would be accepted."""
-
-    field: str
-    problem: str
-    accepted: str
-
-
-@dataclass(frozen=True)
-class Draft:
-    """An order as submitted, its shape known to be good. It names its own first slot: which
-    session that belongs to, the chain says. signature: as submitted, empty where none was asked.
-    """
-
-    account: int
-    mandate: int
-    nonce: int
-    expiry: int
-    side: int
-    limit: int
-    first_slot: int
-    slots: int
-    wh: int | tuple[int, ...]
-    signature: bytes
-
-    def order(self, session_slot: int) -> Order:
-        """The order as an order of the session that starts with `session_slot`."""
-        return Order(
-            account=self.account,
-            mandate=self.mandate,
-            nonce=self.nonce,
-            expiry=self.expiry,
-            side=self.side,
-            limit=self.limit,
-            session_slot=session_slot,
-            offset=self.first_slot - session_slot,
-            wh=self.wh,
-            count=self.slots,
-        )
 
 
 @dataclass(frozen=True)
@@ -143,9 +75,11 @@ class Nonces:
         distance = (nonce - self.base) % NONCES
         return distance < NONCE_WINDOW and not self.used >> distance & 1
 
-    def to_use(self, waiting: Iterable[StoredOrder]) -> list[int]:
-        """The numbers to use next, those that wait here aside, lowest first."""
-        taken = {stored.order.nonce for stored in waiting}
+    def to_use(
+        self, waiting: Iterable[StoredOrder], held: frozenset[int] = frozenset()
+    ) -> list[int]:
+        """The numbers to use next, lowest first, without those of waiting orders, and `held`."""
+        taken = {stored.order.nonce for stored in waiting} | held
         window = ((self.base + i) % NONCES for i in range(NONCE_WINDOW))
         return [nonce for nonce in window if self.is_free(nonce) and nonce not in taken]
 
@@ -202,65 +136,6 @@ class Outlook:
     warnings: tuple[str, ...]
 
 
-def parse_order(document: Any, *, signed: bool = True) -> tuple[Draft | None, list[Problem]]:
-    """A submitted JSON value as an order, or everything that is wrong with its shape.
-
-    signed: whether it has to carry a signature; without, it must not.
-    """
-    if not isinstance(document, Mapping):
-        return None, [Problem("order", f"{shown(document)} is not an object", "an order's fields")]
-    known = (*FIELDS, "signature") if signed else FIELDS
-    problems = _unknown_fields(document, known)
-    values: dict[str, Any] = {**_OPTIONAL}
-    for field in known:
-        if field in document:
-            values[field] = document[field]
-        elif field not in _OPTIONAL:
-            problems.append(Problem(field, "missing", _accepted(field)))
-    for field in WHOLE.keys() & values.keys():
-        problems += whole(field, values[field], *WHOLE[field])
-    if "side" in values and (not isinstance(values["side"], str) or values["side"] not in SIDES):
-        problems.append(
-            Problem("side", f"{shown(values['side'])} is not a side", _accepted("side"))
-        )
-    if "wh" in values:
-        problems += _energy_problems(values["wh"], values.get("slots"))
-    if "signature" in values:
-        problems += _signature_shape_problems(values["signature"])
-    if problems:
-        return None, sorted(problems, key=lambda one: one.field)
-    wh = values["wh"]
-    return (
-        Draft(
-            **{field: values[field] for field in WHOLE},
-            side=SIDES[values["side"]],
-            wh=tuple(wh) if isinstance(wh, list) else wh,
-            signature=bytes.fromhex(values["signature"][2:]) if signed else b"",
-        ),
-        [],
-    )
-
-
-def whole(field: str, value: Any, lowest: int, highest: int) -> list[Problem]:
-    """What keeps a JSON value from being a whole number in a range."""
-    accepted = f"a whole number {lowest}..{highest}"
-    if isinstance(value, bool) or not isinstance(value, int):
-        return [Problem(field, f"{shown(value)} is not a whole number", accepted)]
-    if not lowest <= value <= highest:
-        return [Problem(field, f"{shown(value)} is out of range", accepted)]
-    return []
-
-
-def shown(value: Any) -> str:
-    """A value as a message quotes it: plain ASCII, on one line, and not for ever."""
-    if isinstance(value, int) and not isinstance(value, bool) and abs(value) >= 10**38:
-        return "a number of more than 38 digits"
-    if isinstance(value, (dict, list)):
-        return "an object" if isinstance(value, dict) else "a list"
-    text = ascii(value[:64] if isinstance(value, str) else value)
-    return text if len(text) <= 40 else text[:37] + "..."
-
-
 def fit_problems(order: Order, terms: Terms) -> list[Problem]:
     """What keeps an order from being packed and signed as one of the session."""
     try:
@@ -277,6 +152,7 @@ def judge(
     account: AccountState,
     mandate: MandateState | None,
     waiting: Sequence[StoredOrder],
+    held: Claims = NOTHING_HELD,
     *,
     now: int,
     last_call: int,
@@ -285,7 +161,8 @@ def judge(
     signed it is another question.
 
     mandate: the one the order names, None for the owner's own. waiting: the orders of this account,
-    and of this session, that wait here. last_call: seconds before the gate from which on no posting
+    and of this session, that wait here; held: what its requests that wait here will take.
+    last_call: seconds before the gate from which on no posting
     is promised any more.
     """
     if account.zone != terms.zone:
@@ -306,12 +183,14 @@ def judge(
         problems += _mandate_problems(order, terms, mandate, now)
     numbers = account.nonces if mandate is None else mandate.nonces
     alike = [stored for stored in mine if stored.order.mandate == order.mandate]
-    problems += _nonce_problems(order, numbers, alike)
+    problems += _nonce_problems(
+        order, numbers, alike, held.nonces if mandate is None else frozenset()
+    )
     if account.open_orders + len(mine) >= MAX_OPEN:
         found = f"{account.open_orders} orders are open and {len(mine)} wait"
         problems.append(Problem("account", found, f"fewer than {MAX_OPEN} together"))
     escrow = escrow_of(order, terms)
-    free = account.balance - sum(stored.escrow for stored in mine)
+    free = account.balance - sum(stored.escrow for stored in mine) - held.money
     if escrow > free:
         problems.append(
             Problem(
@@ -415,68 +294,7 @@ def outlook(
     )
 
 
-def receipt_problems(document: Any) -> list[Problem]:
-    """What is wrong with the shape of a submitted delivery receipt."""
-    if not isinstance(document, Mapping):
-        return [Problem("receipt", f"{shown(document)} is not an object", "a receipt's fields")]
-    problems = _unknown_fields(document, RECEIPT_FIELDS)
-    problems += [
-        Problem(field, "missing", ", ".join(RECEIPT_FIELDS))
-        for field in RECEIPT_FIELDS
-        if field not in document
-    ]
-    if problems:
-        return problems
-    problems += whole("meter", document["meter"], *WHOLE["account"])
-    problems += whole("first_slot", document["first_slot"], *WHOLE["first_slot"])
-    exports = document["exports"]
-    if not isinstance(exports, list) or not 1 <= len(exports) <= MAX_SESSION_SLOTS:
-        accepted = f"a list of Wh for each slot, 1..{MAX_SESSION_SLOTS} of them"
-        problems.append(Problem("exports", f"{shown(exports)} is not one", accepted))
-    else:
-        for index, value in enumerate(exports):
-            problems += whole(f"exports[{index}]", value, 0, MAX_WH)
-    return problems + _signature_shape_problems(document["signature"])
-
-
-def key_signature(raw: bytes) -> bytes:
-    """A key's signature as 65 bytes r || s || v, from any form that wallets give it; what is
-    none stays as it is."""
-    if len(raw) == 64:
-        return expand(raw[:32], raw[32:])
-    if len(raw) == 65 and raw[64] < 2:
-        return raw[:64] + bytes([raw[64] + 27])
-    return raw
-
-
 # Inside
-
-
-def _unknown_fields(document: Mapping[str, Any], known: Sequence[str]) -> list[Problem]:
-    """The first few: a request full of them must not make a much longer answer."""
-    unknown = [key for key in document if key not in known][:5]
-    return [Problem(shown(key), "unknown field", f"only {', '.join(known)}") for key in unknown]
-
-
-def _energy_problems(wh: Any, slots: Any) -> list[Problem]:
-    if not isinstance(wh, list):
-        return whole("wh", wh, 1, MAX_WH)
-    if len(wh) != slots:
-        return [Problem("wh", f"{len(wh)} values", f"one for each of the slots, {shown(slots)}")]
-    problems = [
-        problem
-        for index, value in enumerate(wh)
-        for problem in whole(f"wh[{index}]", value, 0, MAX_WH)
-    ]
-    if not problems and not any(wh):
-        problems.append(Problem("wh", "0 in every slot", "at least one slot above 0"))
-    return problems
-
-
-def _signature_shape_problems(value: Any) -> list[Problem]:
-    if isinstance(value, str) and _SIGNATURE.fullmatch(value):
-        return []
-    return [Problem("signature", "not a signature in hex", _SIGNATURE_ACCEPTED)]
 
 
 def _session_problems(
@@ -530,26 +348,18 @@ def _mandate_problems(order: Order, terms: Terms, mandate: MandateState, now: in
     return problems
 
 
-def _nonce_problems(order: Order, numbers: Nonces, waiting: Sequence[StoredOrder]) -> list[Problem]:
-    free = numbers.to_use(waiting)
+def _nonce_problems(
+    order: Order, numbers: Nonces, waiting: Sequence[StoredOrder], held: frozenset[int]
+) -> list[Problem]:
+    free = numbers.to_use(waiting, held)
     if order.nonce in free:
         return []
     accepted = f"one of {', '.join(map(str, free))}" if free else "none until an order is posted"
     if not numbers.is_free(order.nonce):
         why = f"{order.nonce} is used, revoked, or too far ahead"
     else:
-        why = f"{order.nonce} is taken by an order that waits here"
+        why = f"{order.nonce} is taken by what waits here"
     return [Problem("nonce", why, accepted)]
-
-
-def _accepted(field: str) -> str:
-    if field in WHOLE:
-        return "a whole number {}..{}".format(*WHOLE[field])
-    return {
-        "side": "bid or ask",
-        "wh": f"Wh in each slot, 1..{MAX_WH}, or a list with one value per slot",
-        "signature": _SIGNATURE_ACCEPTED,
-    }[field]
 
 
 def _time(seconds: int) -> str:

@@ -7,12 +7,14 @@ FastAPI derives the rest from the answers. The page loads nothing from anywhere.
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from html import escape
 from typing import Any
 
 from dao.market.orders import MAX_SESSION_SLOTS, MAX_WH
 from dao.market.session import WALLET_SIGNATURE_BYTES
-from dao.relay.checks import FIELDS, SIDES, WHOLE
+from dao.relay.requests import Rule
+from dao.relay.submitted import FIELDS, SIDES, WHOLE
 
 Schema = dict[str, Any]
 
@@ -21,12 +23,12 @@ def _whole(lowest: int, highest: int) -> Schema:
     return {"type": "integer", "minimum": lowest, "maximum": highest}
 
 
-def _object(title: str, properties: Schema, *, optional: str = "") -> Schema:
+def _object(title: str, properties: Schema, *, optional: Collection[str] = ()) -> Schema:
     return {
         "title": title,
         "type": "object",
         "properties": properties,
-        "required": [name for name in properties if name != optional],
+        "required": [name for name in properties if name not in optional],
         "additionalProperties": False,
     }
 
@@ -45,8 +47,8 @@ _FIELDS: Schema = {
 }
 _ORDER: Schema = {name: _FIELDS[name] for name in FIELDS}
 
-UNSIGNED_ORDER = _object("UnsignedOrder", _ORDER, optional="mandate")
-SIGNED_ORDER = _object("SignedOrder", {**_ORDER, "signature": _SIGNATURE}, optional="mandate")
+UNSIGNED_ORDER = _object("UnsignedOrder", _ORDER, optional=("mandate", "nonce", "expiry"))
+SIGNED_ORDER = _object("SignedOrder", {**_ORDER, "signature": _SIGNATURE}, optional=("mandate",))
 RECEIPT = _object(
     "DeliveryReceipt",
     {
@@ -62,6 +64,22 @@ def one_or_many(most: int) -> Schema:
     """One signed order, or an object with up to `most` of them."""
     orders = {"type": "array", "items": SIGNED_ORDER, "minItems": 1, "maxItems": most}
     return {"anyOf": [SIGNED_ORDER, _object("Orders", {"orders": orders})]}
+
+
+def unsigned_request(rule: Rule) -> Schema:
+    """A request's fields, of which the relay can fill in some."""
+    fields = rule.fields.items()
+    optional = [name for name, one in fields if one.filled or one.is_optional]
+    return _object(
+        f"Unsigned {rule.kind}", {name: one.schema for name, one in fields}, optional=optional
+    )
+
+
+def signed_request(rule: Rule) -> Schema:
+    """A request's fields and its signature."""
+    fields = {name: one.schema for name, one in rule.fields.items()}
+    optional = [name for name, one in rule.fields.items() if one.is_optional]
+    return _object(f"Signed {rule.kind}", {**fields, "signature": _SIGNATURE}, optional=optional)
 
 
 def body(schema: Schema) -> Schema:

@@ -8,74 +8,28 @@ the API's business, posting `posting`'s.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-from dao import abi
-from dao.chain import Account, Chain, Contract
-from dao.eip712 import address_bytes, keccak
-from dao.errors import CheckFailed
-from dao.market.account import Mandate
+from dao.eip712 import address_bytes
 from dao.market.orders import (
     ASK,
     BID,
-    DOMAIN_NAME,
-    DOMAIN_VERSION,
-    ORDER_TYPE,
     Order,
     Vouched,
-    market_separator,
     order_digest,
-    pack,
     receipt_digest,
-    words_hash,
 )
-from dao.market.session import DeviceReceipt, SignedOrder, read_session, read_terms
-from dao.parameters import DAY, SessionTerms, unpack_session_terms
+from dao.market.session import DeviceReceipt, SignedOrder, read_session
+from dao.parameters import DAY
 from dao.relay import checks, promise
-from dao.relay.checks import (
-    AccountState,
-    Draft,
-    MandateState,
-    Nonces,
-    Outlook,
-    Problem,
-    Terms,
-)
-from dao.relay.posting import Pace, gate_in_pause
+from dao.relay.checks import AccountState, MandateState, Outlook, Terms
 from dao.relay.promise import Promise
-from dao.relay.store import WAITING, Receipt, RelayStore, State, StoredOrder
+from dao.relay.reader import Reader, Relay, opening, wallet_agrees
+from dao.relay.request_store import Held
+from dao.relay.store import WAITING, Receipt, State, StoredOrder
+from dao.relay.submitted import Draft, Problem, key_signature, parse_order, receipt_problems
 from dao.slots import SLOT_SECONDS, SLOTS_PER_DAY
-
-# As EnergyMarket asks a contract wallet.
-WALLET_GAS = 100_000
-_IS_VALID = keccak(b"isValidSignature(bytes32,bytes)")[:4]
-_IS_VALID_INPUTS = ({"name": "hash", "type": "bytes32"}, {"name": "signature", "type": "bytes"})
-
-
-@dataclass(frozen=True)
-class Relay:
-    """What the relay works with. `account` pays the gas and signs the promises; first_block: of
-    the deployment."""
-
-    market: Contract
-    parameters: Contract
-    registry: Contract
-    store: RelayStore
-    zone: int
-    account: Account
-    pace: Pace = field(default_factory=Pace)
-    first_block: int = 0
-    separator: bytes = field(init=False)
-
-    def __post_init__(self) -> None:
-        separator = market_separator(self.chain.chain_id, self.market.address)
-        object.__setattr__(self, "separator", separator)
-
-    @property
-    def chain(self) -> Chain:
-        """The chain all contracts lie on."""
-        return self.market.chain
 
 
 @dataclass(frozen=True)
@@ -110,105 +64,6 @@ class Depth:
     slot: int
     bids: tuple[Level, ...]
     asks: tuple[Level, ...]
-
-
-class Reader:
-    """What the chain says at one moment, each thing read once."""
-
-    def __init__(self, relay: Relay) -> None:
-        self._relay = relay
-        latest = relay.chain.rpc("eth_getBlockByNumber", "latest", False)
-        self.block = int(latest["number"], 16)
-        self.now = int(latest["timestamp"], 16)
-        self._fixed: dict[int, SessionTerms] = {}
-        self._terms: dict[int, Terms] = {}
-        self._accounts: dict[int, AccountState] = {}
-        self._mandates: dict[tuple[int, int], tuple[Mandate, Nonces]] = {}
-
-    def fixed(self, slot: int) -> SessionTerms:
-        """What was fixed for the sessions of the slot's UTC day when they were announced."""
-        opens = opening(slot)
-        if opens not in self._fixed:
-            word = self._relay.parameters.call("session_terms", opens)
-            self._fixed[opens] = unpack_session_terms(word)
-        return self._fixed[opens]
-
-    def length(self, slot: int) -> int:
-        """Slots in each session of the slot's UTC day, which has to be announced."""
-        return SLOTS_PER_DAY // self.fixed(slot).sessions_per_day
-
-    def terms(self, slot: int) -> Terms | Problem:
-        """The terms of the session that a slot belongs to, or why it cannot be traded yet."""
-        opens = opening(slot)
-        if self.now <= opens:
-            return Problem(
-                "first_slot",
-                f"{slot} lies in a day whose sessions are not announced",
-                f"a slot before {(self.now // DAY + 2) * SLOTS_PER_DAY}, or an order after {opens}",
-            )
-        if slot * SLOT_SECONDS <= self.now:
-            return Problem("first_slot", f"{slot} has begun", "a slot of a session still to come")
-        slots = self.length(slot)
-        first = slot - slot % slots
-        if first not in self._terms:
-            self._terms[first] = self._read_terms(first, slots)
-        return self._terms[first]
-
-    def account(self, number: int) -> AccountState:
-        """An account's state; zone 0 where it is not open."""
-        if number not in self._accounts:
-            owner, balance, zone, open_orders, base, used = self._relay.market.call(
-                "account", number
-            )
-            self._accounts[number] = AccountState(
-                number, owner, balance, zone, open_orders, Nonces(base, used)
-            )
-        return self._accounts[number]
-
-    def mandate(self, account: int, number: int) -> MandateState:
-        """A mandate's state, with what waits here, and was posted from here today, as spent."""
-        key = (account, number)
-        if key not in self._mandates:
-            terms, _, base, used = self._relay.market.call("mandate", account, number)
-            self._mandates[key] = (Mandate(**terms), Nonces(base, used))
-        terms, nonces = self._mandates[key]
-        counted = self._relay.store.of_mandate(account, number, self.now // DAY * DAY)
-        return MandateState(terms, nonces, sum(checks.counted(one.escrow) for one in counted))
-
-    def _read_terms(self, first: int, slots: int) -> Terms:
-        relay, fixed = self._relay, self.fixed(first)
-        gate = first * SLOT_SECONDS - fixed.gate_lead
-        state = read_session(relay.market, relay.zone, first)
-        rows = 0
-        if state.orders:
-            # The book's word: its hash, then the words of its orders and their number.
-            rows = relay.market.call("session_words", relay.zone, first)[1] >> 12 & 0xFFF
-        closed = ""
-        if state.void:
-            closed = "the session is void"
-        elif gate_in_pause(relay.market, gate):
-            closed = "the market is paused at the session's gate: it will be void"
-        prices = read_terms(relay.parameters, relay.zone, first, slots, self.now)
-        return Terms(
-            zone=relay.zone,
-            first_slot=first,
-            slots=slots,
-            gate=gate,
-            penalty=fixed.penalty,
-            min_order_wh=fixed.min_order_wh,
-            max_slot_wh=fixed.max_slot_wh,
-            grid_fee=prices.fee,
-            band_min=tuple(lowest for lowest, _ in prices.band),
-            band_max=tuple(highest for _, highest in prices.band),
-            orders=state.orders,
-            rows=rows,
-            closed=closed,
-        )
-
-
-def opening(slot: int) -> int:
-    """When the sessions of a slot's UTC day are announced: orders are taken after that second."""
-    return slot // SLOTS_PER_DAY * DAY - DAY
 
 
 def session_slots(relay: Relay, first: int) -> int | Problem:
@@ -247,20 +102,22 @@ def submit(
     allow: seconds that an account has to wait before its next order, 0 for none; asked only about
     orders that the account's owner signed, so that nobody can use up what is another's.
     """
-    parsed = [checks.parse_order(document) for document in documents]
+    parsed = [parse_order(document) for document in documents]
     good = [draft for draft, _ in parsed if draft is not None]
     reader = Reader(relay)
     # Read before the chain: an order that is posted in between is then counted twice, not never.
     queued = relay.store.waiting_of(draft.account for draft in good)
+    held = relay.store.requests.held(draft.account for draft in good)
     vouched = [_vouched(relay, reader, draft) if draft else None for draft, _ in parsed]
     answers = []
     with relay.store.writing():  # in which the node is not asked anything more
         waiting = {one.id: one for one in [*queued, *_waiting(relay, reader, good)]}
+        held |= relay.store.requests.held(draft.account for draft in good)
         for (draft, problems), how in zip(parsed, vouched, strict=True):
             if draft is None:
                 answer = Answer(problems=tuple(problems))
             else:
-                answer = _take(relay, reader, draft, how, list(waiting.values()), allow)
+                answer = _take(relay, reader, draft, how, list(waiting.values()), held, allow)
             if answer.stored is not None and answer.stored.state in WAITING:
                 waiting[answer.stored.id] = answer.stored
             answers.append(answer)
@@ -293,32 +150,11 @@ def _vouched(relay: Relay, reader: Reader, draft: Draft) -> Vouched | None:
     if checks.fit_problems(order, terms):
         return None
     digest = order_digest(relay.separator, order)
-    if checks.is_signed_by(digest, checks.key_signature(draft.signature), signer):
+    if checks.is_signed_by(digest, key_signature(draft.signature), signer):
         return Vouched.BY_KEY
-    if wallet_agrees(relay, signer, digest, draft.signature):
+    if wallet_agrees(relay.market, signer, digest, draft.signature):
         return Vouched.BY_WALLET
     return None
-
-
-def wallet_agrees(relay: Relay, wallet: str, digest: bytes, signature: bytes) -> bool:
-    """Whether a contract wallet takes a signature for its own (ERC-1271), asked as the market
-    will ask: with so much gas and no more."""
-    if relay.chain.rpc("eth_getCode", wallet, "latest") == "0x":
-        return False
-    data = _IS_VALID + abi.encode(_IS_VALID_INPUTS, [digest, signature])
-    # What a node takes off before the call begins.
-    gas = 21_000 + sum(16 if byte else 4 for byte in data) + WALLET_GAS
-    question = {
-        "from": relay.market.address,
-        "to": wallet,
-        "data": f"0x{data.hex()}",
-        "gas": hex(gas),
-    }
-    try:
-        answer = str(relay.chain.rpc("eth_call", question, "latest"))
-    except CheckFailed:  # it reverted, or took too much; that the node is there, we know
-        return False
-    return answer == f"0x{_IS_VALID.hex():0<64}"
 
 
 def _take(
@@ -327,6 +163,7 @@ def _take(
     draft: Draft,
     vouched: Vouched | None,
     waiting: Sequence[StoredOrder],
+    held: Held,
     allow: Callable[[int], int],
 ) -> Answer:
     terms = reader.terms(draft.first_slot)
@@ -351,6 +188,7 @@ def _take(
         account,
         mandate,
         waiting,
+        held.of(order.account),
         now=reader.now,
         last_call=relay.pace.last_call,
     )
@@ -362,7 +200,7 @@ def _take(
     made = Promise(number, order.account, terms.first_slot, terms.gate, relay.market.address)
     signature = draft.signature
     if vouched is Vouched.BY_KEY:
-        signature = checks.key_signature(signature)
+        signature = key_signature(signature)
     stored = StoredOrder(
         id=number,
         zone=relay.zone,
@@ -378,6 +216,7 @@ def _take(
     )
     relay.store.add(stored)
     mine = sum(one.escrow for one in waiting if one.order.account == order.account)
+    mine += held.of(order.account).money
     return Answer(
         stored=stored,
         promise=made,
@@ -417,36 +256,6 @@ def _turned_away_before(stored: StoredOrder) -> Problem:
     )
 
 
-def typed_order(relay: Relay, document: Any) -> tuple[dict[str, Any] | None, list[Problem]]:
-    """The EIP-712 document that a wallet signs for an order's fields (`eth_signTypedData_v4`)."""
-    draft, problems = checks.parse_order(document, signed=False)
-    if draft is None:
-        return None, problems
-    terms = Reader(relay).terms(draft.first_slot)
-    if isinstance(terms, Problem):
-        return None, [terms]
-    order = draft.order(terms.first_slot)
-    if problems := checks.fit_problems(order, terms):
-        return None, problems
-    profile = words_hash(pack(order)[1:]) if order.is_profile else bytes(32)
-    frame = promise.eip712_frame(
-        ORDER_TYPE, DOMAIN_NAME, DOMAIN_VERSION, relay.chain.chain_id, relay.market.address
-    )
-    message = {
-        "account": order.account,
-        "mandate": order.mandate,
-        "nonce": order.nonce,
-        "expiry": order.expiry,
-        "side": order.side,
-        "limit": order.limit,
-        "firstSlot": order.first_slot,
-        "slots": order.count,
-        "wh": 0 if order.is_profile else order.wh,
-        "profile": "0x" + profile.hex(),
-    }
-    return {**frame, "message": message}, []
-
-
 def posted_orders(relay: Relay, session: int) -> list[Order]:
     """The open book of a session: what was posted and accepted, in order of arrival."""
     return [
@@ -479,7 +288,7 @@ def depth(relay: Relay, session: int, slots: int) -> list[Depth]:
 
 def submit_receipt(relay: Relay, document: Any) -> tuple[Receipt | None, list[Problem]]:
     """Store a device's delivery receipt, or say what is wrong with it."""
-    problems = checks.receipt_problems(document)
+    problems = receipt_problems(document)
     if problems:
         return None, problems
     meter, first = document["meter"], document["first_slot"]
@@ -502,7 +311,7 @@ def submit_receipt(relay: Relay, document: Any) -> tuple[Receipt | None, list[Pr
     if zone != relay.zone:
         return None, [Problem("meter", f"{meter} is not of this zone", f"one of zone {relay.zone}")]
     device = relay.registry.call("device_at", meter, end - 1)
-    signature = checks.key_signature(bytes.fromhex(document["signature"][2:]))
+    signature = key_signature(bytes.fromhex(document["signature"][2:]))
     digest = receipt_digest(relay.separator, meter, first, exports)
     if not checks.is_signed_by(digest, signature, device):
         return None, [checks.foreign_signature(device, "the meter's device")]

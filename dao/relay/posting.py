@@ -128,7 +128,7 @@ def follow(
     orders = store.of_session(
         zone,
         session.first_slot,
-        (State.RECEIVED, State.POSTED, State.ACCEPTED, State.REJECTED),
+        (State.RECEIVED, State.POSTED, State.ACCEPTED, State.REJECTED, State.WITHDRAWN),
     )
     if not orders:
         return []
@@ -144,13 +144,20 @@ def follow(
         # here on: before, somebody else may have tried it too early.
         if one.rejection is None or (one.id not in shown and one.block > received[one.id]):
             shown[one.id] = one
-    missing = [stored.order for stored in orders if stored.id not in shown]
+    missing = [
+        stored.order
+        for stored in orders
+        if stored.id not in shown and stored.state is not State.WITHDRAWN
+    ]
     back = promise.taken_back(market, missing, since)
     paused = bool(missing) and gate_in_pause(market, session.gate)
     times: dict[int, int] = {}
     fates = []
     for stored in orders:
         posted = shown.get(stored.id)
+        # Taken back here, and yet on the chain, by whomever else: the chain is the truth.
+        if stored.state is State.WITHDRAWN and (posted is None or posted.rejection is not None):
+            continue
         if posted is not None:
             if posted.block not in times:
                 times[posted.block] = promise.block_time(market.chain, posted.block)
@@ -249,8 +256,10 @@ def _post(
     refusals = 0
     parts = [list(orders)]
     while parts:
-        part = parts.pop(0)
-        store.settle_fates([Fate(stored.id, State.POSTED) for stored in part], now)
+        # What its owner took back since it was read does not go out.
+        part = store.claim(parts.pop(0), now)
+        if not part:
+            continue
         try:
             market_session.post(
                 market,

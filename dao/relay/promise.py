@@ -23,9 +23,10 @@ from dao.eip712 import (
     keccak,
     recover,
     sign_digest,
+    typed_frame,
     word,
 )
-from dao.errors import BadUse, CheckFailed
+from dao.errors import BadUse
 from dao.market.orders import InvalidOrder, Order, market_separator, order_digest, unpack
 from dao.market.session import Rejection, read_book, session_key
 
@@ -91,39 +92,13 @@ def promise_digest(chain_id: int, promise: Promise) -> bytes:
 def typed_data(chain_id: int, promise: Promise) -> dict[str, Any]:
     """The promise as `eth_signTypedData_v4` takes it."""
     return {
-        **eip712_frame(PROMISE_TYPE, DOMAIN_NAME, DOMAIN_VERSION, chain_id, promise.market),
+        **typed_frame(PROMISE_TYPE, DOMAIN_NAME, DOMAIN_VERSION, chain_id, promise.market),
         "message": {
             "order": "0x" + promise.order.hex(),
             "account": promise.account,
             "session": promise.session,
             "postBefore": promise.post_before,
             "market": promise.market,
-        },
-    }
-
-
-def eip712_frame(
-    type_text: str, name: str, version: str, chain_id: int, contract: str
-) -> dict[str, Any]:
-    """Typed data without its message, for one type as EIP-712 spells it: `Name(type field,...)`."""
-    primary, _, inside = type_text.rstrip(")").partition("(")
-    fields = [dict(zip(("type", "name"), one.split(" "), strict=True)) for one in inside.split(",")]
-    return {
-        "types": {
-            "EIP712Domain": [
-                {"name": "name", "type": "string"},
-                {"name": "version", "type": "string"},
-                {"name": "chainId", "type": "uint256"},
-                {"name": "verifyingContract", "type": "address"},
-            ],
-            primary: fields,
-        },
-        "primaryType": primary,
-        "domain": {
-            "name": name,
-            "version": version,
-            "chainId": chain_id,
-            "verifyingContract": contract,
         },
     }
 
@@ -135,14 +110,7 @@ def sign(chain_id: int, promise: Promise, relay: Account) -> bytes:
     """
     if isinstance(relay, LocalAccount):
         return sign_digest(relay.key, promise_digest(chain_id, promise))
-    from eth_account.messages import encode_typed_data
-
-    signature = relay.account.sign_message(
-        encode_typed_data(full_message=typed_data(chain_id, promise))
-    )
-    if signature is None:
-        raise CheckFailed(f"the account {relay.address} did not sign a promise; is it locked?")
-    return bytes(signature.encode_rsv())
+    return relay.sign_typed(typed_data(chain_id, promise))
 
 
 def signer(chain_id: int, promise: Promise, signature: bytes) -> str:

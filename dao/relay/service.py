@@ -15,8 +15,9 @@ import time
 from types import FrameType
 
 from dao.errors import BadUse, CheckFailed, GridCommonsError
-from dao.relay.intake import Relay
+from dao.relay.carrying import carry
 from dao.relay.posting import follow_clearing, post_due
+from dao.relay.reader import Relay
 
 log = logging.getLogger("gridcommons.relay")
 
@@ -75,35 +76,47 @@ class Poster(threading.Thread):
                 return
 
     def _round(self, flush: bool) -> tuple[str, ...]:
-        relay = self._relay
-        now = relay.chain.now()
-        report = post_due(
-            relay.store,
-            relay.market,
-            relay.account,
-            relay.zone,
-            now,
-            relay.pace,
-            flush=flush,
-            first_block=relay.first_block,
-        )
-        follow_clearing(relay.store, relay.market, relay.zone, now)
-        for error in report.errors:
-            log.error("not posted: %s", error)
-        if report.late:
-            log.error("%d orders were not posted before the gate", report.late)
-        return tuple(report.errors)
+        return run_round(self._relay, flush=flush)
 
 
-def listen(host: str, port: int) -> socket.socket:
+def run_round(relay: Relay, *, flush: bool = False) -> tuple[str, ...]:
+    """Carry and post what is due, once; returns what went wrong. flush: what waits, due or not.
+
+    Revocations go before orders, everything else after them. Raises CheckFailed for an unreachable
+    node.
+    """
+    now = relay.chain.now()
+    stopped = carry(relay, now, urgent=True)
+    report = post_due(
+        relay.store,
+        relay.market,
+        relay.account,
+        relay.zone,
+        now,
+        relay.pace,
+        flush=flush,
+        first_block=relay.first_block,
+    )
+    carried = carry(relay, now, urgent=False, flush=flush)
+    follow_clearing(relay.store, relay.market, relay.zone, now)
+    errors = (*stopped.errors, *report.errors, *carried.errors)
+    for error in errors:
+        log.error("not sent: %s", error)
+    if report.late:
+        log.error("%d orders were not posted before the gate", report.late)
+    return errors
+
+
+def listen(host: str, port: int, option: str = "--port") -> socket.socket:
     """A socket that listens. BadUse for an address that is none here, CheckFailed where it is
-    taken or not allowed."""
+    taken or not allowed. option: the one that names another."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
     except (OSError, UnicodeError) as error:
-        raise BadUse(f"--host {host}: not an address of this machine ({error})") from None
+        named = "--host" if option == "--port" else option
+        raise BadUse(f"{named} {host}: not an address of this machine ({error})") from None
     listener = socket.socket(family, kind, protocol)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -112,7 +125,7 @@ def listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         listener.close()
         raise CheckFailed(
-            f"cannot listen on {host} port {port}: {error.strerror}; name another with --port"
+            f"cannot listen on {host} port {port}: {error.strerror}; name another with {option}"
         ) from None
     return listener
 

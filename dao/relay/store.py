@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the relay has taken in, in one SQLite file: orders with their states, and device receipts.
+Requests lie beside them, in `request_store`'s table.
 
 A method returns after its commit, so what was answered is on disk (WAL, synchronous=FULL). Several
 processes may share the file. Whether an order is good is not asked here; what the chain says of it
@@ -23,13 +24,18 @@ from dao.errors import BadUse, CheckFailed
 from dao.market.orders import Order, Vouched
 from dao.market.session import DeviceReceipt, SignedOrder
 from dao.paths import ensure_parent, home
+from dao.relay import request_store
+from dao.relay.request_store import RequestTable
+from dao.slots import SLOT_SECONDS
+from dao.sqlite import transaction
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 _BUSY_TIMEOUT_S = 30.0
 # The feed looks back so many events; a client that was away for longer asks for the orders.
 FEED_LENGTH = 10_000
 
-_SCHEMA = """
+# By the version that brought them.
+_ORDERS = """
 CREATE TABLE orders (
     seq INTEGER PRIMARY KEY AUTOINCREMENT,
     id BLOB NOT NULL UNIQUE,
@@ -57,6 +63,8 @@ CREATE TABLE feed (
     at INTEGER NOT NULL, kind TEXT NOT NULL, body TEXT NOT NULL
 );
 """
+
+_SCHEMAS = (_ORDERS, request_store.SCHEMA)
 
 _COLUMNS = (
     "id, zone, session, gate, signed, escrow, promise, state, reason, received_at, received_block, "
@@ -162,7 +170,8 @@ class Fate:
 
 def erase(path: Path, account: int, first_slot: int, end_slot: int) -> int:
     """Delete what a relay's file holds of a meter's sessions that start in the range and is not
-    public: device receipts, and orders that never came onto the chain; how many rows.
+    public: device receipts, orders and requests that never came onto the chain, and why a member
+    voted so; how many rows.
 
     Works beside a running relay, and again without effect. CheckFailed where the file is in use
     for too long, and for one that is no relay's.
@@ -170,20 +179,21 @@ def erase(path: Path, account: int, first_slot: int, end_slot: int) -> int:
     if not path.exists():
         return 0
     unposted = (State.REJECTED, State.WITHDRAWN, State.LATE)
+    times = (first_slot * SLOT_SECONDS, end_slot * SLOT_SECONDS)
     try:
         db = sqlite3.connect(path, timeout=_BUSY_TIMEOUT_S, isolation_level=None)
         with closing(db):
-            db.execute("BEGIN IMMEDIATE")
-            count = db.execute(
-                "DELETE FROM receipts WHERE meter = ? AND first_slot >= ? AND first_slot < ?",
-                (account, first_slot, end_slot),
-            ).rowcount
-            count += db.execute(
-                "DELETE FROM orders WHERE account = ? AND session >= ? AND session < ? "
-                "AND posted_block IS NULL AND state IN (?, ?, ?)",
-                (account, first_slot, end_slot, *unposted),
-            ).rowcount
-            db.execute("COMMIT")
+            with transaction(db):
+                count = db.execute(
+                    "DELETE FROM receipts WHERE meter = ? AND first_slot >= ? AND first_slot < ?",
+                    (account, first_slot, end_slot),
+                ).rowcount
+                count += db.execute(
+                    "DELETE FROM orders WHERE account = ? AND session >= ? AND session < ? "
+                    "AND posted_block IS NULL AND state IN (?, ?, ?)",
+                    (account, first_slot, end_slot, *unposted),
+                ).rowcount
+                count += request_store.erase(db, account, *times)
             # The relay deletes without overwriting, so pages that were moved may hold old copies:
             # the whole file is written anew, and its log cut.
             db.execute("VACUUM")
@@ -207,6 +217,7 @@ class RelayStore:
             self._db = sqlite3.connect(
                 self.path, timeout=_BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
             )
+            self.requests = RequestTable(self._db, self._turn, self.writing, self._tell)
             self._prepare()
         except sqlite3.Error as error:
             raise BadUse(f"{self.path} cannot be used as the relay's file: {error}") from None
@@ -224,14 +235,8 @@ class RelayStore:
 
         All of it is kept, or on an exception nothing.
         """
-        with self._turn:
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                yield
-            except BaseException:
-                self._db.execute("ROLLBACK")
-                raise
-            self._db.execute("COMMIT")
+        with self._turn, transaction(self._db):
+            yield
 
     def add(self, order: StoredOrder) -> None:
         """Add a received order. Inside `writing`."""
@@ -283,6 +288,19 @@ class RelayStore:
             found += self._orders("account = ? AND state IN (?, ?)", (account, *WAITING))
         return found
 
+    def of_account(
+        self, account: int, before: int | None, limit: int
+    ) -> tuple[list[StoredOrder], int | None]:
+        """An account's orders, the newest first, up to `limit` of those received before number
+        `before`; and the number to go on with, None at the end."""
+        rows = self._read(
+            "SELECT seq, id FROM orders WHERE account = ? AND seq < ? ORDER BY seq DESC LIMIT ?",
+            (account, 2**62 if before is None else before, limit + 1),
+        )
+        found = [self.get(number) for _, number in rows[:limit]]
+        following = rows[limit - 1][0] if len(rows) > limit else None
+        return [one for one in found if one is not None], following
+
     def of_mandate(self, account: int, mandate: int, since: int) -> list[StoredOrder]:
         """Orders under an account's mandate that wait, or were accepted from `since` on."""
         found = self._orders(
@@ -301,20 +319,41 @@ class RelayStore:
         return [OpenSession(slot, gate, bool(a), bool(b)) for slot, gate, a, b in rows]
 
     def settle_fates(self, fates: Sequence[Fate], at: int) -> None:
-        """Write down what became of orders, and tell the feed of each that moved."""
+        """Write down what became of orders, and tell the feed of each that moved.
+
+        One that its owner took back here meanwhile comes back only where the chain shows it.
+        """
         with self.writing():
             for fate in fates:
                 before = self.get(fate.id)
-                if before is None:
-                    continue
-                self._db.execute(
-                    "UPDATE orders SET state = ?, reason = ?, posted_at = ?, posted_block = ? "
-                    "WHERE id = ?",
-                    (fate.state, fate.reason, fate.posted_at, fate.posted_block, fate.id),
-                )
-                if before.state != fate.state:
-                    reason = {"reason": fate.reason} if fate.reason else {}
-                    self._tell(at, f"order-{fate.state}", {**_in_feed(before), **reason})
+                gone = before is not None and before.state is State.WITHDRAWN
+                if before is not None and not (gone and fate.state in WAITING):
+                    self._settle(before, fate, at)
+
+    def claim(self, orders: Sequence[StoredOrder], at: int) -> list[StoredOrder]:
+        """Mark as `posted` those of these orders that still wait, and return them."""
+        claimed = []
+        with self.writing():
+            for order in orders:
+                before = self.get(order.id)
+                if before is not None and before.state in WAITING:
+                    self._settle(before, Fate(order.id, State.POSTED), at)
+                    claimed.append(order)
+        return claimed
+
+    def withdraw(self, orders: Sequence[StoredOrder], reason: str, at: int) -> None:
+        """Orders that their owner took back before they were posted. Inside `writing`."""
+        for order in orders:
+            self._settle(order, Fate(order.id, State.WITHDRAWN, reason), at)
+
+    def _settle(self, before: StoredOrder, fate: Fate, at: int) -> None:
+        self._db.execute(
+            "UPDATE orders SET state = ?, reason = ?, posted_at = ?, posted_block = ? WHERE id = ?",
+            (fate.state, fate.reason, fate.posted_at, fate.posted_block, fate.id),
+        )
+        if before.state != fate.state:
+            reason = {"reason": fate.reason} if fate.reason else {}
+            self._tell(at, f"order-{fate.state}", {**_in_feed(before), **reason})
 
     def close_session(self, zone: int, first_slot: int) -> None:
         """The gate is past and every order's fate is known."""
@@ -452,14 +491,15 @@ class RelayStore:
         self._db.execute("PRAGMA synchronous = FULL")
         with self.writing():
             ((version,),) = self._read("PRAGMA user_version")
-            if version == 0:
-                for statement in filter(str.strip, _SCHEMA.split(";")):
-                    self._db.execute(statement)
-                self._db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-            elif version != SCHEMA_VERSION:
+            if version > SCHEMA_VERSION:
                 raise BadUse(
                     f"{self.path} has schema {version}; this program reads {SCHEMA_VERSION}"
                 )
+            for schema in _SCHEMAS[version:]:
+                for statement in filter(str.strip, schema.split(";")):
+                    self._db.execute(statement)
+            if version < SCHEMA_VERSION:
+                self._db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
 
 def _in_feed(order: StoredOrder) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import pandas as pd
 from dao.runstate import Money
 from dao.slots import SLOT_SECONDS, SLOTS_PER_DAY
 from dao.tariffs import Tariffs
+from dashboard.repositories.events import Settled
 from dashboard.services.units import ct_per_kwh, kwh, local_time, wall_clock
 
 SLOTS_SHOWN = 2 * SLOTS_PER_DAY
@@ -92,27 +93,25 @@ class Balance:
     traded_slots: int
 
 
-def balance(settlements: pd.DataFrame, tariffs: Tariffs, counted: Money | None = None) -> Balance:
+def balance(settled: Settled, tariffs: Tariffs, counted: Money | None = None) -> Balance:
     """Sums over all settled slots.
 
     A seller gains the price less the feed-in tariff; a buyer saves the retail tariff less price
     and grid fee. Where the run itself has counted (`counted`), its figures hold: it also knows
     which energy the buyers' meters really took.
     """
-    wh = settlements["delivered_wh"]
-    turnover = int((wh * settlements["price"]).sum())
-    traded, fees = int(wh.sum()), int(settlements["fees"].sum())
-    gain = turnover - traded * tariffs.feed_in
-    saving = traded * tariffs.retail - turnover - fees
+    traded, fees = settled.delivered_wh, settled.fees
+    gain = settled.turnover - traded * tariffs.feed_in
+    saving = traded * tariffs.retail - settled.turnover - fees
     if counted is not None:
         traded, fees = counted.traded_wh, counted.grid_fees
         gain, saving = counted.seller_gain, counted.buyer_saving
     return Balance(
         traded_wh=traded,
-        turnover=turnover,
+        turnover=settled.turnover,
         seller_gain=gain,
         buyer_saving=saving,
         grid_fees=fees,
-        penalties=int(settlements["penalties"].sum()),
-        traded_slots=int((wh > 0).sum()),
+        penalties=settled.penalties,
+        traded_slots=settled.traded_slots,
     )

@@ -7,9 +7,13 @@ from html import escape
 
 import streamlit as st
 
+from dao.errors import GridCommonsError
 from dao.runstate import RunState
 from dao.slots import SLOT_SECONDS
 from dashboard import charts
+from dashboard.context import Context
+from dashboard.errors import plain
+from dashboard.i18n import _
 from dashboard.repositories.events import ChainEvents
 from dashboard.services.energy import energy_view, shown_range
 from dashboard.services.progress import ProgressView, progress_view, skill_view
@@ -17,46 +21,54 @@ from dashboard.services.trade import Balance, balance, price_view
 from dashboard.services.units import count, ct_per_kwh, euro, kwh
 from dashboard.services.vote import VoteView, chosen, decisions, effect, vote_view
 from dashboard.theme import Palette
-from dashboard.views.parts import empty, pill, put, section, table
+from dashboard.views.parts import empty, pill, put, section, table, title
+
+REFRESH_SECONDS = 2.0
 
 
-def brand() -> None:
-    """The name on top."""
-    put(
-        '<div class="gc-brand"><span>GridCommons</span>'
-        '<span class="gc-muted">the neighbourhood’s own electricity market</span></div>'
-    )
+def draw(context: Context) -> None:
+    """Everything on the page, read anew and drawn again every few seconds."""
+    _now(context)
+
+
+@st.fragment(run_every=REFRESH_SECONDS)
+def _now(context: Context) -> None:
+    try:
+        fresh = context.renewed()
+        if fresh.run is None:
+            nothing_yet()
+        else:
+            page(fresh.run, fresh.events, fresh.colours)
+    except GridCommonsError as error:
+        unreadable(plain(error))
 
 
 def nothing_yet() -> None:
     """The page before any run."""
-    brand()
-    put('<div class="gc-top"><h1>No run yet</h1></div>')
+    title(_("No run yet"))
     put(
-        '<div class="gc-empty" style="margin-top:1rem"><b>Nothing has been recorded so far</b>'
-        "Start one with <code>make demo</code>; this page fills itself as soon as it begins.</div>"
+        f'<div class="gc-empty" style="margin-top:1rem">'
+        f"<b>{escape(_('Nothing has been recorded so far'))}</b>"
+        + escape(
+            _("Start one with {command}; this page fills itself as soon as it begins.")
+        ).format(command="<code>make demo</code>")
+        + "</div>"
     )
 
 
 def unreadable(message: str) -> None:
     """The page when the state cannot be read: what happened and what to do."""
-    brand()
-    put('<div class="gc-top"><h1>The run cannot be shown</h1></div>')
-    put(
-        f'<div class="gc-empty" style="margin-top:1rem"><b>{escape(message)}</b>'
-        "Nothing on the chain is affected. This page tries again by itself.</div>"
-    )
+    title(_("The run cannot be shown"))
+    empty(message, _("Nothing on the chain is affected. This page tries again by itself."))
 
 
 def page(state: RunState, events: ChainEvents, colours: Palette) -> None:
     """The page of a run."""
-    brand()
     _progress(progress_view(state))
-    settlements = events.settlements()
-    _money(balance(settlements, state.tariffs, state.money), state)
+    _money(balance(events.settled(), state.tariffs, state.money), state)
     _energy(state, events, colours)
     left, right = st.columns([3, 2], gap="large")
-    prices = price_view(events.clearings(), settlements)
+    prices = price_view(events.clearings(), events.settlements())
     with left:
         section(
             "Prices",

@@ -1,12 +1,34 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Small pieces of HTML that several views use. Whatever comes from data is escaped here."""
+"""Small pieces that all views use. Whatever comes from data is escaped here.
+
+What returns text returns our own HTML, to be given to `put`; everything else draws.
+"""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from html import escape
+from typing import Any
 
 import pandas as pd
 import streamlit as st
+
+from dashboard.i18n import _, formats
+
+_MARKS = re.compile(r"([\\\\`*_{}\[\]()#+\-.!~:$<>|])")
+TONES = ("good", "open", "bad", "plain")
+"""What a pill may say by its colour; its words say it too."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One number with its name, and what to know about it."""
+
+    name: str
+    value: str
+    note: str = ""
 
 
 def put(html: str) -> None:
@@ -14,12 +36,21 @@ def put(html: str) -> None:
     st.html(f'<div class="gc">{html}</div>')
 
 
-def section(title: str, lead: str) -> None:
+def title(words: str, lead: str = "") -> None:
+    """The one heading of the first level that each page begins with."""
+    below = f'<p class="gc-lead">{escape(lead)}</p>' if lead else ""
+    put(f'<div class="gc-top"><div><h1>{escape(words)}</h1>{below}</div></div>')
+
+
+def section(title: str, lead: str = "") -> None:
     """A section's heading and the sentence under it."""
-    put(
-        f'<div class="gc-section"><h2>{escape(title)}</h2>'
-        f'<p class="gc-lead">{escape(lead)}</p></div>'
-    )
+    below = f'<p class="gc-lead">{escape(lead)}</p>' if lead else ""
+    put(f'<div class="gc-section"><h2>{escape(title)}</h2>{below}</div>')
+
+
+def lead(words: str) -> None:
+    """A quiet sentence."""
+    put(f'<p class="gc-lead">{escape(words)}</p>')
 
 
 def empty(title: str, advice: str) -> None:
@@ -27,17 +58,56 @@ def empty(title: str, advice: str) -> None:
     put(f'<div class="gc-empty"><b>{escape(title)}</b>{escape(advice)}</div>')
 
 
+def error_box(what_happened: str, what_is_safe: str, what_to_do: str) -> None:
+    """Something failed: three plain sentences, read out by a screen reader at once."""
+    put(
+        f'<div class="gc-error" role="alert"><b>{escape(what_happened)}</b>'
+        f"<p>{escape(what_is_safe)}</p><p>{escape(what_to_do)}</p></div>"
+    )
+
+
+def figures(those: Sequence[Figure]) -> None:
+    """The numbers that matter, side by side."""
+    put(
+        '<dl class="gc-figures">'
+        + "".join(
+            f'<div><dt>{escape(one.name)}</dt><dd class="value">{escape(one.value)}</dd>'
+            + (f'<dd class="note">{escape(one.note)}</dd>' if one.note else "")
+            + "</div>"
+            for one in those
+        )
+        + "</dl>"
+    )
+
+
+def as_label(text: str) -> str:
+    """`text` as it stands, for the labels that Streamlit reads as Markdown."""
+    return _MARKS.sub(r"\\\1", text)
+
+
 def pill(words: str, tone: str, live: bool = False) -> str:
     """A state as a small label."""
     return f'<span class="gc-pill {escape(tone)}{" live" if live else ""}">{escape(words)}</span>'
 
 
-def table(frame: pd.DataFrame, caption: str, numeric: set[str]) -> str:
-    """A plain table that a screen reader reads row by row; `numeric` columns stand right."""
+def countdown(seconds: int) -> str:
+    """The time that is left, as one would say it. Draw it again in a fragment to let it run."""
+    left = formats().duration(seconds)
+    return f'<span class="gc-countdown" role="timer">{escape(left)}</span>'
 
-    def cell(tag: str, column: str, text: object, more: str = "") -> str:
+
+def table(
+    frame: pd.DataFrame, caption: str, numeric: Collection[str], quiet: Collection[str] = ()
+) -> str:
+    """A plain table that a screen reader reads row by row; `numeric` columns stand right.
+
+    A cell whose whole text is in `quiet` ("not yet settled") steps back. A wide table scrolls in
+    its own box.
+    """
+
+    def cell(tag: str, column: object, text: object, more: str = "") -> str:
         classes = "num" if column in numeric else ""
-        if text == "not yet settled":
+        if text in quiet:
             classes += " wait"
         return f'<{tag} class="{classes}"{more}>{escape(str(text))}</{tag}>'
 
@@ -46,7 +116,26 @@ def table(frame: pd.DataFrame, caption: str, numeric: set[str]) -> str:
         "<tr>" + "".join(cell("td", name, row[name]) for name in frame.columns) + "</tr>"
         for row in frame.to_dict("records")
     )
+    name = escape(caption)
     return (
-        f'<table class="gc-table" aria-label="{escape(caption)}">'
-        f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+        f'<div class="gc-scroll" role="region" aria-label="{name}" tabindex="0">'
+        f'<table class="gc-table" aria-label="{name}">'
+        f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
     )
+
+
+def chart(
+    drawing: Any, *, alt: str, key: str, frame: pd.DataFrame | None = None, note: str = ""
+) -> None:
+    """A chart with what it shows in words, and where `frame` is given the same as a table.
+
+    frame: its columns in words, its cells as they are to be read; at most a few hundred rows.
+    """
+    st.altair_chart(drawing, theme=None, alt=alt, key=key)
+    if frame is not None and not frame.empty:
+        name = _("The same as a table")
+        numeric = set(frame.columns[1:])
+        put(
+            f"<details><summary>{escape(name)}</summary>{table(frame, alt, numeric)}</details>"
+            + (f'<p class="gc-muted">{escape(note)}</p>' if note else "")
+        )

@@ -9,25 +9,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 
 from dao.node import Addresses, Node
 from dao.slots import SLOTS_PER_DAY
 from meters import verification
 from meters.disclosure import Disclosure, OpenedSlot
 from meters.faults.dossier import Dossier
-from meters.faults.findings import (
-    CLEAR_DAYS,
-    LEAST_WH,
-    MIDDAY_SLOTS,
-    PAST_DAYS,
-    Finding,
-    is_clear,
-    is_device,
-    reading_of,
-)
+from meters.faults.findings import Finding, is_clear, is_device, reading_of
 from meters.readings import Quality, Reading, Readings
 from meters.signing import digests, links, reading_separator, recover_all
-from meters.vee.flags import FROZEN_LEAST_WH, FROZEN_SLOTS
+from meters.vee.flags import (
+    CLEAR_DAYS,
+    FROZEN_LEAST_WH,
+    FROZEN_SLOTS,
+    MIDDAY_LEAST_WH,
+    MIDDAY_SLOTS,
+)
+from meters.vee.signs import PAST_DAYS
 from meters.verification import Check
 
 Slots = dict[tuple[int, int], OpenedSlot]
@@ -156,12 +155,12 @@ def _dead_inverter(
     if any(one.export_wh for one in days[own]):
         return "the home exported on that midday"
     for day in before:
-        if sum(one.export_wh or 0 for one in days[day]) < LEAST_WH * MIDDAY_SLOTS:
+        if sum(one.export_wh or 0 for one in days[day]) < MIDDAY_LEAST_WH * MIDDAY_SLOTS:
             return "the home hardly exported on an earlier clear day either"
     if node is not None:
         sums = {}
         for day, rows in days.items():
-            totals = _totals(node, dossier, day * SLOTS_PER_DAY, SLOTS_PER_DAY)
+            totals = _totals(node, dossier, day)
             whole = sum(totals[one.slot % SLOTS_PER_DAY][1] for one in rows)
             sums[day] = whole - sum(one.export_wh or 0 for one in rows)
         if not is_clear(sums[own], max(sums[day] for day in before)):
@@ -249,7 +248,7 @@ def _balance(dossier: Dossier, node: Node | None) -> Iterator[Check]:
         yield Check("balance", "not checked", f"{text}; the homes' sums need a node: --rpc URL")
     else:
         for day in sorted({slot // SLOTS_PER_DAY for slot in balance.slots}):
-            totals = _totals(node, dossier, day * SLOTS_PER_DAY, SLOTS_PER_DAY)
+            totals = _totals(node, dossier, day)
             for at, slot in enumerate(balance.slots):
                 if slot // SLOTS_PER_DAY != day:
                     continue
@@ -265,14 +264,14 @@ def _balance(dossier: Dossier, node: Node | None) -> Iterator[Check]:
     yield Check("feeder", "not checked", shown)
 
 
-def _totals(node: Node, dossier: Dossier, first_slot: int, slots: int) -> list[tuple[int, int]]:
-    """Net and export Wh of slots, as they stand on the ledger now."""
+def _totals(node: Node, dossier: Dossier, day: int) -> list[tuple[int, int]]:
+    """Net and export Wh of a day's slots, as they stand on the ledger now."""
     words = node.view(
         dossier.addresses["ReadingLedger"],
         "totals(uint256,uint256,uint256)",
         dossier.zone,
-        first_slot,
-        slots,
+        day * SLOTS_PER_DAY,
+        SLOTS_PER_DAY,
     )
     found = []
     for word in words[2:]:
@@ -291,15 +290,5 @@ def _signers(dossier: Dossier, readings: Sequence[Reading]) -> list[bytes]:
 
 
 def _keys(dossier: Dossier, node: Node) -> Callable[[int, int], bytes]:
-    return device_at(node, dossier.addresses)
-
-
-def device_at(node: Node, addresses: Addresses) -> Callable[[int, int], bytes]:
     """The device registered for a meter at a moment, asked of the registry."""
-    registry = addresses["MeterRegistry"]
-
-    def asked(meter: int, moment: int) -> bytes:
-        (word,) = node.view(registry, "device_at(uint256,uint256)", meter, moment)
-        return word.to_bytes(32, "big")[12:]
-
-    return asked
+    return partial(node.device_at, dossier.addresses["MeterRegistry"])

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from dao.eip712 import checksum_address, keccak
 from dao.errors import BadUse, CheckFailed
-from dao.json_input import is_too_deep
+from dao.json_input import fields_of, list_of, parse, whole_number
 from dao.node import Addresses
+from dao.slots import SLOTS_PER_DAY
 from meters import disclosure
 from meters.disclosure import Disclosure
 from meters.faults.balance import Balance, Suspect
@@ -28,7 +29,7 @@ from meters.secrets import MonthSecrets
 FORMAT = "gridcommons faults 1"
 MAX_BYTES = 1 << 28
 MAX_DAYS = 62
-_MAX_SLOTS = MAX_DAYS * 96
+_MAX_SLOTS = MAX_DAYS * SLOTS_PER_DAY
 _MAX_ENTRIES = 100_000
 _SIDES = ("low", "high")
 
@@ -145,14 +146,7 @@ def _balance_document(balance: Balance) -> dict[str, Any]:
 def decode(data: bytes, name: str) -> Dossier:
     """The dossier in the bytes of a file. BadUse for anything else, naming what is wrong."""
     try:
-        if len(data) > MAX_BYTES:
-            raise ValueError(f"longer than {MAX_BYTES >> 20} MiB")
-        text = data.decode()
-        if is_too_deep(text):
-            raise ValueError("nested too deep")
-        made = _dossier(json.loads(text))
-    except RecursionError:
-        raise BadUse(f"{name} is no dossier of faults: nested too deep") from None
+        made = _dossier(parse(data, MAX_BYTES))
     except (ValueError, BadUse) as error:
         raise BadUse(f"{name} is no dossier of faults: {error}") from None
     if encode(made) != data:
@@ -162,7 +156,7 @@ def decode(data: bytes, name: str) -> Dossier:
 
 def _dossier(given: Any) -> Dossier:
     names = {"format", "chain_id", "ledger", "registry", "zone", "first_slot", "slots"}
-    fields = _fields(
+    fields = fields_of(
         given, "the document", names | {"looked_for", "meters", "findings", "opened", "balance"}
     )
     if fields["format"] != FORMAT:
@@ -177,10 +171,10 @@ def _dossier(given: Any) -> Dossier:
     }
     balance = fields["balance"]
     return Dossier(
-        Addresses(_whole(fields["chain_id"], "chain_id", 1, 2**64 - 1), contracts),
-        _whole(fields["zone"], "zone", 1, 1_023),
-        _whole(fields["first_slot"], "first_slot", 0, 2**40),
-        _whole(fields["slots"], "slots", 1, _MAX_SLOTS),
+        Addresses(whole_number(fields["chain_id"], "chain_id", 1, 2**64 - 1), contracts),
+        whole_number(fields["zone"], "zone", 1, 1_023),
+        whole_number(fields["first_slot"], "first_slot", 0, 2**40),
+        whole_number(fields["slots"], "slots", 1, _MAX_SLOTS),
         looked,
         meters,
         tuple(_finding(entry) for entry in _list(fields["findings"], "findings")),
@@ -193,21 +187,21 @@ def _dossier(given: Any) -> Dossier:
 
 
 def _finding(entry: Any) -> Finding:
-    fields = _fields(
+    fields = fields_of(
         entry,
         "a finding",
         {"meter", "kind", "first_slot", "slots", "opened", "records", "numbers"},
     )
     numbers = fields["numbers"]
     if numbers is not None:
-        first, last = (_whole(n, "numbers", 0, 2**63 - 1) for n in _list(numbers, "numbers"))
+        first, last = (whole_number(n, "numbers", 0, 2**63 - 1) for n in _list(numbers, "numbers"))
         numbers = (first, last)
     return Finding(
         _meter(fields["meter"]),
         _kind(fields["kind"]),
-        _whole(fields["first_slot"], "first_slot", 0, 2**40),
-        _whole(fields["slots"], "slots", 1, _MAX_SLOTS),
-        tuple(_whole(slot, "a slot", 0, 2**40) for slot in _list(fields["opened"], "opened")),
+        whole_number(fields["first_slot"], "first_slot", 0, 2**40),
+        whole_number(fields["slots"], "slots", 1, _MAX_SLOTS),
+        tuple(whole_number(slot, "a slot", 0, 2**40) for slot in _list(fields["opened"], "opened")),
         tuple(_record(text) for text in _list(fields["records"], "records")),
         numbers,
     )
@@ -215,14 +209,14 @@ def _finding(entry: Any) -> Finding:
 
 def _balance(entry: Any) -> Balance:
     series = ("slots", "feeder_wh", "import_wh", "export_wh", "losses_wh")
-    fields = _fields(entry, "the balance", {"side", "homes", "suspects", *series})
+    fields = fields_of(entry, "the balance", {"side", "homes", "suspects", *series})
     if fields["side"] not in _SIDES:
         raise ValueError("the side of the transformer is low or high")
     values = {}
     for name in series:
         least = -(2**40) if name == "feeder_wh" else 0
         values[name] = tuple(
-            _whole(value, name, least, 2**40) for value in _list(fields[name], name)
+            whole_number(value, name, least, 2**40) for value in _list(fields[name], name)
         )
     if len({len(column) for column in values.values()}) != 1:
         raise ValueError("the columns of the balance are of different length")
@@ -230,7 +224,7 @@ def _balance(entry: Any) -> Balance:
         raise ValueError("the slots of the balance are not each one once, in order")
     return Balance(
         high_side=fields["side"] == "high",
-        homes=_whole(fields["homes"], "homes", 1, 2**32),
+        homes=whole_number(fields["homes"], "homes", 1, 2**32),
         suspects=tuple(_suspect(one) for one in _list(fields["suspects"], "suspects")),
         **values,
     )
@@ -238,26 +232,12 @@ def _balance(entry: Any) -> Balance:
 
 def _suspect(entry: Any) -> Suspect:
     names = ("meter", "part_permille", "z_tenths", "correlation_permille")
-    fields = _fields(entry, "a suspect", set(names))
-    return Suspect(*(_whole(fields[name], name, -1_000, 2**32) for name in names))
-
-
-def _fields(value: Any, what: str, names: set[str]) -> Mapping[str, Any]:
-    if not isinstance(value, dict) or set(value) != names:
-        raise ValueError(f"{what} has the fields {', '.join(sorted(names))}")
-    return value
+    fields = fields_of(entry, "a suspect", set(names))
+    return Suspect(*(whole_number(fields[name], name, -1_000, 2**32) for name in names))
 
 
 def _list(value: Any, name: str) -> list[Any]:
-    if not isinstance(value, list) or len(value) > _MAX_ENTRIES:
-        raise ValueError(f"{name} is a list of at most {_MAX_ENTRIES:,}")
-    return value
-
-
-def _whole(value: Any, name: str, least: int, most: int) -> int:
-    if type(value) is not int or not least <= value <= most:
-        raise ValueError(f"{name} is a whole number from {least} to {most}")
-    return value
+    return list_of(value, name, _MAX_ENTRIES)
 
 
 def _kind(value: Any) -> str:
@@ -267,7 +247,7 @@ def _kind(value: Any) -> str:
 
 
 def _meter(value: Any) -> int:
-    return _whole(value, "meter", 1, 2**32 - 1)
+    return whole_number(value, "meter", 1, 2**32 - 1)
 
 
 def _record(text: Any) -> bytes:

@@ -22,15 +22,26 @@ from meters import frames
 from meters.lake import LakeLike, batch_files, read_batch
 from meters.readings import NULL_WH, Reading, Readings
 from meters.signing import digests, recover_all
-from meters.vee.flags import FROZEN_SLOTS, Flag, batch_flags, day_flags
-from meters.vee.history import IntArray, LakeHistory, block
+from meters.vee.flags import (
+    CLEAR_DAYS,
+    CLEAR_SHARE,
+    FLAGS,
+    FROZEN_SLOTS,
+    MIDDAY_LEAST_WH,
+    MIDDAY_SLOTS,
+    Flag,
+    batch_flags,
+    day_flags,
+)
+from meters.vee.history import IntArray, LakeHistory
+from meters.vee.signs import PAST_DAYS
 from meters.vee.table import Table, known
 
 DeviceAt = Callable[[int, int], bytes]
 """(meter, unix seconds) to the 20-byte address of the device registered then; zeros for none."""
 
 KINDS: Mapping[str, str] = {
-    "frozen": "the same reading, other than zero, for six hours",
+    "frozen": FLAGS["frozen"],
     "dead_inverter": "no export on a clear midday, while all others together did",
     "signature": "signed, but not by the meter's device key of that time",
     "gap": "numbers of the meter's chain that never arrived",
@@ -38,14 +49,6 @@ KINDS: Mapping[str, str] = {
     "link": "two readings of one device in a row that do not fit each other",
 }
 """Kind of finding and what it says."""
-
-MIDDAY_SLOTS = 8
-CLEAR_DAYS = 5
-PAST_DAYS = 14
-LEAST_WH = 50
-"""Per slot, on the earlier clear days."""
-CLEAR_SHARE = (70, 100)
-"""Of the best of the earlier clear days: what all others must export for a day to be clear."""
 
 
 @dataclass(frozen=True, order=True)
@@ -154,7 +157,8 @@ def _flagged(rows: Rows, history: LakeHistory) -> Iterator[Finding]:
             yield Finding(
                 flag.meter, "frozen", first, FROZEN_SLOTS, tuple(range(first, first + FROZEN_SLOTS))
             )
-    for day in range(-(-rows.first_slot // SLOTS_PER_DAY), (rows.first_slot + rows.slots) // 96):
+    first_day = -(-rows.first_slot // SLOTS_PER_DAY)
+    for day in range(first_day, (rows.first_slot + rows.slots) // SLOTS_PER_DAY):
         first = day * SLOTS_PER_DAY
         at = slice(first - rows.first_slot, first - rows.first_slot + SLOTS_PER_DAY)
         columns = (column[:, at] for column in (rows.import_wh, rows.export_wh, rows.quality))
@@ -172,12 +176,12 @@ def _dead_inverter(flag: Flag, day: Table, history: LakeHistory) -> Iterator[Fin
     days = []
     for back in range(1, PAST_DAYS + 1):
         first = day.first_slot - back * SLOTS_PER_DAY
-        past = block(history, day.meters, first, SLOTS_PER_DAY)
+        past = history.block(day.meters, first, SLOTS_PER_DAY)
         home = past[1][row, midday]
         if (
             known(*past)[row, midday].all()
             and (home != NULL_WH).all()
-            and home.sum() >= LEAST_WH * MIDDAY_SLOTS
+            and home.sum() >= MIDDAY_LEAST_WH * MIDDAY_SLOTS
         ):
             days.append((int(_exported(past[1])[midday].sum() - home.sum()), -back))
     clearest = sorted(days, reverse=True)[:CLEAR_DAYS]

@@ -167,14 +167,13 @@ class Dispatcher:
             del self._open[past]
 
     def _keep(self) -> None:
-        counting: Any = getattr(self.driver, "counting", None)
         self._outbox.note(
             self._note,
             {
                 "days": {day: [asdict(one) for one in w] for day, w in self._days.items()},
                 "open": self._open,
                 "held": self._is_held,
-                "counting": None if counting is None else counting.as_dict(),
+                "counting": self.driver.as_dict(),
             },
         )
 

@@ -95,18 +95,23 @@ def _write_new(file: Path, data: bytes) -> None:
 
 def load_key(file: Path, password: str) -> DeviceKey:
     """The key in a keystore. BadUse for a file that is none, CheckFailed for a wrong password."""
+    return DeviceKey.of(open_keystore(_document(file), str(file), password))
+
+
+def open_keystore(document: dict[str, Any], name: str, password: str) -> bytes:
+    """The private key in a keystore's document, 32 bytes. BadUse for one that is none, CheckFailed
+    for a wrong password."""
     from eth_keyfile import decode_keyfile_json
 
-    document = _document(file)
     try:
-        private = decode_keyfile_json(document, password)
+        return bytes(decode_keyfile_json(document, password))
     except ValueError as error:
         if "MAC" in str(error):
-            raise CheckFailed(f"the password does not open {file}") from None
-        raise BadUse(f"{file} is not a keystore: {error}") from None
+            raise CheckFailed(f"the password does not open {name}") from None
+        raise BadUse(f"{name} is not a keystore: {error}") from None
+    # The last is what eth_keyfile says of any version but 3 and 4.
     except (KeyError, TypeError, AttributeError, NotImplementedError) as error:
-        raise BadUse(f"{file} is not a keystore: {error!r}") from None
-    return DeviceKey.of(bytes(private))
+        raise BadUse(f"{name} is not a keystore: {error!r}") from None
 
 
 def address_in(file: Path) -> str:
@@ -119,15 +124,23 @@ def address_in(file: Path) -> str:
 
 def _document(file: Path) -> dict[str, Any]:
     try:
-        document = json.loads(file.read_bytes())
+        return parse_keystore(file.read_bytes(), str(file))
     except FileNotFoundError:
         raise BadUse(
             f"there is no key at {file}; `gridcommons meter gateway key new` makes one"
         ) from None
-    except (OSError, ValueError, RecursionError) as error:
+    except OSError as error:
         raise BadUse(f"{file} is not a keystore: {error}") from None
+
+
+def parse_keystore(content: bytes, name: str) -> dict[str, Any]:
+    """A keystore's document, its key still closed. BadUse for what is no JSON object."""
+    try:
+        document = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise BadUse(f"{name} is not a keystore: {error}") from None
     if not isinstance(document, dict):
-        raise BadUse(f"{file} is not a keystore: no JSON object")
+        raise BadUse(f"{name} is not a keystore: no JSON object")
     return document
 
 

@@ -25,6 +25,7 @@ import numpy as np
 from dao.errors import BadUse, CheckFailed
 from dao.market.orders import sign_receipt
 from dao.paths import ensure_parent
+from dao.sqlite import transaction
 from meters.frames import MAX_RECORDS
 from meters.gateway.intervals import Interval
 from meters.gateway.keystore import DeviceKey
@@ -163,7 +164,7 @@ class Outbox:
 
     def _create(self, db: sqlite3.Connection) -> None:
         os.chmod(self.path, 0o600)  # noqa: PTH101 - before a reading is in it
-        with _transaction(db):
+        with transaction(db):
             for statement in _SCHEMA.split(";"):
                 if statement.strip():
                     db.execute(statement)
@@ -356,15 +357,19 @@ class Outbox:
     def counts(self) -> Counts:
         """What is kept, and how full the file is."""
         by_state = dict(self._db.execute("SELECT state, count(*) FROM readings GROUP BY state"))
-        unsigned = self._db.execute("SELECT count(*) FROM unsigned").fetchone()[0]
         return Counts(
-            unsigned,
+            self.unsigned,
             by_state.get(WAITING, 0),
             by_state.get(ACKNOWLEDGED, 0),
             by_state.get(REFUSED, 0),
             self._used(),
             self.limit_bytes,
         )
+
+    @property
+    def unsigned(self) -> int:
+        """How many readings wait for the head or their key."""
+        return int(self._db.execute("SELECT count(*) FROM unsigned").fetchone()[0])
 
     def _used(self) -> int:
         pages = self._db.execute("PRAGMA page_count").fetchone()[0]
@@ -484,21 +489,13 @@ class Outbox:
 
     # Dispatch reports
 
-    def add_report(self, device: str, slot: int, document: Mapping[str, Any]) -> bool:
-        """Keep a signed dispatch report; False if there is one of the device and slot already."""
+    def add_report(self, device: str, slot: int, document: Mapping[str, Any]) -> None:
+        """Keep a signed dispatch report; the first of a device and slot stays."""
         with self._writing():
-            made = self._db.execute(
+            self._db.execute(
                 "INSERT OR IGNORE INTO reports (device, slot, document) VALUES (?,?,?)",
                 (device, slot, json.dumps(document)),
             )
-            return made.rowcount == 1
-
-    def has_report(self, device: str, slot: int) -> bool:
-        """Whether what a device did in a slot was reported."""
-        found = self._db.execute(
-            "SELECT 1 FROM reports WHERE device = ? AND slot = ?", (device, slot)
-        )
-        return found.fetchone() is not None
 
     def reports(self, state: int | None = WAITING, most: int = 100) -> list[dict[str, Any]]:
         """Dispatch reports of one state, or all, oldest first, with their device under `device`."""
@@ -561,7 +558,7 @@ class Outbox:
     @contextmanager
     def _writing(self) -> Iterator[None]:
         try:
-            with _transaction(self._db):
+            with transaction(self._db):
                 yield
         except sqlite3.OperationalError as error:
             if "full" in str(error) or "I/O" in str(error):
@@ -571,18 +568,6 @@ class Outbox:
             raise  # a defect of ours, not of the file
         except sqlite3.DatabaseError as error:
             raise CheckFailed(self._damaged(str(error))) from error
-
-
-@contextmanager
-def _transaction(db: sqlite3.Connection) -> Iterator[None]:
-    db.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-        db.execute("COMMIT")
-    except BaseException:
-        if db.in_transaction:
-            db.execute("ROLLBACK")
-        raise
 
 
 def _claim(path: Path) -> int:

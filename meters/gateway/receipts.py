@@ -23,6 +23,8 @@ from meters.gateway.settings import Settings
 from meters.gateway.uplink import Backoff
 
 _PATIENCE_S = 30.0
+_ASKED_AGAIN_S = 3_600.0
+"""A book as posted no longer changes, but a relay may have been behind the chain."""
 _LOOK_BACK_DAYS = 1
 """A receipt is of use for half a day (`receipt_period`); a day leaves room for that to change."""
 
@@ -53,6 +55,8 @@ class Receipts:
         self._slots = SLOTS_PER_DAY // settings.market.sessions_per_day
         self._backoff = Backoff(settings.collector.first_s, settings.collector.most_s)
         self._failures = 0
+        # When the book of a session in which nothing was sold is looked at again.
+        self._asked_again: dict[int, float] = {}
         self.faults: Counter[str] = Counter()
         self.problem: str | None = None
 
@@ -78,7 +82,10 @@ class Receipts:
             end = (first + self._slots) * SLOT_SECONDS
             if unknown and now < end + self._market.wait_s:
                 continue
+            if now < self._asked_again.get(first, now):
+                continue
             if not await asyncio.to_thread(self._has_sold, first):
+                self._asked_again[first] = now + _ASKED_AGAIN_S
                 continue
             # The device that signs is the one of the session's last second, for all its slots.
             key = self._key_of(first + self._slots - 1)

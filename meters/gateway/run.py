@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import json
 import logging
 import os
+import random
 import shutil
 import sqlite3
 import time
@@ -45,7 +47,9 @@ from meters.gateway.sources.readers import (
     follow,
 )
 from meters.gateway.sources.samples import Sampler
+from meters.gateway.tasks import side_by_side
 from meters.gateway.uplink import (
+    Backoff,
     HttpTransport,
     MqttTransport,
     Refused,
@@ -65,8 +69,8 @@ TOLD_S = 3_600.0
 """How long a jump stays among the problems."""
 BEHIND_S = 900.0
 DISK_LEFT = 16 << 20
-_HEAD_RETRY_S = 5.0
-_CANCEL_S = 0.5
+REFUSED_AGAIN_S = 900.0
+"""A refused dispatch report comes again after so long, and up to twice that."""
 
 
 class Gateway:
@@ -83,7 +87,7 @@ class Gateway:
         *,
         steady: Callable[[], float] | None = time.monotonic,
         schedule: ScheduleSource | None = None,
-        draw: Callable[[], float] | None = None,
+        draw: Callable[[], float] = random.random,
     ) -> None:
         self.settings = settings
         self.clock = clock
@@ -116,11 +120,10 @@ class Gateway:
                 self.transport = MqttTransport(
                     settings, _secret(settings.collector.mqtt_password_file)
                 )
-            more = {} if draw is None else {"draw": draw}
-            self.uplink = Uplink(settings, self.outbox, clock, self.transport, **more)
+            self.uplink = Uplink(settings, self.outbox, clock, self.transport, draw)
             self.receipts: Receipts | None = None
             if settings.market is not None:
-                self.receipts = Receipts(settings, self.outbox, clock, self.keys.of, **more)
+                self.receipts = Receipts(settings, self.outbox, clock, self.keys.of, draw)
         except BaseException:
             self.outbox.close()
             raise
@@ -166,31 +169,10 @@ class Gateway:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Gateway]:
         """The gateway at work, as long as the context lasts; raises what ended a part of it."""
-        tasks: set[asyncio.Task[None]] = set()
-        waiting = asyncio.current_task()
-        failed: list[BaseException] = []
-
-        def ended(task: asyncio.Task[None]) -> None:
-            if not task.cancelled() and (error := task.exception()) is not None:
-                failed.append(error)
-                if waiting is not None:
-                    waiting.cancel()
-
         async with AsyncExitStack() as stack:
             stack.push_async_callback(self._close)
-            for one in await self._parts(stack):
-                task = asyncio.create_task(one)
-                task.add_done_callback(ended)
-                tasks.add(task)
-            try:
+            async with side_by_side(await self._parts(stack)):
                 yield self
-            except asyncio.CancelledError:
-                if failed and waiting is not None:
-                    waiting.uncancel()
-                    raise failed[0] from None
-                raise
-            finally:
-                await _end(tasks)
 
     async def _parts(self, stack: AsyncExitStack) -> list[Coroutine[Any, Any, None]]:
         parts: list[Coroutine[Any, Any, None]] = []
@@ -338,13 +320,20 @@ class Gateway:
         return self.keys.of(slot) if self._is_compared else None
 
     async def _begin(self) -> None:
-        """Ask the collector where our chain stands, before the first signature."""
-        while True:
+        """Ask the collector where our chain stands, before the first signature.
+
+        A power cut ends for a whole street at one moment, so this waits as frames do.
+        """
+        collector = self.settings.collector
+        backoff = Backoff(collector.first_s, collector.most_s)
+        wait = self._draw() * collector.spread_s
+        for failures in itertools.count():
+            await self.clock.sleep_until(self.clock() + wait)
             try:
                 head = await asyncio.to_thread(self._http.head, self.settings.meter)
             except CheckFailed as error:
                 self._told("head", str(error))
-                await asyncio.sleep(_HEAD_RETRY_S * (0.5 + self._jitter()))
+                wait = backoff.wait(failures, self._draw)
                 continue
             self._told("head", None)
             own = self.outbox.head
@@ -359,11 +348,6 @@ class Gateway:
             self._is_compared = True
             self._record([])
             return
-
-    def _jitter(self) -> float:
-        return (
-            self._draw() if self._draw is not None else int.from_bytes(os.urandom(2), "big") / 65535
-        )
 
     # Watching
 
@@ -387,8 +371,7 @@ class Gateway:
         await self.keys.look(now)
         self._told("keys", self.keys.problem)
         given = self.assembler.complete(now)
-        counts = self.outbox.counts()
-        if given or self._held or (counts.unsigned and self.outbox.head is not None):
+        if given or self._held or (self.outbox.unsigned and self.outbox.head is not None):
             self._record(given)
         elif now - self._kept_at >= self.settings.checkpoint_s:
             self.outbox.checkpoint(self.assembler.as_dict())
@@ -442,26 +425,41 @@ class Gateway:
     # Reports of what devices did
 
     async def _send_reports(self) -> None:
+        # When those that were refused come again, by device and slot.
+        again: dict[tuple[str, int], float] = {}
         while True:
-            wait = self.settings.collector.first_s
-            for report in self.outbox.reports():
-                try:
-                    await self._send_report(report)
-                    self.outbox.settle_report(report["device"], report["slot"], ACKNOWLEDGED)
-                except Refused as error:
-                    # A collector may not have heard of a new key yet; after a day it is final.
-                    self.faults["report_refused"] += 1
-                    if self.clock() > (report["slot"] + SLOTS_PER_DAY) * SLOT_SECONDS:
-                        self.outbox.settle_report(
-                            report["device"], report["slot"], REFUSED, str(error)
-                        )
-                    self._told("dispatch reports", str(error))
-                    continue
-                except CheckFailed as error:
-                    self._told("dispatch reports", str(error))
-                    break
-                self._told("dispatch reports", None)
-            await self.clock.sleep_until(self.clock() + wait * (0.5 + self._jitter()))
+            try:
+                await self._send_due(again)
+            except GridCommonsError as error:
+                self._told("dispatch reports", str(error))
+            else:
+                if not again:
+                    self._told("dispatch reports", None)
+            wait = self.settings.collector.first_s * (0.5 + self._draw())
+            await self.clock.sleep_until(self.clock() + wait)
+
+    async def _send_due(self, again: dict[tuple[str, int], float]) -> None:
+        """Send what waits until one is refused or does not arrive, which is raised.
+
+        A collector may not have heard of a new key yet, so a refusal is final after a day only. It
+        ends the turn: a collector stops listening to who sends it much that it has to refuse.
+        """
+        for report in self.outbox.reports():
+            key = report["device"], report["slot"]
+            now = self.clock()
+            if again.get(key, now) > now:
+                continue
+            try:
+                await self._send_report(report)
+            except Refused as error:
+                self.faults["report_refused"] += 1
+                again[key] = now + REFUSED_AGAIN_S * (1 + self._draw())
+                if now > (report["slot"] + SLOTS_PER_DAY) * SLOT_SECONDS:
+                    self.outbox.settle_report(*key, REFUSED, str(error))
+                    del again[key]
+                raise
+            self.outbox.settle_report(*key, ACKNOWLEDGED)
+            again.pop(key, None)
 
     async def _send_report(self, report: dict[str, Any]) -> None:
         if isinstance(self.transport, MqttTransport):
@@ -496,6 +494,9 @@ class Gateway:
             faults = Counter(sampler.faults)
             for channel in channels:
                 faults.update(channel.faults)
+            system = self._systems.get(source.name)
+            if system is not None:
+                faults.update(system.faults)
             seen = self._seen.get(source.name)
             sources[source.name] = {
                 "kind": source.kind,
@@ -505,7 +506,7 @@ class Gateway:
                 "clock_off_s": round(sampler.drift_s),
                 "frozen": any(channel.frozen for channel in channels),
                 "faults": dict(faults),
-                "last_problem": sampler.last_problem,
+                "last_problem": sampler.last_problem or (system and system.problem),
             }
         return {
             "id": self.settings.id,
@@ -549,19 +550,6 @@ class Gateway:
         with contextlib.suppress(OSError):
             fresh.write_text(json.dumps(self.status(), indent=1) + "\n", encoding="utf-8")
             fresh.replace(path)
-
-
-async def _end(tasks: set[asyncio.Task[None]]) -> None:
-    """Cancel tasks until they have ended.
-
-    Once is not enough: Python 3.11's `wait_for`, which libraries use, forgets a cancellation that
-    comes at the moment of a result.
-    """
-    left = set(tasks)
-    while left:
-        for task in left:
-            task.cancel()
-        _, left = await asyncio.wait(left, timeout=_CANCEL_S)
 
 
 def _secret(file: Path | None) -> str | None:

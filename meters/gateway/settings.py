@@ -19,9 +19,10 @@ from zoneinfo import ZoneInfo
 
 from dao.eip712 import checksum_address
 from dao.errors import BadUse
+from meters.dispatch import KEYS
 from meters.gateway.intervals import DIRECTIONS, Direction, Feed, Rules
 
-GATEWAY_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 STREAMS = {"p1": "dsmr", "sml": "sml"}
 """Kinds that push telegrams over a line, and the adapter that reads them."""
@@ -34,8 +35,6 @@ SCHEMES: Mapping[str, tuple[str, ...]] = {
     **dict.fromkeys((*JSON_KINDS, "power"), ("http", "https", "mqtt", "mqtts")),
     "ocpp": ("ws",),
 }
-DEVICES = ("community_battery", "home_battery", "charge_points")
-"""What a schedule can be for; each has its key in GridParameters."""
 
 T = TypeVar("T")
 
@@ -107,7 +106,7 @@ class SourceSettings:
 
 @dataclass(frozen=True)
 class DeviceSettings:
-    """One device that is steered: `kind` of DEVICES, and how it is spoken to.
+    """One device that is steered: `kind` as in `dispatch.KEYS`, and how it is spoken to.
 
     revert_s: after how long without a word from us the device falls back to its own programme;
     rated_w: its rating where it does not tell; source: the charge points' OCPP source.
@@ -419,7 +418,7 @@ def _rules(table: _Table) -> Rules:
 
 
 def _device(table: _Table) -> DeviceSettings:
-    kind = table.take("kind", _one_of(*DEVICES))
+    kind = table.take("kind", _one_of(*KEYS))
     table.place = f"{table.place} ({kind})"
     is_ocpp = kind == "charge_points"
     made = DeviceSettings(
@@ -489,7 +488,7 @@ def _one_of(*accepted: T) -> Callable[[object], T]:
 
 
 def _id(value: object) -> str:
-    if not isinstance(value, str) or not GATEWAY_ID.fullmatch(value):
+    if not isinstance(value, str) or not _ID.fullmatch(value):
         raise BadUse("expected 1 to 64 letters, digits, _ or -")
     return value
 

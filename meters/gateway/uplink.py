@@ -47,8 +47,8 @@ class Refused(CheckFailed):
 
 @dataclass(frozen=True)
 class Backoff:
-    """Full jitter: after n failures wait anything up to `first_s` doubled n times, `most_s` at
-    most. (Marc Brooker, "Exponential Backoff And Jitter", 2015.)
+    """Full jitter: after the n-th failure in a row wait anything up to `first_s` doubled n - 1
+    times, `most_s` at most. (Marc Brooker, "Exponential Backoff And Jitter", 2015.)
 
     A reading is worth a quarter of an hour, so the first wait may be long: what matters is that
     those who lost the same collector at the same moment do not come back at the same moment.
@@ -58,7 +58,7 @@ class Backoff:
     most_s: float
 
     def wait(self, failures: int, draw: Callable[[], float]) -> float:
-        """Seconds to wait after so many failures in a row; draw gives numbers from 0 to 1."""
+        """Seconds to wait after a failure that follows so many; draw gives numbers from 0 to 1."""
         # Beyond 2^60 no bound is left to reach.
         return draw() * min(self.most_s, self.first_s * 2.0 ** min(failures, 60))
 

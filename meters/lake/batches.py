@@ -169,34 +169,6 @@ def totals_of(
 # Writing
 
 
-@overload
-def write_batch(
-    lake: Path,
-    zone: int,
-    first_slot: int,
-    slots: int,
-    readings: Readings,
-    leaves: Sequence[bytes],
-    records: Sequence[EditedRow] = (),
-    record_leaves: Sequence[bytes] = (),
-    version: int = 1,
-    *,
-    separator: bytes | None = None,
-) -> Path: ...
-@overload
-def write_batch(
-    lake: str | Lake,
-    zone: int,
-    first_slot: int,
-    slots: int,
-    readings: Readings,
-    leaves: Sequence[bytes],
-    records: Sequence[EditedRow] = (),
-    record_leaves: Sequence[bytes] = (),
-    version: int = 1,
-    *,
-    separator: bytes | None = None,
-) -> str: ...
 def write_batch(
     lake: LakeLike,
     zone: int,
@@ -209,8 +181,8 @@ def write_batch(
     version: int = 1,
     *,
     separator: bytes | None = None,
-) -> Path | str:
-    """Write one batch, readings sorted by meter and slot, records too, and return its path.
+) -> None:
+    """Write one batch, readings sorted by meter and slot, records too, where `batch_path` says.
 
     separator: the readings' domain; with it a link that follows from the row above is left out,
     32 bytes for most rows. The same rows give the same bytes. A file of the same range and version
@@ -222,14 +194,12 @@ def write_batch(
     held = Lake.of(lake)
     path = held.path(zone, first_slot, slots, version)
     for other in held.batches(held.folder(zone, first_slot)):
-        if (other.first_slot, other.slots) == (first_slot, slots):
-            continue
-        if other.first_slot < first_slot + slots and first_slot < other.first_slot + other.slots:
+        same = (other.first_slot, other.slots) == (first_slot, slots)
+        if not same and other.overlaps(first_slot, first_slot + slots):
             raise CheckFailed(
                 f"{Path(path).name} overlaps {Path(other.path).name}, which is in the lake already"
             )
     write(held, path, _table(readings, leaves, records, record_leaves, separator))
-    return batch_path(lake, zone, first_slot, slots, version)
 
 
 def write(lake: Lake, path: str, table: pa.Table) -> None:
@@ -378,7 +348,11 @@ def read_batch(
     lake: where an address alone does not open the store; `path` is then a path in it. separator:
     the readings' domain; with it the links that were left out are put back.
     """
-    table = read_table(*opened(path, lake))
+    return stored_of(read_table(*opened(path, lake)), path, separator)
+
+
+def stored_of(table: pa.Table, path: Path | str, separator: bytes | None) -> StoredBatch:
+    """As `read_batch`, of the file's columns as `read_table` gave them."""
     n = table.num_rows
     column = {name: whole(table[name]) for name in SCHEMA.names}
     signature = _block(column["signature"], SIGNATURE_BYTES)
@@ -449,7 +423,7 @@ def batch_files(lake: LakeLike, zone: int, first_slot: int, slots: int) -> list[
         found += [
             file
             for file in newest(held.batches(held.folder(zone, day * SLOTS_PER_DAY)))
-            if file.first_slot < end and first_slot < file.first_slot + file.slots
+            if file.overlaps(first_slot, end)
         ]
     return found
 

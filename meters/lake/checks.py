@@ -7,22 +7,13 @@ Whether its root stands on chain is asked where a chain is at hand (`disclosure.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 
 from meters.lake.batches import StoredBatch, signed_rows
 from meters.leaves import leaves_of, record_leaf, stored_record_salt
+from meters.registry import KeyPeriods, verified
 from meters.secrets import ErasedSecret, MonthSecrets
-from meters.signing import digests, recover_all
-
-
-class SlotKeys(Protocol):
-    """Who may sign for which meter and slot: see `registry.KeyPeriods`."""
-
-    def of_slots(self, meter: np.ndarray, slot: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Addresses, uint8 (n, 20), and whether there is one, bool (n,)."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -65,16 +56,11 @@ def leaves_hold(stored: StoredBatch, secrets: MonthSecrets) -> bool:
 
 
 def verify_signatures(
-    stored: StoredBatch, separator: bytes, keys: SlotKeys, workers: int | None = None
+    stored: StoredBatch, separator: bytes, keys: KeyPeriods, workers: int | None = None
 ) -> SignatureCheck:
     """Check every signature of a batch, its chain of links rebuilt, against the key of its time:
     the one valid in the last second of the slot."""
     signed = stored.readings.signature.any(axis=1)
     at = np.flatnonzero(signed)
-    rows = signed_rows(stored, separator).take(at)
-    found = recover_all(digests(separator, rows), rows.signature, workers)
-    # No address is all zeros, so that may stand for none.
-    block = np.frombuffer(b"".join(address or bytes(20) for address in found), dtype=np.uint8)
-    expected, valid = keys.of_slots(rows.meter, rows.slot)
-    good = valid & (block.reshape(-1, 20) == expected).all(axis=1)
+    good, _links = verified(signed_rows(stored, separator).take(at), keys, separator, workers)
     return SignatureCheck(at[good], at[~good], np.flatnonzero(~signed))

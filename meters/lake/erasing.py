@@ -17,9 +17,9 @@ from meters.lake.batches import (
     StoredBatch,
     fixed,
     nulls,
-    read_batch,
     read_table,
     split,
+    stored_of,
     whole,
     write,
 )
@@ -39,12 +39,11 @@ def erase_rows(
     """
     held = Lake.of(lake)
     table = read_table(held, path)
-    stored = read_batch(path, held, separator=separator)
+    stored = stored_of(table, path, separator)
     rows = stored.readings
     gone = (rows.meter == meter) & (rows.slot >= first_slot) & (rows.slot < end_slot)
     forgotten = gone.copy()
-    for row in _naming(stored, meter, first_slot, end_slot):
-        forgotten[row] = True
+    forgotten[_naming(stored, meter, first_slot, end_slot)] = True
     stale = forgotten & ~nulls(whole(table["record"]))
     if not (gone & ~stored.erased).any() and not stale.any():
         return False

@@ -37,9 +37,13 @@ class BatchFile:
     version: int
 
     @property
-    def day(self) -> str:
-        """The UTC day of its folder, as 2016-06-01."""
-        return day_of(self.first_slot).isoformat()
+    def end_slot(self) -> int:
+        """The slot after the last."""
+        return self.first_slot + self.slots
+
+    def overlaps(self, first_slot: int, end_slot: int) -> bool:
+        """Whether it holds a slot of first_slot <= slot < end_slot."""
+        return self.first_slot < end_slot and first_slot < self.end_slot
 
 
 @dataclass(frozen=True)

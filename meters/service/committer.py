@@ -57,7 +57,6 @@ class Standing:
     next_slots: int = 0
     uncommitted: int = 0
     corrections: tuple[int, ...] = ()
-    meters: int = 0
     last_commit: int | None = None
     is_away: bool = False
     problem: str | None = None
@@ -144,6 +143,8 @@ class Committer(threading.Thread):
         self._following = threading.Lock()
         self._followed = float("-inf")
         self._refused: dict[int, int] = {}
+        self._final: set[int] = set()
+        self._said = ""
 
     @property
     def commits(self) -> bool:
@@ -191,6 +192,7 @@ class Committer(threading.Thread):
         if self.standing.is_away or self.standing.problem is not None:
             log.info("going on")
         self.standing = replace(self.standing, is_away=False, problem=None)
+        self._said = ""
         return True
 
     def _failed(self, error: Exception) -> None:
@@ -207,7 +209,9 @@ class Committer(threading.Thread):
             problem = "a batch cannot be closed or committed: see the log"
         else:
             problem = "a step failed: see the log"
-        if problem != before.problem:
+        said = f"{problem}: {error}"
+        if said != self._said:
+            self._said = said
             if isinstance(error, GridCommonsError):
                 log.error("%s", error)
             else:
@@ -218,9 +222,7 @@ class Committer(threading.Thread):
         now = self._now()
         self.follow()
         until = int(self._ledger.call("committed_until", self._zone))
-        self.standing = replace(
-            self.standing, now=now, until=until, meters=len(self._keys.meters), is_away=False
-        )
+        self.standing = replace(self.standing, now=now, until=until, is_away=False)
         if self._account is None:
             return
         self._finish()
@@ -231,13 +233,16 @@ class Committer(threading.Thread):
             self._looked_at = now
 
     def _finish(self) -> None:
-        """Bring to the ledger what is closed and not known to stand there."""
-        waiting = self._writer.call(lambda collector: collector.uncommitted())
+        """Bring to the ledger what is closed and does not, or not any more, stand there: what was
+        committed can be lost to a reorganisation."""
+        until = self.standing.until
+        closed = self._writer.call(lambda collector: collector.inbox.closed())
+        waiting = [one for one in closed if not one.committed or one.end_slot > until]
         self.standing = replace(self.standing, uncommitted=len(waiting))
-        for first_slot, slots in waiting:
+        for one in waiting:
             if self._asked.is_set():
                 return
-            batch = self._close(first_slot, slots)
+            batch = self._close(one.first_slot, one.slots)
             if batch is not None:
                 self._publish(batch)
 
@@ -279,7 +284,7 @@ class Committer(threading.Thread):
 
         def close(collector: Collector) -> Batch | None:
             batch = collector.close_batch(first_slot, slots)
-            if batch.homes >= MIN_HOMES:
+            if batch.publishable:
                 return batch
             collector.reopen_batch(first_slot)
             return None
@@ -305,14 +310,16 @@ class Committer(threading.Thread):
         self._told(batch, receipt)
         self.standing = replace(
             self.standing,
-            until=batch.first_slot + batch.slots,
+            until=max(self.standing.until, batch.first_slot + batch.slots),
             uncommitted=max(self.standing.uncommitted - 1, 0),
             quality=self._quality(batch),
         )
 
     def _correct(self, now: int) -> None:
         assert self._account is not None
-        due = due_corrections(self._collector, self._ledger, now)
+        if now < self._looked_at:  # a local chain that was taken back
+            self._final.clear()
+        due = due_corrections(self._collector, self._ledger, now, self._final)
         self.standing = replace(self.standing, corrections=tuple(due))
         for first_slot in due:
             if self._asked.is_set():
@@ -346,7 +353,8 @@ class Committer(threading.Thread):
         """Read again from the file: what is told is what is committed."""
         try:
             frame = quality_shares(self._lake, self._zone, batch.first_slot, batch.slots)
-        except GridCommonsError:
+        except GridCommonsError as error:
+            log.error("the shares of a batch cannot be read: %s", error)
             return ()
         row = frame.iloc[0] if len(frame) else {}
         return tuple(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -33,9 +33,16 @@ CREATE TABLE IF NOT EXISTS report (
 class Dispatches:
     """The file of reports."""
 
-    def __init__(self, path: Path, keys: KeyPeriods, separator: bytes) -> None:
-        """separator: of the readings' EIP-712 domain."""
+    def __init__(
+        self,
+        path: Path,
+        keys: KeyPeriods,
+        separator: bytes,
+        erased: Callable[[Iterable[int]], Iterable[tuple[int, int, int]]] = lambda meters: (),
+    ) -> None:
+        """separator: of the readings' EIP-712 domain. erased: as `Inbox.erased`."""
         self.path = path
+        self._erased = erased
         self._keys = keys
         self._separator = separator
         with _plain_errors(path):
@@ -47,8 +54,8 @@ class Dispatches:
     def add(self, document: object, now: float) -> bool:
         """Keep a report; whether it is new. On disk when this returns.
 
-        BadUse for one that is malformed, not by the meter's device, of a time to come, or one too
-        many.
+        BadUse for one that is malformed, not by the meter's device, of a time to come, of one that
+        was erased, or one too many.
         """
         report = DispatchReport.from_json(document)
         end = (report.slot + 1) * SLOT_SECONDS
@@ -61,6 +68,8 @@ class Dispatches:
             report.verify(self._separator, device)
         except CheckFailed as error:
             raise BadUse(str(error)) from None
+        if any(first <= report.slot < end for _, first, end in self._erased([report.meter])):
+            raise BadUse("dispatch report: this time of the meter was erased")
         digest = report.digest(self._separator)
         with _plain_errors(self.path):
             known = self._db.execute(

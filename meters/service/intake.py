@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
@@ -48,16 +47,15 @@ class Malformed(Exception):
 
 
 class Heard:
-    """When a meter was last heard, in steady seconds; the newest stand last."""
+    """When a meter was last heard, in steady seconds."""
 
     def __init__(self, steady: Callable[[], float] = time.monotonic) -> None:
         self._steady = steady
         self.begun = steady()
-        self._last: OrderedDict[int, float] = OrderedDict()
+        self._last: dict[int, float] = {}
 
     def note(self, meter: int) -> None:
         self._last[meter] = self._steady()
-        self._last.move_to_end(meter)
 
     def silent(self, meters: list[int], seconds: float) -> list[int]:
         """The meters not heard for so long; before the start of the service nothing is known."""
@@ -107,6 +105,12 @@ class Intake:
             self.metrics.refused(transport, "refused_before")
             raise Busy(wait, "refused_before")
 
+    def charge(self, transport: str, source: str, readings: int) -> None:
+        """Raises Busy for a source that has sent too much of late."""
+        if wait := self._rate.take((transport, source), readings):
+            self.metrics.refused(transport, "rate")
+            raise Busy(wait, "rate")
+
     async def take(self, transport: str, source: str, frame: bytes) -> Acknowledgement:
         """Have a frame written; the signed acknowledgement once it is on disk.
 
@@ -117,9 +121,7 @@ class Intake:
         if len(frame) > MAX_FRAME_BYTES:
             self.spoilt(transport, source)
             raise Malformed(f"a frame has at most {MAX_FRAME_BYTES} bytes")
-        if wait := self._rate.take(key, readings_in(frame)):
-            self.metrics.refused(transport, "rate")
-            raise Busy(wait, "rate")
+        self.charge(transport, source, readings_in(frame))
         came = self._steady()
         report = await self._written(transport, source, frame)
         if any(finding.rule in _OF_THE_REGISTRY for finding in report.report.rejected):

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from datetime import UTC, datetime
 
 _KNOWN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _LONGEST = 2_000
+# Of an address, what may hold a password or a provider's key: before the host, and behind it.
+_ADDRESS = re.compile(r"((?:http|ws|mqtt)s?://)(?:[^\s/@\\]*@)?([\w.:\[\]-]+)[^\s,;()'\"\\]*")
 
 
 class JsonLines(logging.Formatter):
@@ -28,7 +31,7 @@ class JsonLines(logging.Formatter):
         line |= {name: value for name, value in vars(record).items() if name not in _KNOWN}
         if record.exc_info:
             line["trace"] = self.formatException(record.exc_info)
-        return json.dumps(line, default=str)
+        return _ADDRESS.sub(r"\1\2", json.dumps(line, default=str))
 
 
 def log_to_stderr() -> None:
@@ -38,5 +41,5 @@ def log_to_stderr() -> None:
     logging.basicConfig(level=logging.ERROR, handlers=[handler], force=True)
     logging.getLogger("gridcommons").setLevel(logging.INFO)
     # Libraries log a lost line or a rude client, this service's daily bread, with a traceback.
-    for name in ("amqtt", "transitions", "mqtt", "asyncio", "uvicorn", "aiomqtt", "paho"):
+    for name in ("mqtt", "asyncio", "uvicorn", "aiomqtt", "paho"):
         logging.getLogger(name).setLevel(logging.CRITICAL)

@@ -141,8 +141,12 @@ class MqttSide:
                     failures = 0
                     self._stands(True, None)
                     await self._receive(client)
-            except (aiomqtt.MqttError, OSError, ValueError) as error:
+            except (aiomqtt.MqttError, OSError, ValueError, GridCommonsError) as error:
                 self._stands(False, " ".join(str(error).split())[:200] or type(error).__name__)
+            except Exception as error:
+                # A defect must not end the reception, and nobody would hear of it.
+                log.exception("the broker's side met a defect")
+                self._stands(False, type(error).__name__)
             await asyncio.sleep(_BACKOFF.wait(failures, self._draw))
             failures += 1
             self.reconnects += 1
@@ -223,6 +227,7 @@ class MqttSide:
     async def _keep(self, gateway: str, data: bytes) -> None:
         try:
             self._intake.check("mqtt", gateway)
+            self._intake.charge("mqtt", gateway, 1)
             if len(data) > MAX_REPORT_BYTES:
                 raise BadUse("dispatch report: too long")
             is_new = await self._report(load_json(data))

@@ -15,7 +15,7 @@ import socket
 import time
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -25,12 +25,7 @@ from dao.chain import Account, Chain, LocalAccount
 from dao.deployment import Deployment
 from dao.errors import CheckFailed, GridCommonsError
 from dao.node import Node
-from meters.acknowledgements import (
-    DOMAIN_NAME,
-    DOMAIN_VERSION,
-    Acknowledgement,
-    acknowledgement_separator,
-)
+from meters.acknowledgements import Acknowledgement, acknowledgement_separator
 from meters.broker import EmbeddedBroker
 from meters.collector import Collector
 from meters.lake import LakeLike
@@ -42,7 +37,7 @@ from meters.service.http import Service, create_app
 from meters.service.intake import Intake, Limits
 from meters.service.metrics import Metrics
 from meters.service.mqtt import Broker, MqttSide
-from meters.service.status import Facts, Status, look
+from meters.service.status import Status, look
 from meters.service.writer import Room, Writer
 from meters.signing import Head, reading_separator
 from meters.vee.edit import Editor
@@ -105,62 +100,14 @@ def signer_of(
 ) -> Callable[[Acknowledgement], Acknowledgement]:
     """How acknowledgements are signed. What it gives raises CheckFailed where the account does
     not sign by itself."""
-    separator = acknowledgement_separator(chain_id, ledger)
     if isinstance(account, LocalAccount):
-        key = account.key
+        key, separator = account.key, acknowledgement_separator(chain_id, ledger)
         return lambda made: made.signed(key, separator)
-    through = account.account
 
     def sign(made: Acknowledgement) -> Acknowledgement:
-        from dataclasses import replace
-
-        from eth_account.messages import encode_typed_data
-
-        signature = through.sign_message(
-            encode_typed_data(full_message=_typed_data(chain_id, ledger, made))
-        )
-        if signature is None:
-            raise CheckFailed(f"the account {account.address} did not sign; is it locked?")
-        return replace(made, signature=bytes(signature.encode_rsv()))
+        return replace(made, signature=account.sign_typed(made.typed_data(chain_id, ledger)))
 
     return sign
-
-
-def _typed_data(chain_id: int, ledger: str, made: Acknowledgement) -> dict[str, Any]:
-    def fields(*pairs: tuple[str, str]) -> list[dict[str, str]]:
-        return [{"name": name, "type": kind} for name, kind in pairs]
-
-    return {
-        "types": {
-            "EIP712Domain": fields(
-                ("name", "string"),
-                ("version", "string"),
-                ("chainId", "uint256"),
-                ("verifyingContract", "address"),
-            ),
-            "Acknowledgement": fields(
-                ("frame", "bytes32"),
-                ("accepted", "uint32"),
-                ("duplicates", "uint32"),
-                ("rejected", "uint32"),
-                ("heads", "bytes32"),
-            ),
-        },
-        "primaryType": "Acknowledgement",
-        "domain": {
-            "name": DOMAIN_NAME,
-            "version": DOMAIN_VERSION,
-            "chainId": chain_id,
-            "verifyingContract": ledger,
-        },
-        "message": {
-            "frame": made.frame,
-            "accepted": made.accepted,
-            "duplicates": made.duplicates,
-            "rejected": len(made.rejected),
-            "heads": made.heads_hash,
-        },
-    }
 
 
 def chain_clock(chain: Chain) -> Callable[[], float]:
@@ -269,7 +216,9 @@ class CollectorService:
         try:
             if self.options.restore:
                 log.info("restored", extra={"batches": collector.restore()})
-            self._dispatches = Dispatches(places.dispatches, self.keys, self._separator)
+            self._dispatches = Dispatches(
+                places.dispatches, self.keys, self._separator, collector.inbox.erased
+            )
             self.status.reports = self._dispatches.count()
         except BaseException:
             collector.close()
@@ -301,11 +250,10 @@ class CollectorService:
             try:
                 await asyncio.to_thread(self.status.survey)
                 self.status.facts = await asyncio.wrap_future(self.writer.ask(look))
-            except GridCommonsError as error:
-                log.error("%s", error)
-                free = self.status.facts.disk_free
-                self.status.facts = Facts(
-                    begun, disk_free=free, disk_problem="the inbox cannot be read"
+            except Exception as error:  # SQLite's own too: who watches must not end of it
+                log.error("the inbox cannot be read: %s", error)
+                self.status.facts = replace(
+                    self.status.facts, at=begun, disk_problem="the inbox cannot be read"
                 )
             took = time.monotonic() - begun
             await asyncio.sleep(max(_LOOK_S, _LOOK_SHARE * took))

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dao.slots import slot_start
+from dao.slots import SLOT_SECONDS, slot_start
 from meters.collector import Collector
 from meters.lake import MIN_HOMES
 from meters.service.committer import Committer
@@ -254,7 +254,8 @@ class Status:
         traffic, meters = document["traffic"], document["meters"]
         put("queue_frames", traffic["queued_frames"], "Frames that wait for the writer.")
         put("queue_readings", traffic["queued_readings"], "Readings that wait for the writer.")
-        age = ledger["chain_time"] - until * 900 if until and ledger["chain_time"] else None
+        now = ledger["chain_time"]
+        age = now - until * SLOT_SECONDS if until and now else None
         put("batch_age_seconds", age, "Since the end of the last committed slot, chain time.")
         put("batch_late_seconds", ledger["late_s"], "For how long a batch has been due.")
         put("last_commit_timestamp_seconds", ledger["last_commit"], "Chain time of the last one.")

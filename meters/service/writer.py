@@ -15,11 +15,12 @@ from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from dao.errors import CheckFailed, GridCommonsError
 from meters.collector import Collector, FrameReport
 from meters.frames import RECORD_BYTES
+from meters.inbox_file import InboxFailed
 
 log = logging.getLogger("gridcommons.collector")
 
@@ -27,7 +28,7 @@ T = TypeVar("T")
 
 _SHORTEST_WAIT_S = 1
 _LONGEST_WAIT_S = 60
-_AFTER_A_DEFECT_S = 60
+_ENDING = "the collector is ending"
 
 
 class Busy(Exception):
@@ -73,6 +74,24 @@ class _Frame:
         return readings_in(self.data)
 
 
+@dataclass(frozen=True)
+class _Task:
+    work: Callable[[Collector], Any]
+    future: Future[Any]
+
+    def do(self, collector: Collector) -> None:
+        if not self.future.set_running_or_notify_cancel():
+            return
+        try:
+            self.future.set_result(self.work(collector))
+        except BaseException as error:
+            self.future.set_exception(error)
+
+    def refuse(self) -> None:
+        if self.future.set_running_or_notify_cancel():
+            self.future.set_exception(CheckFailed(_ENDING))
+
+
 def readings_in(frame: bytes) -> int:
     """How many readings a frame of this length can hold, at least one."""
     return max(len(frame) // RECORD_BYTES, 1)
@@ -89,7 +108,7 @@ class Writer:
         self._room = room or Room()
         self._turn = threading.Condition()
         self._frames: deque[_Frame] = deque()
-        self._tasks: deque[Callable[[Collector], None]] = deque()
+        self._tasks: deque[_Task] = deque()
         self._held: Counter[str] = Counter()
         self._held_frames: Counter[str] = Counter()
         self._readings = 0
@@ -141,22 +160,13 @@ class Writer:
     def ask(self, work: Callable[[Collector], T]) -> Future[T]:
         """Let the writer do something with the collector, before the frames that wait; its result,
         or what it raised. CheckFailed once the writer ends."""
-        done: Future[T] = Future()
-
-        def task(collector: Collector) -> None:
-            if not done.set_running_or_notify_cancel():
-                return
-            try:
-                done.set_result(work(collector))
-            except BaseException as error:
-                done.set_exception(error)
-
+        task = _Task(work, Future())
         with self._turn:
             if not self.is_alive:
-                raise CheckFailed("the collector is ending")
+                raise CheckFailed(_ENDING)
             self._tasks.append(task)
             self._turn.notify()
-        return done
+        return task.future
 
     def call(self, work: Callable[[Collector], T]) -> T:
         """As `ask`, and wait for it."""
@@ -185,7 +195,7 @@ class Writer:
                 while True:
                     task, group = self._next()
                     if task is not None:
-                        task(collector)
+                        task.do(collector)
                     elif group:
                         self._write(collector, group)
                     else:
@@ -195,7 +205,7 @@ class Writer:
         finally:
             self._give_up()
 
-    def _next(self) -> tuple[Callable[[Collector], None] | None, list[_Frame]]:
+    def _next(self) -> tuple[_Task | None, list[_Frame]]:
         """A task, or the frames of the next transaction; neither once all is done."""
         group: list[_Frame] = []
         with self._turn:
@@ -223,20 +233,25 @@ class Writer:
         begun = time.monotonic()
         try:
             reports = collector.receive_frames([entry.data for entry in group])
-        except GridCommonsError as error:
+        except InboxFailed as error:
             # The disk does not take it: nothing of the group is in, and nothing is promised.
             if self.fault is None:
                 log.error("not written: %s", error)
             self.fault = str(error)
             self._refuse(group, Busy(_LONGEST_WAIT_S // 2, "disk"))
             return
-        except Exception:
-            if len(group) > 1:  # one of them meets a defect: it must not take the others along
+        except Exception as error:
+            # One of them meets a defect, or a batch file that cannot be read: it must not take the
+            # others along.
+            if len(group) > 1:
                 for entry in group:
                     self._write(collector, [entry])
-                return
-            log.exception("a frame of %d bytes met a defect", len(group[0].data))
-            self._refuse(group, Busy(_AFTER_A_DEFECT_S, "defect"))
+            elif isinstance(error, GridCommonsError):
+                log.error("a frame cannot be judged: %s", error)
+                self._refuse(group, Busy(_LONGEST_WAIT_S // 2, "lake"))
+            else:
+                log.exception("a frame of %d bytes met a defect", len(group[0].data))
+                self._refuse(group, Busy(_LONGEST_WAIT_S, "defect"))
             return
         self.fault = None
         taken = sum(entry.readings for entry in group)
@@ -265,11 +280,4 @@ class Writer:
             self._readings = 0
         self._refuse(left, Busy(_LONGEST_WAIT_S, "ending"))
         for task in tasks:
-            task(_Gone())  # type: ignore[arg-type]
-
-
-class _Gone:
-    """In place of a collector that was closed."""
-
-    def __getattr__(self, name: str) -> object:
-        raise CheckFailed("the collector is ending")
+            task.refuse()

@@ -1,19 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A street of simulated devices: which kinds there are, how a home's profile becomes one, and a
-thread that runs them beside a program that knows nothing of asyncio.
+"""A street of simulated devices: which kinds there are, how a home's profile becomes one, and
+what runs them beside a program that knows nothing of asyncio.
 """
 
 from __future__ import annotations
 
-import asyncio
-import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
-from types import TracebackType
-from typing import Self
+from typing import Any
 
 import numpy as np
 
@@ -21,14 +18,27 @@ from dao.errors import BadUse
 from dao.slots import SLOT_SECONDS, SLOTS_PER_DAY
 from meters.devices import CommunityBattery
 from meters.profiles import PERIOD_SLOTS, Home, ZoneProfiles, roof_wh, zone_profiles
+from meters.simulate.background import Background
 from meters.simulate.charging import Car
 from meters.simulate.clock import Clock
 from meters.simulate.faults import Fault
+from meters.simulate.http import FroniusInverter, HomeWizardMeter, ShellyMeter
+from meters.simulate.mqtt import (
+    HomeWizardPublisher,
+    MqttPublisher,
+    ShellyPublisher,
+    TasmotaPublisher,
+    TasmotaScriptPublisher,
+)
+from meters.simulate.ocpp import ChargePoint
+from meters.simulate.p1 import DEMO_KEY, P1Meter
+from meters.simulate.sml import SmlMeter
+from meters.simulate.sunspec import SunSpecBattery, SunSpecInverter
 from meters.simulate.truth import Truth
 from meters.simulate.wire import Device
 
-START_SECONDS = 60
-"""Real time that devices have to begin before a street gives up on them."""
+# A device's own number, from its home's.
+_HOMEWIZARD, _SHELLY = "3c39e7{:06x}", "A8032A{:06X}"
 
 
 @dataclass(frozen=True)
@@ -91,6 +101,16 @@ class Place:
     )
     faults: tuple[Fault, ...] = ()
 
+    @property
+    def meter(self) -> Truth:
+        """What flows through the home's meter."""
+        return self.zone.meter(self.home)
+
+    @property
+    def listens(self) -> dict[str, Any]:
+        """What every device that listens takes."""
+        return {"host": self.host, "port": self.port, "faults": self.faults}
+
 
 @dataclass(frozen=True)
 class Kind:
@@ -123,124 +143,65 @@ def make(kind: str, place: Place) -> Device:
 
 
 def _p1(place: Place, variant: str, encrypted: bool = False) -> Device:
-    from meters.simulate.p1 import DEMO_KEY, P1Meter
-
     return P1Meter(
-        place.zone.meter(place.home),
+        place.meter,
         place.clock,
         variant=variant,
         serial=f"E{place.home:016}",
         key=DEMO_KEY if encrypted else None,
-        host=place.host,
-        port=place.port,
-        faults=place.faults,
+        **place.listens,
     )
 
 
 def _sml(place: Place) -> Device:
-    from meters.simulate.sml import SmlMeter
-
-    return SmlMeter(
-        place.zone.meter(place.home),
-        place.clock,
-        serial=10_000_000 + place.home,
-        host=place.host,
-        port=place.port,
-        faults=place.faults,
-    )
+    return SmlMeter(place.meter, place.clock, serial=10_000_000 + place.home, **place.listens)
 
 
 def _inverter(place: Place) -> Device:
-    from meters.simulate.sunspec import SunSpecInverter
-
     roof = place.zone.roof(place.home)
     assert roof is not None
     return SunSpecInverter(
-        roof,
-        place.clock,
-        meter=place.zone.meter(place.home),
-        serial=f"GC-INV-{place.home}",
-        host=place.host,
-        port=place.port,
-        faults=place.faults,
+        roof, place.clock, meter=place.meter, serial=f"GC-INV-{place.home}", **place.listens
     )
 
 
 def _battery(place: Place) -> Device:
-    from meters.simulate.sunspec import SunSpecBattery
-
     return SunSpecBattery(
-        place.battery,
-        place.clock,
-        serial=f"GC-BAT-{place.home}",
-        host=place.host,
-        port=place.port,
-        faults=place.faults,
+        place.battery, place.clock, serial=f"GC-BAT-{place.home}", **place.listens
     )
 
 
 def _homewizard(place: Place) -> Device:
-    from meters.simulate.http import HomeWizardMeter
-
     return HomeWizardMeter(
-        place.zone.meter(place.home),
-        place.clock,
-        serial=f"3c39e7{place.home:06x}",
-        host=place.host,
-        port=place.port,
-        faults=place.faults,
+        place.meter, place.clock, serial=_HOMEWIZARD.format(place.home), **place.listens
     )
 
 
 def _shelly(place: Place) -> Device:
-    from meters.simulate.http import ShellyMeter
-
-    return ShellyMeter(
-        place.zone.meter(place.home),
-        place.clock,
-        mac=f"A8032A{place.home:06X}",
-        host=place.host,
-        port=place.port,
-        faults=place.faults,
-    )
+    return ShellyMeter(place.meter, place.clock, mac=_SHELLY.format(place.home), **place.listens)
 
 
 def _fronius(place: Place) -> Device:
-    from meters.simulate.http import FroniusInverter
-
     return FroniusInverter(
-        place.zone.meter(place.home),
+        place.meter,
         place.clock,
         roof=place.zone.roof(place.home),
         serial=f"1944{place.home:04}",
-        host=place.host,
-        port=place.port,
-        faults=place.faults,
+        **place.listens,
     )
 
 
-def _publisher(place: Place, name: str) -> Device:
-    from meters.simulate import mqtt
-
-    made: dict[str, tuple[type[mqtt.MqttPublisher], str]] = {
-        "tasmota": (mqtt.TasmotaPublisher, f"home-{place.home}"),
-        "tasmota-sml": (mqtt.TasmotaScriptPublisher, f"meter-{place.home}"),
-        "shelly-mqtt": (mqtt.ShellyPublisher, f"A8032A{place.home:06X}"),
-        "homewizard-mqtt": (mqtt.HomeWizardPublisher, f"3c39e7{place.home:06x}"),
-    }
-    publisher, own = made[name]
+def _publisher(place: Place, publisher: type[MqttPublisher], name: str) -> Device:
     return publisher(
-        place.zone.meter(place.home),
+        place.meter,
         place.clock,
         broker=place.broker or "",
-        name=own,
+        name=name.format(place.home),
         faults=place.faults,
     )
 
 
 def _ocpp(place: Place) -> Device:
-    from meters.simulate.ocpp import ChargePoint
-
     return ChargePoint(
         place.zone.cars(place.home),
         place.clock,
@@ -272,83 +233,44 @@ KINDS: dict[str, Kind] = {
     "homewizard": Kind("HomeWizard P1 meter, HTTP API v1", LISTENS, _homewizard),
     "shelly": Kind("Shelly Pro 3EM, RPC over HTTP", LISTENS, _shelly),
     "fronius": Kind("Fronius meter and inverter, Solar API v1 over HTTP", LISTENS, _fronius),
-    "tasmota": Kind("Tasmota energy meter over MQTT", BROKER, partial(_publisher, name="tasmota")),
+    "tasmota": Kind(
+        "Tasmota energy meter over MQTT",
+        BROKER,
+        partial(_publisher, publisher=TasmotaPublisher, name="home-{}"),
+    ),
     "tasmota-sml": Kind(
         "Tasmota with a smart-meter script over MQTT",
         BROKER,
-        partial(_publisher, name="tasmota-sml"),
+        partial(_publisher, publisher=TasmotaScriptPublisher, name="meter-{}"),
     ),
     "shelly-mqtt": Kind(
-        "Shelly Pro 3EM over MQTT", BROKER, partial(_publisher, name="shelly-mqtt")
+        "Shelly Pro 3EM over MQTT",
+        BROKER,
+        partial(_publisher, publisher=ShellyPublisher, name=_SHELLY),
     ),
     "homewizard-mqtt": Kind(
         "HomeWizard as a bridge republishes it over MQTT",
         BROKER,
-        partial(_publisher, name="homewizard-mqtt"),
+        partial(_publisher, publisher=HomeWizardPublisher, name=_HOMEWIZARD),
     ),
     "ocpp": Kind("charge point with a car every evening, OCPP 1.6J", CSMS, _ocpp),
 }
 
 
-class Street:
+class Street(Background):
     """Runs devices in a thread of its own, between `with` and its end.
 
     Either all of them run or none: what one cannot do is raised here.
     """
 
     def __init__(self, devices: Iterable[Device]) -> None:
+        super().__init__("street")
         self.devices: Sequence[Device] = tuple(devices)
-        self._thread: threading.Thread | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._ready = threading.Event()
-        self._end: asyncio.Event | None = None
-        self._error: BaseException | None = None
 
-    def __enter__(self) -> Self:
-        self._thread = threading.Thread(target=self._run, name="street", daemon=True)
-        self._thread.start()
-        if not self._ready.wait(START_SECONDS):
-            self._stop()
-            raise BadUse(f"the devices did not begin within {START_SECONDS} s")
-        if self._error is not None:
-            self._thread.join()
-            raise self._error
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._stop()
-        if self._error is not None and error is None:
-            raise self._error
-
-    def _stop(self) -> None:
-        loop, end = self._loop, self._end
-        if loop is not None and end is not None and not loop.is_closed():
-            loop.call_soon_threadsafe(end.set)
-        if self._thread is not None:
-            self._thread.join()
-
-    def _run(self) -> None:
-        try:
-            asyncio.run(self._live())
-        except BaseException as error:  # told to the thread that entered or leaves
-            self._error = error
-        finally:
-            self._ready.set()
-
-    async def _live(self) -> None:
-        self._loop, self._end = asyncio.get_running_loop(), asyncio.Event()
-        async with together(self.devices):
-            self._ready.set()
-            await self._end.wait()
-
-
-@asynccontextmanager
-async def together(devices: Iterable[Device]) -> AsyncIterator[tuple[Device, ...]]:
-    """All devices between `async with` and its end: all of them begin, or none stays."""
-    async with AsyncExitStack() as stack:
-        yield tuple([await stack.enter_async_context(device) for device in devices])
+    @asynccontextmanager
+    async def _life(self) -> AsyncIterator[None]:
+        """All devices begin, or none stays."""
+        async with AsyncExitStack() as stack:
+            for device in self.devices:
+                await stack.enter_async_context(device)
+            yield

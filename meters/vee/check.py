@@ -16,7 +16,7 @@ import numpy as np
 from dao.errors import BadUse, GridCommonsError
 from meters.lake import StoredBatch
 from meters.readings import NULL_WH, Quality
-from meters.vee.records import EditRecord, Values, replay
+from meters.vee.records import EditRecord, replay, values_of
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,8 @@ def _row_problems(stored: StoredBatch, row: int, records: list[EditRecord]) -> l
         for one, next_one in pairwise(records)
         if one.result != next_one.before
     ]
-    if records[-1].result != _values(stored, row):
+    held = values_of(rows.import_wh[row], rows.export_wh[row], rows.quality[row])
+    if records[-1].result != held:
         problems.append(f"{where}: the row holds another value than its records give")
     is_signed = bool(rows.signature[row].any())
     if is_signed != (records[-1].rule == "estimated_at_source"):
@@ -126,14 +127,16 @@ def _share_problems(
     stored: StoredBatch, shares: dict[tuple[int, int, int], list[EditRecord]]
 ) -> list[str]:
     """The parts of a gap's energy follow each other without a gap or an overlap."""
+    rows = stored.readings
+    gone = stored.record_rows[[data is None for data in stored.records]]
+    incomplete = {*rows.meter[stored.erased].tolist(), *rows.meter[gone].tolist()}
     problems = []
     for (meter, first, slots), records in shares.items():
         where = f"meter {meter}, slots {first}..{first + slots - 1}"
         if len(records) != slots or [r.slot for r in records] != list(range(first, first + slots)):
-            # A part of it may have been erased; it lies within one batch in any case.
-            if stored.erased.any() or None in stored.records:
-                continue
-            problems.append(f"{where}: not every slot has its part of the energy")
+            # A gap lies within one batch; but a part of it may have been erased.
+            if meter not in incomplete:
+                problems.append(f"{where}: not every slot has its part of the energy")
             continue
         for channel in (0, 1):
             parts = [(r.inputs["energy"][channel], r.inputs["weights"][channel]) for r in records]
@@ -147,13 +150,3 @@ def _share_problems(
             if len(energies) != 1 or not joined or sums[0][0] != 0 or sums[-1][1] != sums[-1][2]:
                 problems.append(f"{where}: the parts do not add up to the energy of the gap")
     return problems
-
-
-def _values(stored: StoredBatch, row: int) -> Values:
-    rows = stored.readings
-    imported, exported = int(rows.import_wh[row]), int(rows.export_wh[row])
-    return (
-        None if imported == NULL_WH else imported,
-        None if exported == NULL_WH else exported,
-        int(rows.quality[row]),
-    )

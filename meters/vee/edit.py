@@ -20,8 +20,8 @@ from meters.readings import MAX_WH, NULL_WH, Quality, Readings
 from meters.validation import DEFAULT_CAPACITY_W
 from meters.vee import rules
 from meters.vee.flags import Flag, batch_flags, day_flags
-from meters.vee.history import Columns, History, IntArray, block, kept
-from meters.vee.records import EditRecord, Values
+from meters.vee.history import Columns, History, IntArray, series
+from meters.vee.records import EditRecord, Values, values_of
 from meters.vee.signs import past_days, sign_evidence
 from meters.vee.table import CHUNK_METERS, BoolArray, Table, runs
 
@@ -72,8 +72,10 @@ class Editor:
         table = Table.of(complete)
         if not len(complete):
             return Edited(complete, ())
-        with kept(history):
+        try:
             return self._edit(complete, table, history)
+        finally:
+            history.forget()
 
     def _edit(self, complete: Readings, table: Table, history: History) -> Edited:
         work = _Work(complete, table, history, self._limits(table.meters))
@@ -298,7 +300,7 @@ class _Work:
     # rows
 
     def _values(self, row: int, at: int) -> Values:
-        return _triple(self.import_wh[row, at], self.export_wh[row, at], self.quality[row, at])
+        return values_of(self.import_wh[row, at], self.export_wh[row, at], self.quality[row, at])
 
     def _edit(self, row: int, at: int, rule: str, inputs: dict[str, Any]) -> None:
         """Put the rule's result into the row, and the step on record."""
@@ -324,7 +326,7 @@ class _Work:
         whole = self.readings
         if not whole.signature[i].any():
             return None
-        imported, exported, quality = _triple(
+        imported, exported, quality = values_of(
             whole.import_wh[i], whole.export_wh[i], whole.quality[i]
         )
         return {
@@ -371,8 +373,8 @@ class _Past:
     def before(self, row: int) -> Values:
         """The row right before the batch."""
         if self._last is None:
-            self._last = block(self._history, self._meters, self._table.first_slot - 1, 1)
-        return _triple(*(column[self._at[row], 0] for column in self._last))
+            self._last = self._history.block(self._meters, self._table.first_slot - 1, 1)
+        return values_of(*(column[self._at[row], 0] for column in self._last))
 
     def like(self, row: int, at: int) -> list[list[int | None]]:
         """Slot, import and export of the like days to fill from; empty if too few are known."""
@@ -402,7 +404,7 @@ class _Past:
             slots = _LONGEST_PEAK_DAYS * SLOTS_PER_DAY
             meter = int(self._meters[self._at[row]])
             first = self._table.first_slot - slots
-            imported, exported, quality = self._history.series(meter, first, slots)
+            imported, exported, quality = series(self._history, meter, first, slots)
             measured = quality == Quality.MEASURED
             self._peaks[row] = (
                 int(imported[measured & (imported != NULL_WH)].max(initial=0)),
@@ -413,8 +415,8 @@ class _Past:
     def _on(self, day: int, row: int, at: int) -> Values:
         if day not in self._read:
             first = self._table.first_slot - day * SLOTS_PER_DAY
-            self._read[day] = block(self._history, self._meters, first, self._table.slots)
-        return _triple(*(column[self._at[row], at] for column in self._read[day]))
+            self._read[day] = self._history.block(self._meters, first, self._table.slots)
+        return values_of(*(column[self._at[row], at] for column in self._read[day]))
 
 
 def _by_meters(gaps: list[_Gap]) -> Iterator[list[_Gap]]:
@@ -434,14 +436,6 @@ def _by_meters(gaps: list[_Gap]) -> Iterator[list[_Gap]]:
 def _cells(mask: BoolArray) -> list[tuple[int, int]]:
     rows, columns = np.nonzero(mask)
     return list(zip(rows.tolist(), columns.tolist(), strict=True))
-
-
-def _triple(imported: Any, exported: Any, quality: Any) -> Values:
-    return (
-        None if imported == NULL_WH else int(imported),
-        None if exported == NULL_WH else int(exported),
-        int(quality),
-    )
 
 
 def _cleared(column: np.ndarray, rows: np.ndarray) -> np.ndarray:

@@ -14,7 +14,7 @@ import numpy as np
 
 from dao.slots import SLOTS_PER_DAY
 from meters.readings import NULL_WH
-from meters.vee.history import Columns, History, IntArray, block
+from meters.vee.history import Columns, History, IntArray, series
 from meters.vee.signs import PAST_DAYS, past_days, sign_evidence
 from meters.vee.table import CHUNK_METERS, BoolArray, Table, known, runs
 
@@ -38,11 +38,12 @@ _OUTLIER_LEAST_DAYS = 7
 SIGN_DECISIVE = 16
 SIGN_SHARE = (90, 100)
 # A clear midday: the slots in which the zone exports half its peak of the day or more, on a day
-# that exports 70 % of the best of the last two weeks.
-_CLEAR_SHARE = (70, 100)
-_CLEAR_DAYS = 5
-_MIDDAY_SLOTS = 8
-_MIDDAY_LEAST_WH = 50
+# that exports 70 % of the best of the last two weeks. Five such days show a roof that works, with
+# 50 Wh a slot or more.
+CLEAR_SHARE = (70, 100)
+CLEAR_DAYS = 5
+MIDDAY_SLOTS = 8
+MIDDAY_LEAST_WH = 50
 SHIFT_SLOTS = 4
 _SHIFT_REACH = 12
 _SHIFT_FIT = 0.95
@@ -67,11 +68,6 @@ class Flag:
         )
 
 
-def batch_flags(table: Table, history: History) -> list[Flag]:
-    """What a batch shows by itself, with a look back where a meter gives reason for it."""
-    return _frozen(table, history)
-
-
 def day_flags(table: Table, history: History) -> list[Flag]:
     """What only a whole UTC day shows beside the days before, at the batch that ends it."""
     day = _day_of(table, history)
@@ -91,8 +87,8 @@ def day_flags(table: Table, history: History) -> list[Flag]:
     return found
 
 
-def _frozen(table: Table, history: History) -> list[Flag]:
-    """Runs of one value, also such as began before the batch."""
+def batch_flags(table: Table, history: History) -> list[Flag]:
+    """What a batch shows by itself: runs of one value, also such as began before it."""
     measured = table.measured
     level = np.maximum(_or_zero(table.import_wh, measured), _or_zero(table.export_wh, measured))
     usable = measured & (level >= FROZEN_LEAST_WH)
@@ -104,7 +100,7 @@ def _frozen(table: Table, history: History) -> list[Flag]:
     for first in range(0, len(at_start), CHUNK_METERS):
         rows = at_start[first : first + CHUNK_METERS]
         back = FROZEN_SLOTS - 1
-        past = block(history, table.meters[rows], table.first_slot - back, back)
+        past = history.block(table.meters[rows], table.first_slot - back, back)
         joined = tuple(
             np.concatenate([before, column[rows]], axis=1)
             for before, column in zip(
@@ -146,7 +142,7 @@ def _outliers(day: Table, past: Columns, history: History) -> list[Flag]:
     slots = _OUTLIER_DAYS * SLOTS_PER_DAY
     for row in np.flatnonzero(mask.any(axis=1)).tolist():
         meter = int(day.meters[row])
-        longer = history.series(meter, day.first_slot - slots, slots)
+        longer = series(history, meter, day.first_slot - slots, slots)
         measured = known(*longer)
         high = np.zeros(day.slots, dtype=bool)
         for now, before in ((day.import_wh, longer[0]), (day.export_wh, longer[1])):
@@ -168,7 +164,7 @@ def _day_of(table: Table, history: History) -> Table:
     if missing <= 0:
         return table
     first = table.first_slot - missing
-    before = block(history, table.meters, first, missing)
+    before = history.block(table.meters, first, missing)
     imported, exported, quality = (
         np.concatenate([early, late], axis=1)
         for early, late in zip(
@@ -196,7 +192,7 @@ def _dead_inverters(day: Table, past: Columns, total: IntArray, before: IntArray
     How clear a day was is told by what all others exported.
     """
     midday = 2 * total >= total.max()
-    if total.max() == 0 or midday.sum() < _MIDDAY_SLOTS:
+    if total.max() == 0 or midday.sum() < MIDDAY_SLOTS:
         return []
     seen = known(*past)[:, :, midday].all(axis=2)
     exported = _or_zero(past[1], known(*past))[:, :, midday].sum(axis=2)
@@ -204,10 +200,10 @@ def _dead_inverters(day: Table, past: Columns, total: IntArray, before: IntArray
     best = others.max(axis=0)
     now = np.where(day.export_wh == NULL_WH, -1, day.export_wh)[:, midday]
     silent = day.measured[:, midday].all(axis=1) & (now == 0).all(axis=1)
-    is_clear = (best > 0) & (total[midday].sum() * _CLEAR_SHARE[1] >= best * _CLEAR_SHARE[0])
-    counted = seen & (others * _CLEAR_SHARE[1] >= best * _CLEAR_SHARE[0])
-    least = _MIDDAY_LEAST_WH * int(midday.sum())
-    always = (counted.sum(axis=0) >= _CLEAR_DAYS) & (~counted | (exported >= least)).all(axis=0)
+    is_clear = (best > 0) & (total[midday].sum() * CLEAR_SHARE[1] >= best * CLEAR_SHARE[0])
+    counted = seen & (others * CLEAR_SHARE[1] >= best * CLEAR_SHARE[0])
+    least = MIDDAY_LEAST_WH * int(midday.sum())
+    always = (counted.sum(axis=0) >= CLEAR_DAYS) & (~counted | (exported >= least)).all(axis=0)
     return _whole_day(day, always & silent & is_clear, "dead_inverter")
 
 
@@ -232,13 +228,13 @@ def _shifted(day: Table, past: Columns, total: IntArray, before: IntArray) -> li
     return _whole_day(day, mask, "shifted")
 
 
-def _lag(series: IntArray, others: IntArray) -> tuple[IntArray, np.ndarray]:
-    """By how many slots each series lies behind the others, and how well it fits there."""
+def _lag(exported: IntArray, others: IntArray) -> tuple[IntArray, np.ndarray]:
+    """By how many slots each roof lies behind the others, and how well it fits there."""
     lags = np.arange(-_SHIFT_REACH, _SHIFT_REACH + 1)
-    one, other = series.astype(np.float64), others.astype(np.float64)
+    one, other = exported.astype(np.float64), others.astype(np.float64)
     size = np.sqrt((one**2).sum(axis=1) * (other**2).sum(axis=1))
     fits = np.stack([(one * np.roll(other, lag, axis=1)).sum(axis=1) for lag in lags])
     with np.errstate(all="ignore"):
         fits = np.nan_to_num(fits / size)
     best = fits.argmax(axis=0)
-    return lags[best].astype(np.int64), fits[best, np.arange(len(series))]
+    return lags[best].astype(np.int64), fits[best, np.arange(len(exported))]

@@ -7,8 +7,6 @@ Here are the views only; the files are `meters/lake.py`'s.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Protocol
 
 import numpy as np
@@ -30,33 +28,19 @@ _CACHE_BYTES = 256 << 20
 class History(Protocol):
     """Committed rows of a zone. A slot that is not there is missing, not zero."""
 
-    def series(self, meter: int, first_slot: int, slots: int) -> Columns:
-        """One meter's rows from `first_slot` on, (slots,) each."""
+    def block(self, meters: IntArray, first_slot: int, slots: int) -> Columns:
+        """The meters' rows from `first_slot` on, (meters, slots) each."""
+        ...
+
+    def forget(self) -> None:
+        """Let go of whatever was kept since; a batch was edited."""
         ...
 
 
-def block(history: History, meters: IntArray, first_slot: int, slots: int) -> Columns:
-    """The rows of many meters, (meters, slots) each; at once where the history has a `block`."""
-    whole = getattr(history, "block", None)
-    if whole is not None:
-        found: Columns = whole(meters, first_slot, slots)
-        return found
-    made = nothing(len(meters), slots)
-    for at, meter in enumerate(meters.tolist()):
-        for column, values in zip(made, history.series(meter, first_slot, slots), strict=True):
-            column[at] = values
-    return made
-
-
-@contextmanager
-def kept(history: History) -> Iterator[History]:
-    """A history that may keep what it has read while one batch is edited, and no longer."""
-    forget = getattr(history, "forget", None)
-    try:
-        yield history
-    finally:
-        if forget is not None:
-            forget()
+def series(history: History, meter: int, first_slot: int, slots: int) -> Columns:
+    """One meter's rows from `first_slot` on, (slots,) each."""
+    imported, exported, quality = history.block(np.array([meter]), first_slot, slots)
+    return imported[0], exported[0], quality[0]
 
 
 def nothing(meters: int, slots: int) -> Columns:
@@ -72,12 +56,11 @@ def nothing(meters: int, slots: int) -> Columns:
 class NoHistory:
     """Before the first batch."""
 
-    def series(self, meter: int, first_slot: int, slots: int) -> Columns:
-        imported, exported, quality = nothing(1, slots)
-        return imported[0], exported[0], quality[0]
-
     def block(self, meters: IntArray, first_slot: int, slots: int) -> Columns:
         return nothing(len(meters), slots)
+
+    def forget(self) -> None:
+        """Nothing was kept."""
 
 
 class _Part:
@@ -127,14 +110,13 @@ class ReadingsHistory:
             (readings.import_wh, readings.export_wh, readings.quality.astype(np.int64)),
         )
 
-    def series(self, meter: int, first_slot: int, slots: int) -> Columns:
-        imported, exported, quality = self.block(np.array([meter]), first_slot, slots)
-        return imported[0], exported[0], quality[0]
-
     def block(self, meters: IntArray, first_slot: int, slots: int) -> Columns:
         made = nothing(len(meters), slots)
         self._part.copy_to(made, meters, first_slot)
         return made
+
+    def forget(self) -> None:
+        """The readings are all there is."""
 
 
 class LakeHistory:
@@ -148,10 +130,6 @@ class LakeHistory:
         self._lake = Lake.of(lake)
         self._zone = zone
         self._kept: OrderedDict[str, _Part] = OrderedDict()
-
-    def series(self, meter: int, first_slot: int, slots: int) -> Columns:
-        imported, exported, quality = self.block(np.array([meter]), first_slot, slots)
-        return imported[0], exported[0], quality[0]
 
     def block(self, meters: IntArray, first_slot: int, slots: int) -> Columns:
         made = nothing(len(meters), slots)

@@ -10,11 +10,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, SupportsInt
 
 from dao.errors import BadUse, CheckFailed
 from dao.json_input import is_too_deep
-from meters.readings import MAX_WH, Quality
+from meters.readings import MAX_WH, NULL_WH, Quality
 from meters.vee.rules import RULES, Values
 
 MAX_RECORD_BYTES = 1 << 14
@@ -62,6 +62,16 @@ class EditRecord:
         if record.canonical() != data:
             raise BadUse("an edit record is not in its canonical form")
         return record
+
+
+def values_of(import_wh: SupportsInt, export_wh: SupportsInt, quality: SupportsInt) -> Values:
+    """A row of columns as rules and records have it: None for `NULL_WH`."""
+    imported, exported = int(import_wh), int(export_wh)
+    return (
+        None if imported == NULL_WH else imported,
+        None if exported == NULL_WH else exported,
+        int(quality),
+    )
 
 
 def pack(records: Iterable[EditRecord]) -> bytes:

@@ -10,7 +10,7 @@ import numpy as np
 from dao.slots import SLOTS_PER_DAY
 from meters.readings import NULL_WH
 from meters.vee import rules
-from meters.vee.history import Columns, History, IntArray, block
+from meters.vee.history import Columns, History, IntArray
 from meters.vee.table import BoolArray, Table, known
 
 PAST_DAYS = 14
@@ -47,7 +47,7 @@ class SignEvidence:
 def past_days(history: History, meters: IntArray, first_slot: int, slots: int) -> Columns:
     """The same slots on each of the last 14 days, (days, meters, slots) each, yesterday first."""
     blocks = [
-        block(history, meters, first_slot - day * SLOTS_PER_DAY, slots)
+        history.block(meters, first_slot - day * SLOTS_PER_DAY, slots)
         for day in range(1, PAST_DAYS + 1)
     ]
     imported, exported, quality = (np.stack(columns) for columns in zip(*blocks, strict=True))
@@ -69,7 +69,8 @@ def sign_evidence(table: Table, past: Columns) -> SignEvidence:
     energy = np.where(against, _size(table.import_wh, table.export_wh), 0)
     expected = np.where(before_known, _size(past[0], past[1]), 0).sum(axis=0)
     expected = np.where(against, expected // np.maximum(days, 1), 0)
-    padding = ((0, 0), (table.first_slot % _SLOTS_PER_HOUR, -(table.first_slot + table.slots) % 4))
+    before_hour = table.first_slot % _SLOTS_PER_HOUR
+    padding = ((0, 0), (before_hour, -(before_hour + table.slots) % _SLOTS_PER_HOUR))
     hourly, hourly_expected, hourly_against = (
         np.pad(column, padding).reshape(len(now), -1, _SLOTS_PER_HOUR).sum(axis=2)
         for column in (energy, expected, against.astype(np.int64))

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -24,33 +24,32 @@ from dao import forecasts, governance
 from dao.chain import Contract, ContractReverted
 from dao.eip712 import keccak
 from dao.errors import CheckFailed
-from dao.governance import Lane, Proposal, State
+from dao.governance import Lane, State
 from dao.ledger import read_totals
 from dao.market import session as market_session
 from dao.market.orders import ASK, BID, Order, sign_order
-from dao.market.session import DeviceReceipt, PostedBook, SignedOrder, unpack_entries
-from dao.market.settlement import Settlement, settle_session
-from dao.market.solver import SessionClearing
+from dao.market.session import DeviceReceipt, SignedOrder, unpack_entries
+from dao.market.settlement import settle_session
 from dao.parameters import COMMUNITY_BATTERY, KEYS
 from dao.paths import ensure_parent, home
 from dao.slots import SLOT_SECONDS, SLOTS_PER_DAY, day_of
-from forecasting.balancing import Plan, plan_day
-from forecasting.balancing.proposal import BalancingProposal, proposal_of
+from forecasting.balancing import plan_day
+from forecasting.balancing.proposal import proposal_of
 from forecasting.evidence import newest_batches
-from forecasting.grid import GridResult
 from forecasting.home_agent import intent
 from forecasting.zone import (
     DEMO_TIMEZONE,
-    DayForecast,
     ZoneTotals,
     canonical_json,
     evidence_hash,
     forecast_zone_day,
     without_battery,
 )
+from meters.devices import Gateway
 from meters.lake import Batch
 from scripts._simulation.founding import POLICY
 from scripts._simulation.people import MANDATES, ballots_of, objections_of
+from scripts._simulation.records import DayReport, Decision, Money, Session, Step
 from scripts._simulation.settings import ZONE
 from scripts._simulation.world import BOND, COMMIT_DELAY, World, sign
 
@@ -65,81 +64,10 @@ VOTE_AT = -DAY + 19 * HOUR + 30 * MINUTE
 QUEUE_AT = -DAY + 22 * HOUR + 15 * MINUTE
 EXECUTE_AT = -DAY + 22 * HOUR + 31 * MINUTE
 
+# More than a day has; keeps the steps of one day before those of the next that are due at once.
+_MOST_STEPS = 1_000
+
 Publish = Callable[["Loop", str], None]
-
-
-@dataclass
-class Session:
-    """A session as the keeper sees it."""
-
-    first_slot: int
-    slots: int
-    posted: int = 0
-    rejected: int = 0
-    book: PostedBook | None = None
-    clearing: SessionClearing | None = None
-    crossing: int = 0
-    settlement: Settlement | None = None
-
-    @property
-    def orders(self) -> list[Order]:
-        """The book as read back from the chain, in order of arrival."""
-        return self.book.orders if self.book is not None else []
-
-
-@dataclass
-class Decision:
-    """A day's forecast and what became of it."""
-
-    first_slot: int
-    forecast: DayForecast
-    words: list[int]
-    salt: bytes
-    evidence: bytes
-    history: ZoneTotals
-    plan: Plan | None = None
-    put: BalancingProposal | None = None
-    proposal: Proposal | None = None
-    state: State | None = None
-    votes: tuple[int, int, int] = (0, 0, 0)
-    quorum: int = 0
-    loss: int | None = None
-    naive_loss: int | None = None
-    voltage_before: tuple[float, ...] = ()
-    voltage_after: tuple[float, ...] = ()
-
-
-@dataclass
-class DayReport:
-    """What a day's measured flows did to the grid, with the battery and had it rested."""
-
-    first_slot: int
-    measured: GridResult
-    resting: GridResult
-    seconds: float = 0.0
-
-
-@dataclass
-class Money:
-    """Running sums over settled sessions; Wh and µ€."""
-
-    traded_wh: int = 0
-    taken_wh: int = 0
-    seller_gain: int = 0
-    buyer_saving: int = 0
-    grid_fees: int = 0
-    penalties: int = 0
-
-
-@dataclass(frozen=True)
-class Step:
-    """Something due at a time; `order` decides where two are due at once."""
-
-    at: int
-    order: int
-    name: str
-    day: int
-    run: Callable[[], None]
 
 
 class Loop:
@@ -156,8 +84,10 @@ class Loop:
         self.faults: list[str] = []
         self.unsettled: list[dict[str, object]] = []
         self.day = 0
-        self.ballots = 0
+        self.ballots: dict[int, int] = {}
         self.refusals: list[dict[str, object]] = []
+        # Accounts and sides that an owner's standing offer is followed for, not by this loop.
+        self.followed: Callable[[int], frozenset[tuple[int, int]]] = lambda now: frozenset()
         parameters = world.deployment["GridParameters"]
         self._rules = {name: int(parameters.call("value", key)) for name, key in KEYS.items()}
         self._session_slots = SLOTS_PER_DAY // self._rules["sessions_per_day"]
@@ -169,37 +99,57 @@ class Loop:
 
     def agenda(self) -> list[Step]:
         """Every step of the run in order of time. Day -1 is the eve: it measures and forecasts."""
+        steps = [step for day in range(-1, self.settings.days) for step in self.steps_of(day)]
+        return sorted(steps, key=lambda step: (step.at, step.order))
+
+    def steps_of(self, day: int) -> list[Step]:
+        """The steps that belong to a day; some are due on its eve, and the last days after it."""
         steps: list[Step] = []
 
-        def add(at: int, name: str, day: int, run: Callable[[], None]) -> None:
-            steps.append(Step(at, len(steps), name, day, run))
+        def add(at: int, name: str, run: Callable[[], None]) -> None:
+            steps.append(Step(at, day * _MOST_STEPS + len(steps), name, day, run))
 
-        for day in range(-1, self.settings.days):
-            slot = self.settings.first_slot + day * SLOTS_PER_DAY
-            for first in range(slot, slot + SLOTS_PER_DAY, self._session_slots):
-                gate = first * SLOT_SECONDS - self._rules["gate_lead"]
-                end = (first + self._session_slots) * SLOT_SECONDS
-                if day >= 0:
-                    add(gate - 10 * MINUTE, "orders", day, partial(self.post, first))
-                    add(gate + MINUTE, "clearing", day, partial(self.clear, first))
-                add(end + COMMIT_DELAY, "readings", day, partial(self.measure, first))
-                if day >= 0:
-                    add(end + COMMIT_DELAY + 600, "settlement", day, partial(self.settle, first))
-            midnight = slot * SLOT_SECONDS
+        slot = self.settings.first_slot + day * SLOTS_PER_DAY
+        for first in range(slot, slot + SLOTS_PER_DAY, self._session_slots):
+            gate = first * SLOT_SECONDS - self._rules["gate_lead"]
+            end = (first + self._session_slots) * SLOT_SECONDS
             if day >= 0:
-                for offset, name, step in (
-                    (FORECAST_AT, "forecast", self.forecast),
-                    (REVEAL_AT, "reveal", self.reveal),
-                    (PROPOSE_AT, "proposal", self.propose),
-                    (VOTE_AT, "vote", self.vote),
-                    (QUEUE_AT, "count", self.queue),
-                    (EXECUTE_AT, "execution", self.execute),
-                ):
-                    add(midnight + offset, name, day, partial(step, slot))
-                add(midnight + DAY + HOUR, "grid", day, partial(self.grid, slot))
-                final = midnight + DAY + self._rules["finality"] + HOUR
-                add(final, "score", day, partial(self.score, slot))
-        return sorted(steps, key=lambda step: (step.at, step.order))
+                add(gate - 10 * MINUTE, "orders", partial(self.post, first))
+                add(gate + MINUTE, "clearing", partial(self.clear, first))
+            add(end + COMMIT_DELAY, "readings", partial(self.measure, first))
+            if day >= 0:
+                add(end + COMMIT_DELAY + 600, "settlement", partial(self.settle, first))
+        midnight = slot * SLOT_SECONDS
+        if day >= 0:
+            for offset, name, step in (
+                (FORECAST_AT, "forecast", self.forecast),
+                (REVEAL_AT, "reveal", self.reveal),
+                (PROPOSE_AT, "proposal", self.propose),
+                (VOTE_AT, "vote", self.vote),
+                (QUEUE_AT, "count", self.queue),
+                (EXECUTE_AT, "execution", self.execute),
+            ):
+                add(midnight + offset, name, partial(step, slot))
+            add(midnight + DAY + HOUR, "grid", partial(self.grid, slot))
+            final = midnight + DAY + self._rules["finality"] + HOUR
+            add(final, "score", partial(self.score, slot))
+        return steps
+
+    def gates(self, after: int, until: int) -> list[int]:
+        """The gates in (after, until], unix seconds, in order of time."""
+        step, lead = self._session_slots, self._rules["gate_lead"]
+        first = (after + lead) // SLOT_SECONDS // step * step
+        found = []
+        while (gate := first * SLOT_SECONDS - lead) <= until:
+            if gate > after:
+                found.append(gate)
+            first += step
+        return found
+
+    @property
+    def end(self) -> int:
+        """The first slot after the days that were asked for."""
+        return self.settings.first_slot + self.settings.days * SLOTS_PER_DAY
 
     def run(self, progress: Callable[[str, int, int], None]) -> None:
         """Live through the agenda."""
@@ -229,6 +179,7 @@ class Loop:
         )
         position = (first_slot - recent.first_slot) % SLOTS_PER_DAY
         gate = first_slot * SLOT_SECONDS - self._rules["gate_lead"]
+        followed = self.followed(world.chain.now())
         signed: list[SignedOrder] = []
         for i, resident in enumerate(world.residents):
             wanted = intent(
@@ -240,6 +191,8 @@ class Loop:
             ):
                 capped = tuple(min(wh, self._rules["max_slot_wh"]) for wh in energy)
                 if sum(capped) < self._rules["min_order_wh"]:
+                    continue
+                if (resident.meter, side) in followed:
                     continue
                 mandate = MANDATES[side]
                 order = Order(
@@ -259,8 +212,7 @@ class Loop:
         # They arrive in no particular order.
         rng = np.random.default_rng([self.settings.seed, 3, first_slot])
         signed = [signed[i] for i in rng.permutation(len(signed))]
-        session = Session(first_slot, slots)
-        self.sessions[first_slot] = session
+        session = self._session(first_slot)
         if signed:
             accepted, rejected = market_session.post(
                 self.market, ZONE, first_slot, signed, world.offices.relay
@@ -272,7 +224,7 @@ class Loop:
 
     def clear(self, first_slot: int) -> None:
         """The keeper reads the book from the chain, finds the prices, has them checked there."""
-        session = self.sessions[first_slot]
+        session = self._session(first_slot)
         session.book = market_session.read_book(self.market, ZONE, first_slot)
         if not session.book.pages:
             return
@@ -288,15 +240,14 @@ class Loop:
 
     def settle(self, first_slot: int) -> None:
         """Devices sign what they exported, and the keeper settles by those receipts."""
-        world, session = self.world, self.sessions[first_slot]
+        world, session = self.world, self._session(first_slot)
         if session.clearing is None or session.book is None:
             return
         exports = world.profiles.window(first_slot, session.slots).export_wh
         receipts: dict[int, DeviceReceipt] = {}
         for order in session.orders:
             if order.side == ASK and order.account not in receipts:
-                proven = tuple(int(wh) for wh in exports[:, order.account - 1])
-                gateway = world.fleet.gateways[order.account - 1]
+                proven, gateway = self._proof(first_slot, exports, order.account)
                 signature = gateway.receipt(world.market_separator, first_slot, proven)
                 receipts[order.account] = DeviceReceipt(order.account, proven, signature)
         try:
@@ -325,6 +276,20 @@ class Loop:
         if receipt is not None:
             self._compare(session, receipt.event("OrdersSettled").args["entries"])
         self._account(session)
+
+    def _session(self, first_slot: int) -> Session:
+        """The session as the keeper knows it so far."""
+        return self.sessions.setdefault(first_slot, Session(first_slot, self._session_slots))
+
+    def _proof(
+        self, first_slot: int, exports: np.ndarray, account: int
+    ) -> tuple[tuple[int, ...], Gateway]:
+        """What an account's meter exported in each slot of a session, and the device that says so.
+        The community battery's owner may sell too."""
+        world = self.world
+        if account == world.battery_meter:
+            return tuple(self._battery_wh[first_slot][1].tolist()), world.battery_gateway
+        return tuple(exports[:, account - 1].tolist()), world.fleet.gateways[account - 1]
 
     def _crossing(self, session: Session) -> int:
         """Slots in which a bid meets an ask, seen from the orders alone: the auctions there are."""
@@ -380,6 +345,8 @@ class Loop:
                 sofar = bought.get(order.account, np.zeros(session.slots, dtype=np.int64))
                 bought[order.account] = sofar + settled.delivered_wh[i]
         for account, wh in bought.items():
+            if account == self.world.battery_meter:
+                continue  # the community's; it is no household's saving
             taken = int(np.minimum(wh, imports[:, account - 1]).sum())
             money.taken_wh += taken
             money.buyer_saving += taken * tariffs.retail
@@ -571,7 +538,7 @@ class Loop:
             )
         ]
         governance.cast_ballots(self.governor, proposal.id, signed, self.world.offices.relay)
-        self.ballots += len(signed)
+        self.ballots[day_slot] = len(signed)
         self._read_votes(decision)
 
     def queue(self, day_slot: int) -> None:

@@ -10,7 +10,8 @@ from dao.parameters import COMMUNITY_BATTERY
 from dao.paths import index_path
 from dao.runstate import ForecastDay, Outcome, RunState, Step, Window, write_run_state
 from forecasting.grid import GridLimits
-from scripts._simulation.loop import Decision, Loop
+from scripts._simulation.loop import Loop
+from scripts._simulation.records import Decision
 from scripts._simulation.settings import ZONE, Settings
 from scripts._simulation.world import World
 
@@ -38,6 +39,8 @@ class Page:
     def __init__(self, settings: Settings, rpc: str) -> None:
         self._settings = settings
         self._rpc = rpc
+        self.relay: str | None = None
+        """Where the relay's API is, once there is one."""
         self._indexer: Indexer | None = None
         self._world: World | None = None
 
@@ -84,12 +87,14 @@ class Page:
                 zone_id=ZONE,
                 seed=self._settings.seed,
                 start=self._settings.start.isoformat(),
-                days=self._settings.days,
+                # It goes on where the days that were asked for end.
+                days=max(self._settings.days, loop.day + 1),
                 day=loop.day + 1,
                 step=Step.FINISHED if finished else _STAGES[step],
                 sim_time=self._world.chain.now(),
                 tariffs=self._settings.tariffs,
                 rpc=self._rpc,
+                relay=self.relay,
                 homes=len(homes),
                 prosumers=sum(h.has_solar or h.has_battery for h in homes),
                 proposals=tuple(

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The demo's residents: their keys, their price limits, and how they vote. All follows the seed.
 
-Their keys are derived in the open, which is right for play money on a local chain and for nothing
-else.
+The owners' keys come from `dao.demo_people`, the agents' are derived here in the same way.
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from dao.chain import LocalAccount
+from dao.demo_people import owner_account
 from dao.eip712 import keccak
 from dao.governance import Support
 from dao.market.account import MAX_CAP, Mandate
@@ -80,11 +80,6 @@ def residents(seed: int, meters: list[int], tariffs: Tariffs) -> list[Resident]:
         )
         for i, meter in enumerate(meters)
     ]
-
-
-def owner_account(seed: int, meter: int) -> LocalAccount:
-    """The key pair of a metering point's owner."""
-    return LocalAccount.from_key(keccak(f"gridcommons demo resident {seed} {meter}".encode()))
 
 
 def objections_of(

@@ -26,7 +26,8 @@ DEFAULT_START = date(2016, 6, 6)
 class Settings:
     """One run. `start` is the first traded day, UTC; history ends where it begins.
 
-    policy: whether the members agreed on a standing policy in the weeks before.
+    policy: whether the members agreed on a standing policy in the weeks before. living: whether the
+    neighbourhood goes on after the days, with people in it.
     """
 
     zone_code: str = "1-LV-rural3--2-sw"
@@ -37,6 +38,7 @@ class Settings:
     proposals: bool = True
     voters: str = "accept"
     policy: bool = False
+    living: bool = False
     tariffs: Tariffs = field(default_factory=Tariffs)
     port: int | None = None
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from dao.errors import BadUse, CheckFailed
 from dao.paths import (
+    agent_keys_dir,
     deployment_path,
     ensure_parent,
     erasures_dir,
@@ -21,6 +22,7 @@ from dao.paths import (
     inbox_path,
     index_path,
     lake_dir,
+    offers_path,
     run_state_path,
     secrets_path,
 )
@@ -63,7 +65,14 @@ def claim() -> Iterator[Path]:
 def _state() -> list[Path]:
     databases = [
         path.with_name(path.name + ending)
-        for path in (inbox_path(), index_path(), secrets_path(), grants_path())
+        for path in (
+            inbox_path(),
+            index_path(),
+            secrets_path(),
+            grants_path(),
+            home() / "relay.sqlite",
+            offers_path(),
+        )
         for ending in ("", "-wal", "-shm")
     ]
     return [
@@ -72,6 +81,10 @@ def _state() -> list[Path]:
         home() / "evidence",
         home() / "battery",
         home() / "logs.jsonl",
+        *home().glob("dossier-zone-*.zip"),
+        home() / "relay.lock",
+        agent_keys_dir(),
+        home() / "agent.json",
         deployment_path(),
         run_state_path(),
         *databases,

@@ -7,12 +7,12 @@ from typing import Any
 
 from dao.governance import State
 from dao.market.orders import ASK
-from dao.market.session import read_session, unpack_entries
+from dao.market.session import read_book, read_session, unpack_entries
 from dao.market.solver import NULL_PRICE
 from scripts._simulation.founding import PROPOSER_BOND
 from scripts._simulation.loop import Loop
 from scripts._simulation.settings import ZONE
-from scripts._simulation.world import BOND, DEPOSIT, REWARDS
+from scripts._simulation.world import BOND, DEPOSIT, POCKET, REWARDS
 
 
 def conservation_faults(loop: Loop) -> list[str]:
@@ -37,9 +37,13 @@ def conservation_faults(loop: Loop) -> list[str]:
         )
     if held != accounts + escrow + fees:
         faults.append(f"the market holds {held}, owes {accounts + escrow + fees}")
-    if held != DEPOSIT * len(world.residents):
-        faults.append(f"the market holds {held}, {DEPOSIT * len(world.residents)} were paid in")
+    paid_in = _paid_in(loop)
+    if held != paid_in:
+        faults.append(f"the market holds {held}, {paid_in} were paid in and not out again")
+    if not world.settings.living and paid_in != DEPOSIT * len(world.residents):
+        faults.append(f"{paid_in} were paid in, not {DEPOSIT * len(world.residents)}")
     minted = DEPOSIT * len(world.residents) + BOND + REWARDS
+    minted += POCKET * len(world.residents) if world.settings.living else 0
     minted += PROPOSER_BOND if world.settings.policy else 0
     if int(token.call("totalSupply")) != minted:
         faults.append(f"{token.call('totalSupply')} tokens exist, {minted} were minted")
@@ -49,7 +53,7 @@ def conservation_faults(loop: Loop) -> list[str]:
     if pledged != BOND + REWARDS:
         faults.append(f"bond and rewards are {pledged}, {BOND + REWARDS} were paid in")
     for event in market.events("OrdersSettled"):
-        orders = loop.sessions[event.args["first_slot"]].orders
+        orders = read_book(market, ZONE, event.args["first_slot"]).orders
         entries = list(zip(orders, unpack_entries(event.args["entries"]), strict=True))
         sold = sum(entry.delivered_wh for order, entry in entries if order.side == ASK)
         bought = sum(entry.delivered_wh for order, entry in entries if order.side != ASK)
@@ -58,14 +62,24 @@ def conservation_faults(loop: Loop) -> list[str]:
     return faults
 
 
+def _paid_in(loop: Loop) -> int:
+    """What was paid into the market and not out of it, by its events."""
+    market = loop.world.deployment["EnergyMarket"]
+    total = sum(int(event.args["amount"]) for event in market.events("Deposited"))
+    for name in ("Withdrawn", "FeesCollected"):
+        total -= sum(int(event.args["amount"]) for event in market.events(name))
+    return total
+
+
 def _escrow(loop: Loop) -> int:
-    """What the posted orders of sessions that are not settled hold, from their books."""
+    """What the posted orders of sessions that are not settled hold, from their books: the
+    agents' and other people's."""
     market = loop.world.deployment["EnergyMarket"]
     total = 0
-    for session in loop.sessions.values():
-        state = read_session(market, ZONE, session.first_slot)
+    for event in market.events("SessionOpened"):
+        state = read_session(market, ZONE, event.args["first_slot"])
         if state.settled < state.slots:
-            for order in session.orders:
+            for order in read_book(market, ZONE, event.args["first_slot"]).orders:
                 rate = state.penalty if order.side == ASK else order.limit
                 total += rate * sum(order.profile[max(0, state.settled - order.offset) :])
     return total
@@ -75,13 +89,20 @@ def summarise(loop: Loop, wall_s: float, timings: dict[str, Any]) -> dict[str, A
     """The run's figures; README documents every key."""
     world, settings, money = loop.world, loop.settings, loop.money
     market = world.deployment["EnergyMarket"]
-    sessions = [s for s in loop.sessions.values() if s.posted]
-    cleared = sum(1 for e in market.events("SlotCleared") if int(e.args["price"]) != NULL_PRICE)
-    settled = sum(1 for e in market.events("SlotSettled") if int(e.args["price"]) != NULL_PRICE)
+    # Where the neighbourhood lives on, its next day has begun by now.
+    sessions = [s for s in loop.sessions.values() if s.posted and s.first_slot < loop.end]
+    cleared, settled = (
+        sum(
+            1
+            for event in market.events(name)
+            if int(event.args["price"]) != NULL_PRICE and event.args["slot"] < loop.end
+        )
+        for name in ("SlotCleared", "SlotSettled")
+    )
     permille, scored_days = world.deployment["ForecastRegistry"].call(
         "skill", world.offices.forecaster.address, ZONE
     )
-    decisions = loop.decisions.values()
+    decisions = [one for one in loop.decisions.values() if one.first_slot < loop.end]
     faults = conservation_faults(loop)
     reports = world.plant.reports()
     return {
@@ -110,7 +131,7 @@ def summarise(loop: Loop, wall_s: float, timings: dict[str, Any]) -> dict[str, A
         "executed": sum(d.state == State.EXECUTED for d in decisions),
         "proposals_refused": loop.refusals,
         "standing_policy": settings.policy,
-        "ballots": loop.ballots,
+        "ballots": sum(count for slot, count in loop.ballots.items() if slot < loop.end),
         "forecasts_scored": sum(d.loss is not None for d in decisions),
         "skill": int(permille) / 1000 if scored_days else None,
         "forecaster_earned_micro_eur": loop.forecaster_earned(),

@@ -17,10 +17,11 @@ import numpy as np
 
 from dao import deployment as deploying
 from dao.chain import Chain, LocalAccount
+from dao.demo_people import owner_account
 from dao.deployment import Deployment, Roles
 from dao.eip712 import checksum_address, keccak, sign_digest
 from dao.errors import BadUse, CheckFailed
-from dao.market.account import grant_signed, mandate_digest
+from dao.market.account import MAX_DAY, grant_signed, mandate_digest
 from dao.market.orders import market_separator
 from dao.market.session import OrderNonces
 from dao.paths import cache_dir, home, inbox_path, lake_dir, secrets_path
@@ -37,13 +38,20 @@ from meters.registry import KeyPeriods
 from meters.secrets import DerivedSecrets, SecretStore
 from meters.signing import Head, heads_after, reading_separator
 from scripts._simulation.founding import PROPOSER_BOND, Founding
-from scripts._simulation.people import Resident, owner_account, residents
+from scripts._simulation.people import Resident, residents
 from scripts._simulation.plant import BatteryPlant
 from scripts._simulation.settings import ZONE, Settings
 
 # Covers a business's escrow for the four sessions that can be open at once, several times over.
 DEPOSIT = 1_000_000_000
 BOND = 200_000_000
+# What every resident of a demo that lives on has in the wallet, and wei for a transaction or two.
+POCKET = 100_000_000
+POCKET_WEI = 10**18
+# Days of profiles read at once, ahead of a neighbourhood that lives on.
+AHEAD_DAYS = 28
+# How long the agents of such a neighbourhood may order.
+_TEN_YEARS = 3_650
 # What good forecasts are rewarded from; later a budget of the treasury fills it up.
 REWARDS = 50_000_000
 DEPOSIT_BATCH = 100
@@ -103,6 +111,17 @@ class World:
     def market_separator(self) -> bytes:
         """EIP-712 domain of orders and receipts."""
         return market_separator(self.chain.chain_id, self.deployment["EnergyMarket"].address)
+
+    def reach(self, end_slot: int) -> None:
+        """Have profiles up to this slot and some days on; those that there are stay as they are."""
+        if end_slot > self.profiles.first_slot + self.profiles.slots:
+            self.profiles = zone_profiles(
+                self.settings.zone_code,
+                self.settings.history_slot,
+                end_slot + AHEAD_DAYS * SLOTS_PER_DAY - self.settings.history_slot,
+                self.settings.seed,
+                cache_dir(),
+            )
 
     def commit(self, batch: Batch) -> None:
         """Put a closed batch's root and totals on chain and purge it from the inbox."""
@@ -168,6 +187,10 @@ def build(settings: Settings, chain: Chain, progress: Progress) -> Iterator[Worl
     _fund(deployment, offices, [p.meter for p in people])
     if settings.policy:
         _bond(deployment, people[0].account)
+    if settings.living:
+        for person in people:
+            chain.fund(person.account.address, POCKET_WEI)
+            deployment["TestEuro"].transact("mint", person.account.address, POCKET)
     _grant(deployment, offices, people, settings)
     progress("Handing everything over to the timelock", 3, 4)
     deploying.hand_over(deployment)
@@ -291,6 +314,8 @@ def _grant(
     market = deployment["EnergyMarket"]
     separator = market_separator(deployment.chain.chain_id, market.address)
     last_day = settings.first_slot // SLOTS_PER_DAY + settings.days
+    if settings.living:
+        last_day = min(MAX_DAY, last_day + _TEN_YEARS)
     for person in people:
         for number, terms in person.mandates(last_day).items():
             digest = mandate_digest(separator, person.meter, number, terms)

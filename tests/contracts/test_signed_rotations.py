@@ -182,8 +182,8 @@ def test_no_device_is_brought_in_that_did_not_sign(registry: Registry) -> None:
 def test_signatures_of_other_terms_are_refused(
     registry: Registry, signed: Handover, which: str
 ) -> None:
-    by = {"old": "a", "new": "b"}[which]
-    with boa.reverts():
+    by, whose = {"old": ("a", "key in force"), "new": ("b", "device")}[which]
+    with boa.reverts(f"registry: not signed by the {whose}"):
         Handover("a", "b", 500).bring(registry, **{f"{which}_signature": signed.sign(registry, by)})
     assert speakers(registry, [500]) == "a"
 

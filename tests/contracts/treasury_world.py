@@ -15,8 +15,9 @@ import boa
 import numpy as np
 
 from dao.ledger import pack_totals
-from meters.leaves import DerivedSecrets, leaves_of, month_of, proof_of, root_of_leaves, salt_of
+from meters.leaves import leaves_of, month_of, proof_of, root_of_leaves, salt_of
 from meters.readings import Quality, Reading, Readings
+from meters.secrets import DerivedSecrets
 from tests.contracts.governance_fixtures import DAY, START, deploy, new_parameters
 
 EURO = 1_000_000

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import requests
 
-import dao.index
+import dao.rpc
 from dao.anvil import anvil_binary
 from dao.eip712 import checksum_address, keccak, word
 from dao.errors import CheckFailed
@@ -279,17 +279,17 @@ def test_ranges_that_a_node_refuses_are_halved(
 ) -> None:
     for number in range(9):
         notes.note(1, number, [])
-    real, asked = dao.index.Rpc.call, []
+    real, asked = dao.rpc.Rpc.call, []
 
     def strict(self: Any, method: str, *params: Any) -> Any:
         if method == "eth_getLogs":
             size = int(params[0]["toBlock"], 16) - int(params[0]["fromBlock"], 16) + 1
             asked.append(size)
             if size > 3:
-                raise dao.index.Refused("query exceeds max block range 3")
+                raise dao.rpc.Refused("query exceeds max block range 3")
         return real(self, method, *params)
 
-    monkeypatch.setattr(dao.index.Rpc, "call", strict)
+    monkeypatch.setattr(dao.rpc.Rpc, "call", strict)
     assert indexer.sync() == 9
     assert max(asked) > 3
     assert indexed(indexer) == on_chain(node, notes)
@@ -301,7 +301,7 @@ def test_a_chain_that_changes_during_the_read_is_read_again(
     notes.note(1, 1, [])
     snapshot = node.call("evm_snapshot")
     notes.note(1, 2, [])
-    real, done = dao.index.Rpc.call, []
+    real, done = dao.rpc.Rpc.call, []
 
     def moving(self: Any, method: str, *params: Any) -> Any:
         result = real(self, method, *params)
@@ -311,7 +311,7 @@ def test_a_chain_that_changes_during_the_read_is_read_again(
             notes.note(1, 3, [])
         return result
 
-    monkeypatch.setattr(dao.index.Rpc, "call", moving)
+    monkeypatch.setattr(dao.rpc.Rpc, "call", moving)
     indexer.sync()
     assert [e["args"]["value"] for e in indexer.events("Noted")] == [1, 3]
     assert indexed(indexer) == on_chain(node, notes)
@@ -415,3 +415,35 @@ def test_says_when_the_node_is_away_or_the_file_is_no_index(tmp_path: Path) -> N
         Indexer(url, {}, tmp_path / "y.sqlite").sync()
     with pytest.raises(CheckFailed, match="delete the file to build it again"):
         EventReader(tmp_path / "y.sqlite").events("Noted")
+
+
+def test_the_quick_way_to_read_a_log_gives_what_the_general_one_gives() -> None:
+    import random
+
+    from eth_abi.abi import encode
+
+    kinds = ("uint256", "uint8", "int256", "address", "bool", "bytes32", "bytes", "uint256[]")
+    inputs = [{"name": f"a{i}", "type": kind, "indexed": i == 0} for i, kind in enumerate(kinds)]
+    inputs.append({"name": "text", "type": "string", "indexed": False})
+    abi = [{"type": "event", "name": "All", "inputs": inputs}]
+    ((topic, kind),) = dao.index._event_types("Some", abi)
+    chance = random.Random(1)
+    for _ in range(200):
+        values = [
+            chance.randrange(2**256),
+            chance.randrange(256),
+            chance.randrange(-(2**255), 2**255),
+            chance.randbytes(20),
+            chance.random() < 0.5,
+            chance.randbytes(32),
+            chance.randbytes(chance.randrange(100)),
+            [chance.randrange(2**256) for _ in range(chance.randrange(5))],
+            "ä" * chance.randrange(40),
+        ]
+        plain = encode([*kinds[1:], "string"], values[1:])
+        topics, data = [topic, "0x" + word(values[0]).hex()], "0x" + plain.hex()
+        quick = kind._decode_words(topics, data)
+        assert quick is not None
+        assert quick == kind._decode_any(topics, data)
+        # What is not plainly in form is left to the general one.
+        assert kind._decode_words(topics, data[:-64]) is None

@@ -20,6 +20,7 @@ from dao.anvil import AnvilNode
 from dao.chain import Chain, Contract, ContractReverted, LocalAccount
 from dao.eip712 import checksum_address, domain_separator, keccak
 from dao.errors import BadUse
+from tests.chains import put_back
 
 START = 1_460_000_000
 DELAY = 2 * 86_400
@@ -123,10 +124,8 @@ def opened() -> Iterator[Street]:
 
 @pytest.fixture
 def street(opened: Street) -> Iterator[Street]:
-    mark = opened.chain.rpc("evm_snapshot")
-    yield opened
-    assert opened.chain.rpc("evm_revert", mark)
-    opened.chain._nonces.clear()
+    with put_back(opened.chain):
+        yield opened
 
 
 def test_more_than_a_batch_is_announced_and_completed(street: Street) -> None:

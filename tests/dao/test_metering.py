@@ -20,6 +20,7 @@ from dao.chain import Chain, Contract, ContractReverted, LocalAccount
 from dao.eip712 import checksum_address, domain_separator, keccak
 from dao.errors import BadUse
 from dao.metering import KeyRotation
+from tests.chains import put_back
 
 START = 1_460_000_000
 OLD, NEW, OTHER = (LocalAccount.from_key(keccak(name)) for name in (b"old", b"new", b"other"))
@@ -123,10 +124,8 @@ def opened() -> Iterator[Meter]:
 
 @pytest.fixture
 def meter(opened: Meter) -> Iterator[Meter]:
-    mark = opened.chain.rpc("evm_snapshot")
-    yield opened
-    assert opened.chain.rpc("evm_revert", mark)
-    opened.chain._nonces.clear()
+    with put_back(opened.chain):
+        yield opened
 
 
 def test_a_handover_is_brought_by_anyone(meter: Meter) -> None:

@@ -17,6 +17,7 @@ from dao.deployment import Deployment, Roles
 from dao.errors import BadUse
 from dao.registering import read_points
 from scripts.meter import cli
+from tests.chains import put_back
 
 OWNER, DEVICE = ("0x" + digit * 40 for digit in "1a")
 
@@ -42,10 +43,8 @@ Run = Callable[..., Result]
 def chain(founded: tuple[Deployment, Path]) -> Iterator[Deployment]:
     """The contracts with no meter yet."""
     deployment = founded[0]
-    snapshot = deployment.chain.rpc("evm_snapshot")
-    yield deployment
-    deployment.chain.rpc("evm_revert", snapshot)
-    deployment.chain._nonces.clear()
+    with put_back(deployment.chain):
+        yield deployment
 
 
 @pytest.fixture

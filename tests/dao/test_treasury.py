@@ -23,8 +23,10 @@ from dao.errors import BadUse, CheckFailed
 from dao.governance import Call
 from dao.ledger import pack_totals
 from dao.treasury import Kind, MeteredSlot, Milestone, Outcome
-from meters.leaves import DerivedSecrets, leaves_of, month_of, proof_of, root_of_leaves, salt_of
+from meters.leaves import leaves_of, month_of, proof_of, root_of_leaves, salt_of
 from meters.readings import NULL_WH, Quality, Reading, Readings
+from meters.secrets import DerivedSecrets
+from tests.chains import put_back
 
 START = 1_465_171_200
 DAY = 86_400
@@ -140,10 +142,8 @@ def opened() -> Iterator[Town]:
 
 @pytest.fixture
 def town(opened: Town) -> Iterator[Town]:
-    mark = opened.chain.rpc("evm_snapshot")
-    yield replace(opened)
-    assert opened.chain.rpc("evm_revert", mark)
-    opened.chain._nonces.clear()
+    with put_back(opened.chain):
+        yield replace(opened)
 
 
 # Spending

@@ -5,50 +5,22 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import urlparse
 
+import playwright.sync_api as playwright
 import pytest
 
 from dao.paths import index_path, run_state_path
 from dao.processes import free_port
 from dao.runstate import Step, Work, write_run_state
 from dashboard.serve import DashboardServer
+from tests.dashboard.browsing import PATIENCE, Watched, browser_path, watch
 from tests.dashboard.sample import FIRST_SLOT, Index, fill, proposal, run_state
-
-playwright = pytest.importorskip("playwright.sync_api") if not os.environ.get("CI") else None
-if playwright is None:
-    import playwright.sync_api as playwright  # type: ignore[no-redef]
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(180)]
 
-PATIENCE = 30_000
 CHARTS = 5
-
-
-@dataclass
-class Watched:
-    """A page with everything it asked for and complained about."""
-
-    page: playwright.Page
-    requests: list[str] = field(default_factory=list)
-    complaints: list[str] = field(default_factory=list)
-
-    def foreign_hosts(self) -> set[str]:
-        hosts = {urlparse(url).hostname for url in self.requests if "://" in url}
-        return {host for host in hosts if host not in ("localhost", "127.0.0.1", None)}
-
-
-def browser_path() -> str:
-    for name in ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"):
-        if found := shutil.which(name):
-            return found
-    if os.environ.get("CI"):
-        pytest.fail("no Chromium on PATH, and in CI the browser tests do not skip")
-    pytest.skip("no Chromium on PATH; install it, for example: apt-get install chromium")
 
 
 @pytest.fixture(scope="module")
@@ -103,21 +75,8 @@ def visit(
     width: int = 1280,
     theme: str = "light",
 ) -> Watched:
-    context = browser.new_context(
-        viewport={"width": width, "height": 900},
-        color_scheme=theme,  # type: ignore[arg-type]
-        timezone_id="America/New_York",
-    )
-    contexts.append(context)
-    watched = Watched(context.new_page())
-    watched.page.on("request", lambda request: watched.requests.append(request.url))
-    watched.page.on("pageerror", lambda error: watched.complaints.append(str(error)))
-    watched.page.on(
-        "console",
-        lambda message: (
-            watched.complaints.append(message.text) if message.type == "error" else None
-        ),
-    )
+    watched = watch(browser, width, theme)
+    contexts.append(watched.page.context)
     watched.page.goto(server.url)
     watched.page.get_by_role("heading", level=1).wait_for(timeout=PATIENCE)
     return watched
@@ -266,5 +225,5 @@ def test_text_from_data_stays_text(
     heading = watched.page.get_by_role("heading", level=3)
     heading.wait_for(timeout=PATIENCE)
     assert heading.inner_text() == hostile
-    assert watched.page.title() == "GridCommons"
+    assert watched.page.title() == "Live · GridCommons"
     assert watched.page.locator("img[src=x]").count() == 0

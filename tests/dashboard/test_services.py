@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,7 @@ import pytest
 
 from dao.runstate import Money, Outcome, Step, Window, Work
 from dao.slots import SLOTS_PER_DAY
-from dashboard.repositories.events import ChainEvents
+from dashboard.repositories.events import ChainEvents, Settled
 from dashboard.services import units
 from dashboard.services.energy import energy_view, shown_range
 from dashboard.services.progress import TIMETABLE, progress_view, skill_view
@@ -78,6 +80,29 @@ class TestEvents:
         assert pd.isna(prices[0])
         assert prices[1] == 200
 
+    def test_settled_slots_are_counted_on(self, index: Index) -> None:
+        index.settle(FIRST_SLOT, 200, 1_000)
+        assert events(index).settled().turnover == 200_000
+        index.settle(FIRST_SLOT + 1, 100, 500, penalties=7)
+        index.settle(FIRST_SLOT + 2, 65_535, 0)
+        found = events(index).settled()
+        assert found == Settled(1_500, 250_000, 1_500 * TARIFFS.grid_fee, 7, 2)
+        assert events(index, zone=2).settled() == Settled()
+
+    def test_what_the_chain_takes_back_is_not_counted(self, index: Index) -> None:
+        index.settle(FIRST_SLOT, 200, 1_000)
+        index.settle(FIRST_SLOT + 1, 200, 1_000)
+        assert events(index).settled().delivered_wh == 2_000
+        with closing(sqlite3.connect(index.path)) as db:
+            db.execute("DELETE FROM events WHERE block = ?", (index.block,))
+            db.commit()
+        index.block -= 1
+        with closing(sqlite3.connect(index.path)) as db:
+            db.execute("DELETE FROM blocks WHERE number > ?", (index.block,))
+            db.commit()
+        index.settle(FIRST_SLOT + 1, 200, 400)
+        assert events(index).settled().delivered_wh == 1_400
+
 
 class TestEnergy:
     def test_used_less_fed_is_net(self, index: Index) -> None:
@@ -143,7 +168,7 @@ class TestTrade:
     def test_gain_and_saving_are_against_the_two_tariffs(self, index: Index) -> None:
         index.settle(FIRST_SLOT, 200, 1_000)
         index.settle(FIRST_SLOT + 1, 150, 500, penalties=70)
-        sums = balance(events(index).settlements(), TARIFFS)
+        sums = balance(events(index).settled(), TARIFFS)
         paid = 200 * 1_000 + 150 * 500
         assert sums.traded_wh == 1_500
         assert sums.turnover == paid
@@ -156,7 +181,7 @@ class TestTrade:
     def test_what_the_run_counted_holds(self, index: Index) -> None:
         index.settle(FIRST_SLOT, 200, 1_000)
         counted = Money(traded_wh=900, seller_gain=5, buyer_saving=6, grid_fees=7)
-        sums = balance(events(index).settlements(), TARIFFS, counted)
+        sums = balance(events(index).settled(), TARIFFS, counted)
         assert (sums.traded_wh, sums.seller_gain, sums.buyer_saving, sums.grid_fees) == (
             900,
             5,
@@ -165,7 +190,7 @@ class TestTrade:
         )
 
     def test_without_trade_all_sums_are_zero(self, index: Index) -> None:
-        sums = balance(events(index).settlements(), TARIFFS)
+        sums = balance(events(index).settled(), TARIFFS)
         assert (sums.traded_wh, sums.seller_gain, sums.buyer_saving) == (0, 0, 0)
 
     def test_the_mean_price_is_weighted_with_the_energy(self, index: Index) -> None:

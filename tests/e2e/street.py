@@ -26,6 +26,7 @@ from dao import deployment as deploying
 from dao.anvil import AnvilNode
 from dao.chain import Chain
 from dao.deployment import Deployment, Roles
+from dao.eip712 import address_of
 from dao.parameters import CHARGE_POINTS, COMMUNITY_BATTERY
 from dao.processes import free_port
 from dao.slots import SLOT_SECONDS, SLOTS_PER_DAY
@@ -47,12 +48,12 @@ from meters.simulate.sml import SmlMeter
 from meters.simulate.sunspec import SunSpecBattery
 from meters.simulate.wire import Device
 from scripts.meter import cli
-from tests.meters.gateway.broker import Broker
 from tests.meters.gateway.house import (
     FIRST_SLOT,
     PASSWORD,
     START,
     WORK,
+    broker,
     day,
     passing,
     seen,
@@ -132,7 +133,7 @@ class Street:
         deploying.write(deployment, self.addresses)
         self.on = OnChain(node, chain, deployment, self.addresses)
         self.clock = ManualClock(START - 12 * SLOT_SECONDS)
-        self.broker = Broker()
+        self.broker = broker()
         self.port, self.csms_port = free_port(), free_port()
         self.truth: dict[tuple[int, int], tuple[int, int]] = {}
         self.devices: dict[int, Device] = {}
@@ -152,7 +153,7 @@ class Street:
         table.writerow(("meter", "owner", "device"))
         owner = self.on.chain.accounts[9].address
         for meter in range(1, HOMES + 1):
-            device = self.keys.get(meter) or _address_of(KEYS[meter])
+            device = self.keys.get(meter) or address_of(KEYS[meter])
             table.writerow((meter, owner, device))
         done = CliRunner(mix_stderr=False).invoke(
             cli,
@@ -361,12 +362,6 @@ most_s = 5
             answer = await asyncio.to_thread(collecting.post, frame)
             assert answer.status_code == 200, answer.text
             self.on.check(answer.json(), frame)
-
-
-def _address_of(key: bytes) -> str:
-    from dao.eip712 import address_of
-
-    return address_of(key)
 
 
 def lived(folder: Path, node: AnvilNode, chain: Chain) -> Day:

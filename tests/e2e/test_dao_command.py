@@ -135,6 +135,7 @@ def test_a_balancing_schedule_is_decided_by_its_zone_within_hours(town: Town) ->
     made = town.told(
         *("propose", "--lane", "balancing", "--battery", f"{when}/8/60000"),
         *("--battery", f"{_iso(day + 18 * 3_600)}/4/-60000", "--description", f"Day {start}."),
+        *("--charge-points", f"{when}/8/3700", "--home-batteries", f"{when}/8/-500"),
     )
     assert (made["lane"], made["deadline"] - made["snapshot"]) == ("balancing", 3 * 3_600)
     town.wait_until(made["snapshot"] + 1)
@@ -145,7 +146,8 @@ def test_a_balancing_schedule_is_decided_by_its_zone_within_hours(town: Town) ->
     town.told("execute", made["id"])
     slot = (day + 10 * 3_600) // 900
     parameters = town.deployment["GridParameters"]
-    assert parameters.call("window_at", ZONE, 1_000, slot) == (True, 60_000)
+    for key, value in ((1_000, 60_000), (1_001, 3_700), (1_002, -500)):
+        assert parameters.call("window_at", ZONE, key, slot) == (True, value)
 
 
 def _iso(seconds: int) -> str:
@@ -265,6 +267,14 @@ def test_a_record_that_the_proposal_does_not_name_is_told(town: Town, tmp_path: 
         (
             ("propose", "--description", "x", "--battery", "2026-05-04T10:07/8/1"),
             "expected START/SLOTS/WATTS",
+        ),
+        (
+            ("propose", "--description", "x", "--charge-points", "2026-05-04T10:00/8/22001"),
+            "--charge-points 2026-05-04T10:00/8/22001: expected START/SLOTS/WATTS",
+        ),
+        (
+            ("propose", "--description", "x", "--home-batteries", "2026-05-04T10:00/8/-1001"),
+            "PERMILLE -1,000 to 1,000",
         ),
         (("propose", "/nowhere.json", "--description", "x"), "cannot read /nowhere.json"),
         (("propose", "--description", "x", "--lane", "fast"), "'fast' is not one of"),

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import date
 
 import numpy as np
@@ -22,24 +23,27 @@ FIRST = first_slot_of_day(date(2016, 4, 18))
 def metered(
     zone: DemoZone,
     seed: int,
-    bypassed: int | None = None,
+    bypassed: Sequence[int] = (),
     part: float = 0.0,
     high_side: bool = False,
+    beside_wh: int | np.ndarray = 0,
 ) -> Balance:
-    """A week with meters that are each off by what their class allows, always the same way."""
+    """A week with meters that are each off by what their class allows, always the same way.
+
+    beside_wh: what somebody without a meter draws per slot.
+    """
     random = np.random.default_rng(seed)
     at = slice(FIRST - zone.first_slot, FIRST - zone.first_slot + SLOTS)
     imported, exported = zone.import_wh[at].astype(np.int64), zone.export_wh[at].astype(np.int64)
     losses = zone.grid.losses((imported - exported) * 4.0, zone.buses)
     lost = (losses.lines + (losses.transformer if high_side else 0.0)) / 4
     feeder_class, home_class = CLASSES["feeder"] / 1000, CLASSES["home"] / 1000
-    fed = ((imported - exported).sum(axis=1) + lost) * (
+    fed = ((imported - exported).sum(axis=1) + lost + beside_wh) * (
         1 + random.uniform(-feeder_class, feeder_class)
     )
     gains = 1 + random.uniform(-home_class, home_class, imported.shape[1])
     drawn, given = imported * gains, exported * gains
-    if bypassed is not None:
-        drawn[:, bypassed - 1] *= 1 - part
+    drawn[:, np.array(bypassed, dtype=np.int64) - 1] *= 1 - part
     meters = np.arange(1, imported.shape[1] + 1)
     return balance(
         zone.grid,
@@ -67,7 +71,7 @@ def test_a_tenth_to_a_half_that_a_meter_does_not_count_is_mostly_found(demo_zone
     for part, least in ((0.1, 7), (0.5, 9)):
         named = 0
         for home in homes:
-            made = metered(demo_zone, home, home, part)
+            made = metered(demo_zone, home, [home], part)
             found = {one.meter: one for one in made.suspects}
             if home in found:
                 named += 1
@@ -77,14 +81,38 @@ def test_a_tenth_to_a_half_that_a_meter_does_not_count_is_mostly_found(demo_zone
         assert named >= least
 
 
-def test_energy_that_no_meter_saw_at_all_is_beyond_the_classes_and_nobody_fits(
+def test_energy_that_no_meter_saw_at_all_is_beyond_the_classes(demo_zone: DemoZone) -> None:
+    made = metered(demo_zone, 1, beside_wh=4_000)
+    assert len(made.days_over) == DAYS
+    assert all(day.residual_wh > day.tolerance_wh for day in made.days)
+
+
+NIGHT = np.arange(SLOTS) % SLOTS_PER_DAY < 16
+
+
+@pytest.mark.parametrize(
+    "beside_wh",
+    [
+        np.full(SLOTS, 4_000),
+        np.full(SLOTS, 100),
+        np.where(NIGHT, 2_750, 0),
+        np.where(NIGHT & (np.arange(SLOTS) // SLOTS_PER_DAY % 3 == 0), 2_750, 0),
+    ],
+    ids=["a farm", "a lamp", "a car", "a car on some nights"],
+)
+def test_whoever_taps_the_line_looks_like_no_home_and_none_is_named(
+    demo_zone: DemoZone, beside_wh: np.ndarray
+) -> None:
+    made = metered(demo_zone, 1, beside_wh=beside_wh)
+    assert sum(made.residual_wh) > 0
+    assert made.suspects == ()
+
+
+def test_of_two_homes_that_are_bypassed_the_one_that_explains_more_is_named(
     demo_zone: DemoZone,
 ) -> None:
-    made = metered(demo_zone, 1)
-    farm = tuple(fed + 4_000 for fed in made.feeder_wh)
-    beside = Balance(**{**vars(made), "feeder_wh": farm})
-    assert len(beside.days_over) == DAYS
-    assert all(day.residual_wh > day.tolerance_wh for day in beside.days)
+    made = metered(demo_zone, 1, bypassed=(1, 5), part=0.3)
+    assert [one.meter for one in made.suspects] == [5]
 
 
 def test_before_the_transformer_its_own_losses_count_too(demo_zone: DemoZone) -> None:

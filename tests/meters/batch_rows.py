@@ -7,12 +7,14 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from dao.slots import first_slot_of_day
 from meters.devices import Fleet
+from meters.lake import batch_path, write_batch
 from meters.readings import NULL_WH, Quality, Readings
 from meters.registry import KeyPeriods
 from meters.signing import Head, reading_separator, sign_chains
@@ -74,6 +76,21 @@ def fleet(homes: int) -> Fleet:
 def keys(homes: int) -> KeyPeriods:
     """The devices' keys, valid from ever on."""
     return KeyPeriods.fixed(fleet(homes).devices)
+
+
+def filed(
+    lake: Path,
+    zone: int,
+    first_slot: int,
+    slots: int,
+    *content: Any,
+    version: int = 1,
+    separator: bytes | None = None,
+) -> Path:
+    """Write a batch; where it lies. content: readings, leaves, records and their leaves."""
+    place = (lake, zone, first_slot, slots)
+    write_batch(*place, *content, version=version, separator=separator)
+    return batch_path(*place, version)
 
 
 def leaves(n: int) -> list[bytes]:

@@ -5,25 +5,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import date
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from dao.slots import SLOTS_PER_DAY, first_slot_of_day
+from dao.slots import SLOTS_PER_DAY
 from meters.collector import Collector
 from meters.devices import Fleet
-from meters.leaves import DerivedSecrets
 from meters.readings import Readings
 from meters.registry import KeyPeriods
-from meters.signing import Head, heads_after, reading_separator, sign_chains
+from meters.secrets import DerivedSecrets
+from meters.signing import Head, heads_after, sign_chains
 from meters.simbench import Grid, load_grid
+from tests.meters.batch_rows import DAY, SEPARATOR
 from tests.meters.town import Town, built
 
 CODE = "1-LV-rural3--2-sw"
-DAY = first_slot_of_day(date(2016, 6, 1))
-SEPARATOR = reading_separator(31337, "0x" + "42" * 20)
 HOMES = 16
 
 

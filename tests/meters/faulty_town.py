@@ -21,8 +21,6 @@ import numpy as np
 from dao import eip712, ledger
 from dao.anvil import AnvilNode
 from dao.chain import Chain, Contract, LocalAccount
-from dao.node import Addresses, Node
-from dao.parameters import rules_from
 from dao.slots import SLOT_SECONDS, SLOTS_PER_DAY, first_slot_of_day, slot_start
 from forecasting.grid import load_grid
 from meters.collector import Collector
@@ -34,6 +32,7 @@ from meters.secrets import SecretStore
 from meters.signing import digests, heads_after, reading_separator, sign_chain, sign_chains
 from tests.meters.batch_rows import fleet
 from tests.meters.conftest import CODE
+from tests.meters.on_node import OnNode, addresses_of, deploy
 
 ZONE, HOMES, DAYS = 1, 16, 12
 FIRST_DAY = date(2016, 6, 1)
@@ -50,20 +49,8 @@ STRANGER = eip712.keccak(b"somebody else's key")
 
 
 @dataclass(frozen=True)
-class Street:
-    """The node, and a state folder with lake, secrets, inbox, deployment, feeder.csv, buses.csv."""
-
-    chain: Chain
-    addresses: Addresses
-    folder: Path
-
-    @property
-    def node(self) -> Node:
-        return Node(self.chain.url)
-
-    @property
-    def lake(self) -> Path:
-        return self.folder / "lake"
+class Street(OnNode):
+    """The zone; in its folder lie deployment, feeder.csv and buses.csv, too."""
 
 
 def true_values() -> tuple[np.ndarray, np.ndarray]:
@@ -111,18 +98,11 @@ def built(folder: Path) -> Iterator[Street]:
         AnvilNode(timestamp=(FIRST - SLOTS_PER_DAY) * SLOT_SECONDS) as running,
         Chain.local(running.url) as chain,
     ):
-        registrar, collecting = chain.accounts[1:3]
-        parameters = chain.deploy("GridParameters")
-        parameters.transact("define_batch", [rule.as_tuple() for rule in rules_from({})])
-        registry = chain.deploy("MeterRegistry", registrar.address)
-        book = chain.deploy("ReadingLedger", parameters.address)
-        book.transact("set_collector", ZONE, collecting.address)
         owners = [eip712.address_of(eip712.keccak(f"owner {i}".encode())) for i in range(HOMES)]
-        devices = ["0x" + device.hex() for device in fleet(HOMES).devices.values()]
-        registry.transact("register_batch", owners, devices, ZONE, sender=registrar)
-        contracts = {"MeterRegistry": registry.address, "ReadingLedger": book.address}
-        addresses = Addresses(chain.chain_id, contracts)
-        document = {"chain_id": chain.chain_id, "contracts": contracts}
+        registry, book = deploy(chain, ZONE, owners)
+        collecting = chain.accounts[2]
+        addresses = addresses_of(registry, book)
+        document = {"chain_id": addresses.chain_id, "contracts": dict(addresses.contracts)}
         (folder / "deployment.json").write_text(json.dumps(document))
         chain.set_time((FIRST + DAYS * SLOTS_PER_DAY) * SLOT_SECONDS + 3_600)
         separator = reading_separator(chain.chain_id, registry.address)

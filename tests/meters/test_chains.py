@@ -20,12 +20,11 @@ from meters.signing import (
     Head,
     digests,
     heads_after,
-    reading_separator,
     sign_chain,
 )
+from tests.meters.batch_rows import SEPARATOR
 
 Zone = Any
-SEPARATOR = reading_separator(31337, "0x" + "42" * 20)
 
 
 def of_meter(zone: Zone, meter: int) -> Readings:

@@ -16,13 +16,14 @@ from dao.errors import BadUse, CheckFailed
 from meters.collector import MAX_VERSIONS
 from meters.inbox import State
 from meters.lake import read_batch, zone_totals
-from meters.leaves import DerivedSecrets, leaves_of, proof_of, root_of_leaves, verify_proof
+from meters.leaves import leaves_of, proof_of, root_of_leaves, verify_proof
 from meters.readings import Quality, Reading, Readings
 from meters.registry import KeyPeriods
-from meters.signing import CURVE_ORDER, heads_after, reading_separator
+from meters.secrets import DerivedSecrets
+from meters.signing import CURVE_ORDER, heads_after
+from tests.meters.batch_rows import SEPARATOR
 
 Zone = Any
-SEPARATOR = reading_separator(31337, "0x" + "42" * 20)
 
 
 def test_good_readings_are_accepted_and_become_a_batch(zone: Zone) -> None:

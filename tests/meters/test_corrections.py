@@ -15,13 +15,9 @@ from dao.errors import CheckFailed
 from meters.collector import Collector
 from meters.lake import read_batch, zone_totals
 from meters.readings import NULL_WH, Quality, Readings
-from meters.signing import (
-    reading_separator,
-)
-from tests.meters.batch_rows import Edit
+from tests.meters.batch_rows import SEPARATOR, Edit
 
 Zone = Any
-SEPARATOR = reading_separator(31337, "0x" + "42" * 20)
 
 
 @pytest.fixture

@@ -17,9 +17,9 @@ from dao.market.orders import receipt_digest
 from dao.slots import first_slot_of_day
 from meters.collector import Collector
 from meters.devices import CommunityBattery, Fleet, device_key
-from meters.leaves import DerivedSecrets
 from meters.profiles import zone_profiles
 from meters.registry import KeyPeriods
+from meters.secrets import DerivedSecrets
 from meters.signing import reading_separator
 from meters.simbench import Grid
 

@@ -209,9 +209,11 @@ def test_after_an_erasure_no_file_holds_a_value_and_no_hash_confirms_one(town: T
     records = records_of_june(town)
     with town.secrets() as secrets:
         secret = secrets.month_secret(METER, MAY)
-    kinds = {kind for _, kind in traces(town)}
+    found = traces(town)
+    kinds = {kind for _, kind in found}
     # The search finds what there is to find, or it would prove nothing afterwards.
     assert {"text", "signature", "big-endian integers", "import_wh", "receipts"} <= kinds
+    assert {"inbox.sqlite", "relay.sqlite", "dispatch.sqlite"} <= {name for name, _ in found}
     assert confirmed(town, records) == {"leaf", "record", "link"}
     assert any(secret in content for content in files(town).values())
 
@@ -313,6 +315,8 @@ def test_other_homes_and_months_lose_nothing(town: Town) -> None:
                 if meter != METER or session >= JUNE_SLOT
             ]
         store.close()
+        with closing(sqlite3.connect(town.folder / "dispatch.sqlite")) as db:
+            found += db.execute("SELECT * FROM report WHERE slot >= ?", (JUNE_SLOT,)).fetchall()
         return found
 
     before, others = kept(), len(secrets_left(town))
@@ -370,13 +374,22 @@ else:
     setattr(erasing, name, dies)
 with SecretStore(folder / "secrets.sqlite", make=False) as secrets:
     stores = erasing.Stores(folder / "lake", secrets, folder / "inbox.sqlite",
-                            folder / "relay.sqlite", folder / "erasures", separator)
+                            folder / "relay.sqlite", folder / "dispatch.sqlite",
+                            folder / "erasures", separator)
     erasing.erase_month(stores, 1, 3, 556, 1466380800)
 """
 
 
 @pytest.mark.parametrize(
-    "step", ["erase_from_inbox:1", "erase_rows:1", "erase_rows:2", "erase_from_relay:1", "secret:1"]
+    "step",
+    [
+        "erase_from_inbox:1",
+        "erase_rows:1",
+        "erase_rows:2",
+        "erase_from_relay:1",
+        "erase_dispatches:1",
+        "secret:1",
+    ],
 )
 def test_an_erasure_that_was_killed_is_completed_by_the_next(town: Town, step: str) -> None:
     words = [sys.executable, "-c", KILLED, str(town.folder), step, town.separator.hex()]
@@ -474,6 +487,22 @@ def test_the_command_asks_before_and_says_what_it_did(
         "inbox": 3,
         "relay": 2,
     }
+    assert traces(town) == set()
+
+
+def test_the_command_reaches_stores_that_lie_elsewhere(
+    town: Town, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    away = town.folder / "away"
+    away.mkdir()
+    for name in ("inbox", "dispatch", "relay"):
+        for file in town.folder.glob(f"{name}.sqlite*"):
+            file.rename(away / file.name)
+    named = ("--inbox", away / "inbox.sqlite", "--relay-store", away / "relay.sqlite")
+    words = ("--meter", METER, "--month", "2016-05", "--yes", "--json")
+    done = run(town, monkeypatch, *words, *named)
+    assert done.exit_code == 0, done.stderr
+    assert (json.loads(done.stdout)["inbox"], json.loads(done.stdout)["relay"]) == (3, 2)
     assert traces(town) == set()
 
 

@@ -22,8 +22,6 @@ from meters.faults.check import verify
 from meters.faults.dossier import Dossier, decode, encode, open_findings
 from meters.faults.findings import KINDS, Finding
 from meters.lake import batch_path, erase_rows
-from meters.secrets import SecretStore
-from meters.signing import reading_separator
 from scripts.meter import cli
 from tests.meters import faulty_town as town
 from tests.meters.conftest import CODE
@@ -301,7 +299,7 @@ def test_an_altered_dossier_does_not_hold_and_says_where(
 
 def made_up(street: Street, finding: Finding) -> Dossier:
     """A dossier with a finding that somebody invented, its slots really opened."""
-    with SecretStore(street.folder / "secrets.sqlite", make=False) as secrets:
+    with street.secrets() as secrets:
         kept, opened, lost = open_findings([finding], street.lake, secrets, street.addresses, ZONE)
     assert not lost
     return Dossier(
@@ -354,12 +352,11 @@ def test_an_invented_finding_does_not_hold(street: Street, what: str) -> None:
 def test_what_was_erased_since_is_left_out_and_said_to_be(street: Street, tmp_path: Path) -> None:
     lake = tmp_path / "lake"
     shutil.copytree(street.lake, lake)
-    separator = reading_separator(street.addresses.chain_id, street.addresses["MeterRegistry"])
     file = batch_path(lake, ZONE, FIRST, SLOTS_PER_DAY)
-    assert erase_rows(lake, str(file), 8, FIRST, FIRST + 1, separator)
+    assert erase_rows(lake, str(file), 8, FIRST, FIRST + 1, street.separator)
     gone = Finding(8, "signature", FIRST, 1, (FIRST,))
     kept = Finding(8, "signature", FIRST + 1, 1, (FIRST + 1,))
-    with SecretStore(street.folder / "secrets.sqlite", make=False) as secrets:
+    with street.secrets() as secrets:
         findings, opened, lost = open_findings([gone, kept], lake, secrets, street.addresses, ZONE)
     assert findings == [kept]
     assert [one.reading.slot for one in opened[0].slots] == [FIRST + 1]

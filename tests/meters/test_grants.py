@@ -423,6 +423,18 @@ def test_a_keystore_signs_with_its_password_only(
     assert run(town, monkeypatch, *words).exit_code == 0
 
 
+@pytest.mark.parametrize("content", ["{}", "[]", "no JSON", '{"version": 5, "crypto": {}}'])
+def test_what_is_no_keystore_is_said_to_be_none(
+    town: Town, keys: dict[str, Path], monkeypatch: pytest.MonkeyPatch, content: str
+) -> None:
+    store = town.folder / "owner.json"
+    store.write_text(content)
+    monkeypatch.setenv("GRIDCOMMONS_PASSWORD", "right")
+    refused = run(town, monkeypatch, *GRANT, "--keystore", store, "--rpc", town.chain.url)
+    assert refused.exit_code == 2
+    assert "is not a keystore" in refused.stderr
+
+
 @pytest.mark.parametrize(
     ("words", "code", "says"),
     [

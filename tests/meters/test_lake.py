@@ -41,6 +41,7 @@ from tests.meters.batch_rows import (
     SEPARATOR,
     Edit,
     chained,
+    filed,
     fleet,
     keys,
     leaves,
@@ -53,7 +54,7 @@ SECRETS = DerivedSecrets(b"a secret for the tests only")
 
 
 def test_a_batch_is_one_file_with_the_agreed_columns(tmp_path: Path) -> None:
-    path = write_batch(tmp_path, 1, DAY, 4, rows(DAY, 4, 3), leaves(12))
+    path = filed(tmp_path, 1, DAY, 4, rows(DAY, 4, 3), leaves(12))
     assert path == tmp_path / "zone=1" / "day=2016-06-01" / f"batch-{DAY}-4.parquet"
     table = pq.ParquetFile(path)
     assert table.schema_arrow.equals(SCHEMA)
@@ -65,7 +66,7 @@ def test_a_batch_is_one_file_with_the_agreed_columns(tmp_path: Path) -> None:
 def test_what_was_written_is_read_back(tmp_path: Path) -> None:
     written = missing(rows(DAY, 4, 3), np.array([1, 5]))
     written.export_wh[0] = NULL_WH
-    path = write_batch(tmp_path, 1, DAY, 4, written, leaves(12))
+    path = filed(tmp_path, 1, DAY, 4, written, leaves(12))
     stored = read_batch(path)
     assert list(stored.readings) == list(written)
     assert stored.leaves == leaves(12)
@@ -74,14 +75,14 @@ def test_what_was_written_is_read_back(tmp_path: Path) -> None:
 
 
 def test_the_same_rows_give_the_same_bytes(tmp_path: Path) -> None:
-    first = write_batch(tmp_path, 1, DAY, 4, rows(DAY, 4, 3), leaves(12)).read_bytes()
-    assert write_batch(tmp_path, 1, DAY, 4, rows(DAY, 4, 3), leaves(12)).read_bytes() == first
+    first = filed(tmp_path, 1, DAY, 4, rows(DAY, 4, 3), leaves(12)).read_bytes()
+    assert filed(tmp_path, 1, DAY, 4, rows(DAY, 4, 3), leaves(12)).read_bytes() == first
 
 
 def test_a_write_that_breaks_off_leaves_the_old_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = write_batch(tmp_path, 1, DAY, 4, rows(DAY, 4, 3), leaves(12))
+    path = filed(tmp_path, 1, DAY, 4, rows(DAY, 4, 3), leaves(12))
     before = path.read_bytes()
 
     def full(_: int) -> None:
@@ -195,7 +196,7 @@ def test_the_path_names_zone_day_and_range() -> None:
 
 def test_signed_rows_come_back_with_their_links_though_the_file_holds_few(tmp_path: Path) -> None:
     written = missing(chained(DAY, 8, 3), [2, 8])
-    path = write_batch(tmp_path, 1, DAY, 8, written, leaves(24), separator=SEPARATOR)
+    path = filed(tmp_path, 1, DAY, 8, written, leaves(24), separator=SEPARATOR)
     assert list(read_batch(path, separator=SEPARATOR).readings) == list(written)
     explicit = pq.read_table(path)["previous"].drop_null()
     # The first row of each meter, and the one after a row that is missing.
@@ -204,24 +205,24 @@ def test_signed_rows_come_back_with_their_links_though_the_file_holds_few(tmp_pa
 
 def test_without_the_domain_every_link_is_kept_in_full(tmp_path: Path) -> None:
     written = chained(DAY, 8, 3)
-    path = write_batch(tmp_path, 1, DAY, 8, written, leaves(24))
+    path = filed(tmp_path, 1, DAY, 8, written, leaves(24))
     assert pq.read_table(path)["previous"].null_count == 0
     assert list(read_batch(path).readings) == list(written)
 
 
 def test_all_signatures_of_a_file_verify_and_a_changed_value_does_not(tmp_path: Path) -> None:
     written = missing(chained(DAY, 8, 3), [9])
-    path = write_batch(tmp_path, 1, DAY, 8, written, leaves(24), separator=SEPARATOR)
+    path = filed(tmp_path, 1, DAY, 8, written, leaves(24), separator=SEPARATOR)
     check = verify_signatures(read_batch(path), SEPARATOR, keys(3))
     assert (len(check.good), check.bad.tolist(), check.unsigned.tolist()) == (23, [], [9])
 
     written.import_wh[12] += 1
-    path = write_batch(tmp_path, 1, DAY, 8, written, leaves(24), separator=SEPARATOR)
+    path = filed(tmp_path, 1, DAY, 8, written, leaves(24), separator=SEPARATOR)
     assert verify_signatures(read_batch(path), SEPARATOR, keys(3)).bad.tolist() == [12]
 
 
 def test_a_signature_counts_only_by_the_key_of_its_time(tmp_path: Path) -> None:
-    path = write_batch(tmp_path, 1, DAY, 4, chained(DAY, 4, 2), leaves(8), separator=SEPARATOR)
+    path = filed(tmp_path, 1, DAY, 4, chained(DAY, 4, 2), leaves(8), separator=SEPARATOR)
     first, second = (fleet(2).devices[meter] for meter in (1, 2))
     rotation = (DAY + 2) * 900
     held = KeyPeriods(
@@ -236,7 +237,7 @@ def test_a_signature_counts_only_by_the_key_of_its_time(tmp_path: Path) -> None:
 
 def edited(tmp_path: Path, readings: Readings, records: list[Edit]) -> Path:
     hashes = record_leaves(records, SECRETS)
-    return write_batch(
+    return filed(
         tmp_path,
         1,
         DAY,
@@ -282,8 +283,8 @@ def test_a_record_without_a_row_or_out_of_order_is_refused(
 
 def test_a_correction_lies_beside_the_first_version_and_questions_read_it(tmp_path: Path) -> None:
     first, second = rows(DAY, 4, 15), rows(DAY, 4, 15, seed=2)
-    path = write_batch(tmp_path, 1, DAY, 4, first, leaves(60))
-    corrected = write_batch(tmp_path, 1, DAY, 4, second, leaves(60), version=2)
+    path = filed(tmp_path, 1, DAY, 4, first, leaves(60))
+    corrected = filed(tmp_path, 1, DAY, 4, second, leaves(60), version=2)
     assert corrected.name == f"batch-{DAY}-4.v2.parquet"
     assert list(read_batch(path).readings) == list(first)
     assert (
@@ -332,7 +333,7 @@ def test_a_later_slots_record_that_names_an_erased_slot_goes_with_it(tmp_path: P
 
 
 def test_totals_with_an_erased_home_are_withheld_and_its_rows_are_null(tmp_path: Path) -> None:
-    path = write_batch(tmp_path, 1, DAY, 4, rows(DAY, 4, 16), leaves(64))
+    path = filed(tmp_path, 1, DAY, 4, rows(DAY, 4, 16), leaves(64))
     erase_rows(tmp_path, str(path), 2, DAY, DAY + 2, SEPARATOR)
     table = zone_totals(tmp_path, 1, DAY, 4)
     assert table["net_wh"].isna().tolist() == [True, True, False, False]
@@ -385,7 +386,8 @@ def test_an_object_store_holds_the_same_bytes_and_answers_the_same(
 
 
 def test_rows_of_an_object_store_are_erased_too(memory: str) -> None:
-    path = write_batch(memory, 1, DAY, 4, chained(DAY, 4, 3), leaves(12), separator=SEPARATOR)
+    write_batch(memory, 1, DAY, 4, chained(DAY, 4, 3), leaves(12), separator=SEPARATOR)
+    path = batch_path(memory, 1, DAY, 4)
     root = read_batch(path).root()
     assert erase_rows(memory, Lake.of(memory).path(1, DAY, 4), 2, DAY, DAY + 3, SEPARATOR)
     stored = read_batch(path)
@@ -408,7 +410,7 @@ def test_pandas_and_duckdb_find_the_same(tmp_path: Path) -> None:
 def test_shares_of_quality_are_told_by_day(tmp_path: Path) -> None:
     readings = missing(rows(DAY, 4, 5), [0, 1])
     readings.quality[3] = Quality.ESTIMATED
-    path = write_batch(tmp_path, 1, DAY, 4, readings, leaves(20))
+    path = filed(tmp_path, 1, DAY, 4, readings, leaves(20))
     erase_rows(tmp_path, str(path), 5, DAY, DAY + 4, SEPARATOR)
     (day,) = quality_shares(tmp_path, 1, DAY, 4).to_dict("records")
     assert (day["day"], day["rows"]) == (date(2016, 6, 1), 20)
@@ -430,7 +432,7 @@ def test_a_days_readings_take_less_than_three_bytes_each(tmp_path: Path) -> None
     readings = chained(
         DAY, 96, 40, values=(np.clip(net, 0, None).astype(int), np.clip(-net, 0, None).astype(int))
     )
-    path = write_batch(tmp_path, 1, DAY, 96, readings, leaves(len(readings)), separator=SEPARATOR)
+    path = filed(tmp_path, 1, DAY, 96, readings, leaves(len(readings)), separator=SEPARATOR)
     metadata = pq.ParquetFile(path).metadata
     group = [metadata.row_group(0).column(i) for i in range(metadata.num_columns)]
     assert metadata.num_row_groups == 1

@@ -16,7 +16,6 @@ from dao.leaves import LEAF_TAG, NULL_WH, leaf_of
 from dao.slots import first_slot_of_day
 from meters.leaves import (
     LEAF_BYTES,
-    DerivedSecrets,
     first_slot_of_month,
     leaves_of,
     month_at,
@@ -31,6 +30,7 @@ from meters.leaves import (
     verify_proof,
 )
 from meters.readings import Quality, Reading, Readings
+from meters.secrets import DerivedSecrets
 from tests.meters.batch_rows import Edit
 
 SECRETS = DerivedSecrets(b"a secret for the tests only")

@@ -20,13 +20,10 @@ from meters.collector import Collector
 from meters.lake import Batch
 from meters.publishing import due_corrections, publish, publish_correction
 from meters.readings import Readings
-from meters.signing import (
-    reading_separator,
-)
+from tests.chains import put_back
 from tests.meters.batch_rows import DAY
 
 Zone = Any
-SEPARATOR = reading_separator(31337, "0x" + "42" * 20)
 
 
 @pytest.fixture(scope="module")
@@ -44,11 +41,9 @@ def founded(node: Chain) -> Deployment:
 @pytest.fixture
 def town(node: Chain, founded: Deployment, zone: Zone) -> Iterator[Town]:
     """The contracts as deployed; the clock stands at the end of the batch."""
-    snapshot = node.rpc("evm_snapshot")
-    node.set_time((zone.first_slot + zone.slots) * 900)
-    yield Town(node, founded["ReadingLedger"], node.accounts[2])
-    node.rpc("evm_revert", snapshot)
-    node._nonces.clear()  # the accounts' numbers went back with the blocks
+    with put_back(node):
+        node.set_time((zone.first_slot + zone.slots) * 900)
+        yield Town(node, founded["ReadingLedger"], node.accounts[2])
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,6 @@ from meters.signing import (
     recover_all,
     sign_chain,
     sign_chains,
-    sign_readings,
 )
 
 REGISTRY = "0x5FbDB2315678afecb367f032d93F642f64180aa3"
@@ -90,23 +89,24 @@ wh = st.none() | st.integers(0, (1 << 31) - 1)
 )
 def test_a_digest_is_what_eth_account_signs(reading: Reading) -> None:
     signed = Account.sign_message(encode_typed_data(full_message=typed_data(reading)), KEY)
-    rows = Readings.of([reading])
-    assert digests(SEPARATOR, rows) == [bytes(signed.message_hash)]
-    assert bytes(sign_readings(KEY, SEPARATOR, rows).signature[0]) == bytes(signed.signature)
+    (digest,) = digests(SEPARATOR, Readings.of([reading]))
+    assert digest == bytes(signed.message_hash)
+    assert eip712.sign_digest(KEY, digest) == bytes(signed.signature)
 
 
 def test_every_row_recovers_to_the_key_that_signed_it() -> None:
-    keys = [eip712.keccak(bytes([i])) for i in range(5)]
+    keys = {meter: eip712.keccak(bytes([meter])) for meter in range(5)}
     rows = Readings.columns(np.arange(5), np.arange(5), np.arange(5), np.arange(5))
-    signed = sign_readings(keys, SEPARATOR, rows)
+    signed = sign_chains(keys, SEPARATOR, rows, {})
     recovered = recover_all(digests(SEPARATOR, signed), signed.signature)
-    assert recovered == [eip712.address_bytes(eip712.address_of(key)) for key in keys]
+    assert recovered == [eip712.address_bytes(eip712.address_of(key)) for key in keys.values()]
 
 
 def test_threads_give_the_same_bytes_as_one() -> None:
     n = 5_000
-    rows = Readings.columns(np.full(n, 1), np.arange(n), np.arange(n), np.zeros(n))
-    one, two = (sign_readings(KEY, SEPARATOR, rows, workers) for workers in (1, 2))
+    keys = dict.fromkeys(range(50), KEY)
+    rows = Readings.columns(np.arange(n) % 50, np.arange(n), np.arange(n), np.zeros(n))
+    one, two = (sign_chains(keys, SEPARATOR, rows, {}, workers) for workers in (1, 2))
     assert np.array_equal(one.signature, two.signature)
     assert set(recover_all(digests(SEPARATOR, two), two.signature, 2)) == {ADDRESS}
 
@@ -164,7 +164,8 @@ def test_nothing_to_sign_is_no_trouble() -> None:
 
 
 def test_the_twin_with_a_high_s_is_taken_as_the_same_signature() -> None:
-    rows = sign_readings(KEY, SEPARATOR, Readings.of([Reading(1, s, s, 0) for s in range(40)]))
+    plain = Readings.of([Reading(1, s, s, 0) for s in range(40)])
+    rows = sign_chain(KEY, SEPARATOR, plain, Head.NONE)
     twins = rows.signature.copy()
     for row in twins:
         s = int.from_bytes(row[32:64].tobytes(), "big")
@@ -177,7 +178,7 @@ def test_the_twin_with_a_high_s_is_taken_as_the_same_signature() -> None:
 
 
 def test_a_parity_of_zero_or_one_is_understood() -> None:
-    row = sign_readings(KEY, SEPARATOR, Readings.of([Reading(1, 2, 3, 4)]))
+    row = sign_chain(KEY, SEPARATOR, Readings.of([Reading(1, 2, 3, 4)]), Head.NONE)
     bare = row.signature.copy()
     bare[:, 64] -= 27
     assert np.array_equal(normalise(bare), row.signature)
@@ -244,10 +245,11 @@ def test_ctrl_c_ends_a_bulk_run_at_once_and_leaves_nothing() -> None:
     program = """
 import numpy as np
 from meters.readings import Readings
-from meters.signing import sign_readings
+from meters.signing import sign_chains
 many = np.arange(400_000)
+keys = dict.fromkeys(many.tolist(), bytes([1]) * 32)
 print("begun", flush=True)
-sign_readings(bytes([1]) * 32, bytes(32), Readings.columns(many, many, many, many), 2)
+sign_chains(keys, bytes(32), Readings.columns(many, many, many, many), {}, 2)
 """
     worker = subprocess.Popen(
         [sys.executable, "-c", program],

@@ -2,8 +2,8 @@
 """A zone of sixteen homes on a real node with four committed days across the end of May.
 
 Meter 3 has a bit of everything in May: values that are easy to find, a superseded reading, a late
-one, a contradiction kept as evidence, device receipts at a relay, and edit records of June that
-were made from its May.
+one, a contradiction kept as evidence, device receipts at a relay, a report of its battery, and edit
+records of June that were made from its May.
 """
 
 from __future__ import annotations
@@ -23,20 +23,22 @@ from dao.chain import Chain, Contract, LocalAccount
 from dao.eip712 import keccak
 from dao.market.orders import market_separator, sign_receipt
 from dao.market.session import DeviceReceipt
-from dao.node import Addresses, Node
-from dao.parameters import rules_from
 from dao.relay.store import RelayStore
 from dao.slots import SLOT_SECONDS, SLOTS_PER_DAY, first_slot_of_day
 from meters.collector import Collector
+from meters.dispatch import DispatchReport
 from meters.erasure import Stores
 from meters.grants import grant_separator
 from meters.leaves import first_slot_of_month
 from meters.readings import Reading, Readings
 from meters.registry import KeyPeriods
 from meters.secrets import SecretStore
+from meters.service.dispatches import Dispatches
 from meters.signing import Head, heads_after, reading_separator, sign_chain, sign_chains
 from meters.vee.edit import Editor
+from tests.chains import put_back
 from tests.meters.batch_rows import fleet, rows
+from tests.meters.on_node import OnNode, addresses_of, deploy
 
 ZONE, HOMES, METER = 1, 16, 3
 MAY = 46 * 12 + 4
@@ -52,34 +54,16 @@ READER = LocalAccount.from_key(keccak(b"a reader"))
 
 
 @dataclass(frozen=True)
-class Town:
-    """The node, the contracts' addresses, and a state folder that the test may change."""
+class Town(OnNode):
+    """The zone, in a state folder that the test may change."""
 
-    chain: Chain
-    addresses: Addresses
-    folder: Path
     readings: Readings
     beside: Readings
     """What meter 3 signed of May and did not count: superseded, contradicting, late."""
 
     @property
-    def node(self) -> Node:
-        return Node(self.chain.url)
-
-    @property
-    def separator(self) -> bytes:
-        return reading_separator(self.addresses.chain_id, self.addresses["MeterRegistry"])
-
-    @property
     def grant_separator(self) -> bytes:
         return grant_separator(self.addresses.chain_id, self.addresses["MeterRegistry"])
-
-    @property
-    def lake(self) -> Path:
-        return self.folder / "lake"
-
-    def secrets(self) -> SecretStore:
-        return SecretStore(self.folder / "secrets.sqlite", make=False)
 
     def stores(self, secrets: SecretStore) -> Stores:
         return Stores(
@@ -87,6 +71,7 @@ class Town:
             secrets=secrets,
             inbox=self.folder / "inbox.sqlite",
             relay=self.folder / "relay.sqlite",
+            dispatches=self.folder / "dispatch.sqlite",
             journal=self.folder / "erasures",
             separator=self.separator,
         )
@@ -126,27 +111,14 @@ def built(folder: Path) -> Iterator[tuple[Chain, Town]]:
     """The town on a node of its own, its time noon of June 3."""
     begin = FIRST * SLOT_SECONDS - 43_200
     with AnvilNode(timestamp=begin) as running, Chain.local(running.url) as chain:
-        registrar, collecting = chain.accounts[1:3]
-        parameters = chain.deploy("GridParameters")
-        parameters.transact("define_batch", [rule.as_tuple() for rule in rules_from({})])
-        registry = chain.deploy("MeterRegistry", registrar.address)
-        book = chain.deploy("ReadingLedger", parameters.address)
-        book.transact("set_collector", ZONE, collecting.address)
-        registry.transact(
-            "register_batch",
-            [owner.address for owner in OWNERS],
-            ["0x" + device.hex() for device in fleet(HOMES).devices.values()],
-            ZONE,
-            sender=registrar,
-        )
-        addresses = Addresses(
-            chain.chain_id, {"MeterRegistry": registry.address, "ReadingLedger": book.address}
-        )
+        registry, book = deploy(chain, ZONE, [owner.address for owner in OWNERS])
+        addresses, collecting = addresses_of(registry, book), chain.accounts[2]
         separator = reading_separator(chain.chain_id, registry.address)
         readings, older = _four_days(separator)
         chain.set_time((FIRST + DAYS * SLOTS_PER_DAY) * SLOT_SECONDS + 43_200)
         beside = _collected(folder, registry, book, collecting, readings, older)
         _relayed(folder)
+        _reported(folder, registry, readings)
         yield chain, Town(chain, addresses, folder, readings, beside)
 
 
@@ -221,13 +193,24 @@ def _relayed(folder: Path) -> None:
     store.close()
 
 
+def _reported(folder: Path, registry: Contract, readings: Readings) -> None:
+    """Meter 3's battery did in one slot of May and one of June what the meter shows there."""
+    chain = registry.chain
+    separator = reading_separator(chain.chain_id, registry.address)
+    reports = Dispatches(folder / "dispatch.sqlite", KeyPeriods.read(registry, ZONE), separator)
+    for slot in (FIRST, FIRST + DAYS * SLOTS_PER_DAY - 1):
+        (meant,) = readings.take((readings.meter == METER) & (readings.slot == slot))
+        plain = DispatchReport(METER, slot, 5_000, 5_000, meant.import_wh, "battery")
+        signed = plain.signed(fleet(HOMES).gateways[METER - 1].key, separator)
+        assert reports.add(signed.to_json(), chain.now())
+    reports.close()
+
+
 @contextmanager
 def visited(town: Town, folder: Path, at: date | None = None) -> Iterator[Town]:
     """The town with a state folder of its own, on a day; the chain is put back afterwards."""
     shutil.copytree(town.folder, folder, dirs_exist_ok=True)
-    snapshot = town.chain.rpc("evm_snapshot")
-    if at is not None:
-        town.chain.set_time(first_slot_of_day(at) * SLOT_SECONDS)
-    yield replace(town, folder=folder)
-    assert town.chain.rpc("evm_revert", snapshot)
-    town.chain._nonces.clear()
+    with put_back(town.chain):
+        if at is not None:
+            town.chain.set_time(first_slot_of_day(at) * SLOT_SECONDS)
+        yield replace(town, folder=folder)

@@ -22,10 +22,11 @@ from dao.market.account import Mandate
 from dao.market.orders import ASK, BID, Order, sign_order, sign_receipt
 from dao.market.session import SignedOrder
 from dao.relay.answers import order_fields
-from dao.relay.intake import Relay
 from dao.relay.promise import Promise
+from dao.relay.reader import Relay
 from dao.relay.store import RelayStore
 from dao.slots import SLOT_SECONDS, first_slot_of_day
+from tests.chains import put_back
 
 ZONE = 1
 HOMES = 20
@@ -155,7 +156,7 @@ def built(folder: Path) -> Iterator[tuple[AnvilNode, Chain]]:
             members=0,
         )
         token, market = deployment["TestEuro"], deployment["EnergyMarket"]
-        token.transact("mint", chain.deployer.address, DEPOSIT * HOMES)
+        token.transact("mint", chain.deployer.address, 2 * DEPOSIT * HOMES)
         token.transact("approve", market.address, DEPOSIT * HOMES)
         market.transact("deposit", numbers, [DEPOSIT] * HOMES)
         deploying.hand_over(deployment)
@@ -169,14 +170,7 @@ def lane_on(node: AnvilNode, chain: Chain, addresses: Path, folder: Path) -> Ite
     """The lane on a node, with a store of its own, at noon of the day before the traded one."""
     deployment = deploying.read(chain, addresses)
     store = RelayStore(folder / "relay.sqlite")
-    relay = Relay(
-        market=deployment["EnergyMarket"],
-        parameters=deployment["GridParameters"],
-        registry=deployment["MeterRegistry"],
-        store=store,
-        zone=ZONE,
-        account=chain.accounts[5],
-    )
+    relay = Relay.of(deployment, store, ZONE, chain.accounts[5])
     yield Lane(chain, deployment, OWNERS, DEVICES, relay, node)
     store.close()
 
@@ -195,11 +189,8 @@ def street(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Street]:
 @pytest.fixture
 def lane(street: Street, tmp_path: Path) -> Iterator[Lane]:
     """The lane for one test; what the test did to the chain is undone."""
-    with lane_on(*street, tmp_path) as made:
-        snapshot = made.chain.rpc("evm_snapshot")
+    with lane_on(*street, tmp_path) as made, put_back(made.chain):
         yield made
-        assert made.chain.rpc("evm_revert", snapshot)
-        made.chain._nonces.clear()  # the chain has forgotten the transactions, and so must it
 
 
 @pytest.fixture

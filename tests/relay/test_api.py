@@ -20,6 +20,7 @@ from dao.eip712 import checksum_address
 from dao.processes import free_port
 from dao.relay import promise
 from dao.relay.api import Limits, create_app
+from dao.relay.kinds import RULES
 from dao.relay.limits import Buckets, Rate
 from dao.relay.posting import post_due
 from dao.relay.promise import Verdict
@@ -349,6 +350,12 @@ def test_every_operation_is_described_and_the_page_loads_nothing(shared: Client)
         "GET /v1/health",
         "POST /v1/receipts",
         "POST /v1/typed-data/order",
+        "POST /v1/outlook/order",
+        "GET /v1/accounts/{account}/orders",
+        "GET /v1/accounts/{account}/requests",
+        "GET /v1/requests/{request_id}",
+        *(f"POST /v1/{rule.plural}" for rule in RULES.values()),
+        *(f"POST /v1/typed-data/{rule.typed_as}" for rule in RULES.values()),
     }
     _, page, headers = shared.raw("GET", "/docs")
     text = page.decode()

@@ -22,10 +22,9 @@ from dao.relay.checks import (
     Terms,
     judge,
     outlook,
-    parse_order,
-    receipt_problems,
 )
 from dao.relay.store import State, StoredOrder
+from dao.relay.submitted import key_signature, parse_order, receipt_problems
 
 FIRST = 1_627_968
 GATE = FIRST * 900 - 3_600
@@ -154,7 +153,7 @@ def test_an_unsigned_order_must_not_be_signed() -> None:
 def test_a_keys_signature_becomes_65_bytes_from_every_usual_form(text: str) -> None:
     draft, _ = parse_order({**GOOD, "signature": text})
     assert draft is not None
-    assert checks.key_signature(draft.signature) == bytes.fromhex(SIGNATURE[2:])
+    assert key_signature(draft.signature) == bytes.fromhex(SIGNATURE[2:])
 
 
 anything = st.recursive(

@@ -18,7 +18,8 @@ from dao.market.session import Rejection, SignedOrder
 from dao.relay import intake, promise
 from dao.relay.answers import order_fields
 from dao.relay.checks import MAX_OPEN, NONCE_WINDOW
-from dao.relay.intake import Answer, coming_sessions, submit, submit_receipt, typed_order
+from dao.relay.drafts import typed_order
+from dao.relay.intake import Answer, coming_sessions, submit, submit_receipt
 from dao.relay.posting import post_due
 from dao.relay.store import Receipt, State
 from tests.relay.conftest import DAY_SLOT, GATE, HOMES, HOUR, MIDNIGHT, SLOTS, ZONE, Lane

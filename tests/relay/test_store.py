@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ import pytest
 from dao.errors import BadUse
 from dao.market.orders import ASK, BID, Order, Vouched
 from dao.market.session import DeviceReceipt, SignedOrder
+from dao.relay.request_store import Kind, RequestState, StoredRequest
 from dao.relay.store import FEED_LENGTH, WAITING, Fate, Receipt, RelayStore, State, StoredOrder
 
 SESSION = 1_627_968
@@ -225,9 +227,46 @@ def test_a_file_that_is_no_store_is_bad_use(tmp_path: Path) -> None:
 
 
 def test_a_file_of_another_schema_is_refused(store: RelayStore) -> None:
-    import sqlite3
-
     with sqlite3.connect(store.path) as db:
         db.execute("PRAGMA user_version = 99")
     with pytest.raises(BadUse, match="schema 99"):
         reopened(store)
+
+
+def test_a_file_of_before_requests_keeps_its_orders_and_takes_requests(store: RelayStore) -> None:
+    add(store, stored())
+    store.close()
+    with sqlite3.connect(store.path) as db:
+        db.execute("DROP TABLE requests")
+        db.execute("PRAGMA user_version = 1")
+    again = reopened(store)
+    assert again.get(stored().id) == stored()
+    request = StoredRequest(
+        id=bytes(32),
+        kind=Kind.REVOCATION,
+        account=7,
+        signer="0x" + "11" * 20,
+        fields={"account": 7, "nonce": 3},
+        signature=bytes(65),
+        by_key=True,
+        state=RequestState.RECEIVED,
+        reason=None,
+        transaction=None,
+        received_at=100,
+        received_block=5,
+    )
+    with again.writing():
+        again.requests.put(request)
+    assert reopened(again).requests.live() == [request]
+    assert reopened(again).requests.held([7]).of(7).nonces == {3}
+
+
+def test_what_its_owner_took_back_is_not_claimed_for_posting(store: RelayStore) -> None:
+    add(store, stored(1), stored(2))
+    with store.writing():
+        store.withdraw([stored(1)], "revoked by its owner", 200)
+    assert store.claim([stored(1), stored(2)], 201) == [stored(2)]
+    store.settle_fates([Fate(stored(1).id, State.RECEIVED)], 202)
+    found = store.get(stored(1).id)
+    assert found is not None
+    assert found.state is State.WITHDRAWN

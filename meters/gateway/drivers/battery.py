@@ -53,9 +53,8 @@ class SunSpecBattery:
             async with self._lock:
                 client, control = await self._control()
                 watts = await self._watts(client, value)
-                scale = await self._scale(client, control, "WSet_SF")
-                step = 10**scale
-                raw = -(abs(watts) // step) if watts > 0 else abs(watts) // step
+                scale = (await client.read(control, ("WSet_SF",)))["WSet_SF"] or 0
+                raw = _scaled(-watts, -scale)
                 wanted = {
                     "WSetEna": _ON,
                     "WSetMod": _WATTS,
@@ -74,7 +73,7 @@ class SunSpecBattery:
             return Acknowledged(self._clock(), None, f"no answer: {lost}")
         if held != wanted:
             return Acknowledged(self._clock(), None, f"refused: it holds {held}")
-        return Acknowledged(self._clock(), self._value(-raw * step, value), "accepted")
+        return Acknowledged(self._clock(), self._value(-_scaled(raw, scale), value), "accepted")
 
     async def release(self) -> Acknowledged:
         """Switch the set-point off; if that fails its time-out does it."""
@@ -92,6 +91,10 @@ class SunSpecBattery:
     def done(self, slot: int) -> tuple[int, int] | None:
         return self.counting.done(slot)
 
+    def as_dict(self) -> dict[str, Any]:
+        """What its counting goes on from after a restart, as JSON."""
+        return self.counting.as_dict()
+
     async def watch(self) -> None:
         """Read the counters on a grid that meets every quarter-hour."""
         wait = 0.2
@@ -106,10 +109,10 @@ class SunSpecBattery:
                         begun = self._clock()
                         read = await client.read(model, ("TotWhAbs", "TotWhInj", "TotWh_SF"))
                         at = (begun + self._clock()) / 2
-                    scale = 10 ** (read["TotWh_SF"] or 0)
+                    scale = read["TotWh_SF"] or 0
                     taken, given = read["TotWhAbs"], read["TotWhInj"]
                     if taken is not None and given is not None:
-                        self.counting.add(at, int(taken * scale), int(given * scale))
+                        self.counting.add(at, _scaled(taken, scale), _scaled(given, scale))
                     wait = 0.2
             except (Lost, Refused):
                 self._drop()
@@ -149,7 +152,7 @@ class SunSpecBattery:
             if model is not None:
                 read = await client.read(model, ("WMaxRtg", "W_SF"))
                 most = read["WMaxRtg"]
-                rated = None if most is None else int(most * 10 ** (read["W_SF"] or 0))
+                rated = None if most is None else _scaled(most, read["W_SF"] or 0)
             self.rated_w = rated
         if self._is_share:
             if rated is None:
@@ -172,13 +175,13 @@ class SunSpecBattery:
         share = abs(watts) * 1000 // self.rated_w
         return share if watts > 0 else -share
 
-    async def _scale(self, client: SunSpecClient, model: ModelAt, name: str) -> int:
-        scale = (await client.read(model, (name,)))[name]
-        if scale is None or not 0 <= scale <= 6:
-            return 0
-        return scale
-
     def _drop(self) -> None:
         if self._client is not None:
             self._client.close()
             self._client = None
+
+
+def _scaled(raw: int, scale: int) -> int:
+    """A point's value times ten to the power of its scale factor, cut to a whole number."""
+    size = abs(raw) * 10**scale if scale >= 0 else abs(raw) // 10**-scale
+    return size if raw >= 0 else -size

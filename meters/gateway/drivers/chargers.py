@@ -35,8 +35,6 @@ class ChargePoints:
         self.counters = {
             name: Counting(("import",), kept=one) for name, one in kept.get("channels", {}).items()
         }
-        # One who keeps the state asks for `counting.as_dict()`.
-        self.counting = self
 
     async def apply(self, slot: int, value: int) -> Acknowledged:
         """Cap every charge point until shortly after the slot ends."""

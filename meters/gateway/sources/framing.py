@@ -4,7 +4,7 @@ and that the adapters look at."""
 
 from __future__ import annotations
 
-from typing import Protocol
+from abc import ABC, abstractmethod
 
 MAX_BUFFER = 1 << 16
 """More than any telegram: what grows beyond it is noise, and its oldest half is dropped."""
@@ -16,26 +16,29 @@ _CIPHER = b"\xdb\x08"
 """Tag and title length of a DLMS general-global-cipher frame, as Luxembourg's meters send them."""
 
 
-class Framer(Protocol):
+class Framer(ABC):
     """Cuts telegrams out of a stream."""
-
-    def feed(self, data: bytes) -> list[bytes]:
-        """The telegrams that are complete with these bytes."""
-        ...
-
-
-class P1Framer:
-    """P1 telegrams: from `/` to the end of the line that begins with `!`; or encrypted frames."""
 
     def __init__(self) -> None:
         self._buffer = b""
 
     def feed(self, data: bytes) -> list[bytes]:
-        self._buffer = _bounded(self._buffer + data)
+        """The telegrams that are complete with these bytes."""
+        self._buffer += data
+        if len(self._buffer) > MAX_BUFFER:
+            self._buffer = self._buffer[-MAX_BUFFER // 2 :]
         found = []
         while (one := self._next()) is not None:
             found.append(one)
         return found
+
+    @abstractmethod
+    def _next(self) -> bytes | None:
+        """The next whole telegram, taken out of the buffer with what lies before it."""
+
+
+class P1Framer(Framer):
+    """P1 telegrams: from `/` to the end of the line that begins with `!`; or encrypted frames."""
 
     def _next(self) -> bytes | None:
         plain, cipher = self._buffer.find(b"/"), self._buffer.find(_CIPHER)
@@ -79,18 +82,8 @@ class P1Framer:
         return frame[:end]
 
 
-class SmlFramer:
+class SmlFramer(Framer):
     """SML files: from their start sequence to the end sequence with fill bytes and CRC."""
-
-    def __init__(self) -> None:
-        self._buffer = b""
-
-    def feed(self, data: bytes) -> list[bytes]:
-        self._buffer = _bounded(self._buffer + data)
-        found = []
-        while (one := self._next()) is not None:
-            found.append(one)
-        return found
 
     def _next(self) -> bytes | None:
         begin = self._buffer.find(_SML_START)
@@ -114,7 +107,3 @@ class SmlFramer:
             else:
                 at += 1
         return None
-
-
-def _bounded(buffer: bytes) -> bytes:
-    return buffer if len(buffer) <= MAX_BUFFER else buffer[-MAX_BUFFER // 2 :]

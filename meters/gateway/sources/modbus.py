@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import struct
 from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from meters.gateway.clock import Clock, every
@@ -33,7 +35,6 @@ class Refused(Exception):
 
     def __init__(self, code: int) -> None:
         super().__init__(f"Modbus exception {code}")
-        self.code = code
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class PointAt:
 
 
 class SunSpecClient:
-    """A connection to one unit. Not for several tasks at once without `lock`."""
+    """A connection to one unit, for one task at a time."""
 
     def __init__(self, address: Endpoint, unit: int) -> None:
         from pymodbus.client import AsyncModbusTcpClient
@@ -64,7 +65,6 @@ class SunSpecClient:
         logging.getLogger("pymodbus.logging").setLevel(logging.CRITICAL)
         self._address = address
         self._unit = unit
-        self.lock = asyncio.Lock()
         self.models: list[ModelAt] = []
         self._client = AsyncModbusTcpClient(
             address.host,
@@ -146,7 +146,10 @@ class SunSpecClient:
         runs: list[tuple[int, list[int]]] = []
         for name in sorted(values, key=lambda one: places[one].offset):
             place = places[name]
-            words = _words_of(place.info.to_data(values[name], place.size * 2))
+            try:
+                words = _words_of(place.info.to_data(values[name], place.size * 2))
+            except struct.error:
+                raise Lost(f"{self._address}: {name} cannot hold {values[name]}") from None
             if runs and runs[-1][0] + len(runs[-1][1]) == place.offset:
                 runs[-1][1].extend(words)
             else:
@@ -206,6 +209,7 @@ class SunSpecReader:
             client.close()
 
 
+@cache
 def points_of(number: int) -> dict[str, PointAt]:
     """The points of a model by name, with their places counted from the model's ID."""
     from sunspec2 import mb

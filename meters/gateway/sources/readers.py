@@ -24,6 +24,7 @@ from meters.gateway.sources.framing import Framer, P1Framer, SmlFramer
 
 if TYPE_CHECKING:
     import aiomqtt
+    from requests import Session
 
 MAX_PAYLOAD = 1 << 20
 _CHUNK = 4096
@@ -150,6 +151,7 @@ class HttpReader:
 
     async def payloads(self) -> AsyncIterator[Payload]:
         import requests
+        import urllib3
 
         with requests.Session() as session:
             if self._token is not None:
@@ -158,24 +160,19 @@ class HttpReader:
                 begun = self._clock()
                 try:
                     data = await asyncio.to_thread(_get, session, self._settings.address.url)
-                except requests.RequestException as error:
+                # What breaks off in the body is told by urllib3 or the socket itself.
+                except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
                     raise Lost(f"{self._settings.address}: {_why(error)}") from None
+                if len(data) > MAX_PAYLOAD:
+                    raise Lost(f"{self._settings.address}: an answer beyond 1 MiB")
                 yield Payload(data, (begun + self._clock()) / 2)
 
 
-def _get(session: object, url: str) -> bytes:
-    with session.get(url, timeout=_CONNECT_S, stream=True) as answer:  # type: ignore[attr-defined]
+def _get(session: Session, url: str) -> bytes:
+    with session.get(url, timeout=_CONNECT_S, stream=True) as answer:
         answer.raise_for_status()
         data: bytes = answer.raw.read(MAX_PAYLOAD + 1, decode_content=True)
-    if len(data) > MAX_PAYLOAD:
-        raise _requests_error("an answer beyond 1 MiB")
     return data
-
-
-def _requests_error(text: str) -> Exception:
-    import requests
-
-    return requests.RequestException(text)
 
 
 class MqttReader:
@@ -232,5 +229,7 @@ def _why(error: BaseException) -> str:
         return "no answer in time"
     if isinstance(error, OSError) and error.errno and error.errno > 0:
         return os.strerror(error.errno)
+    if (answer := getattr(error, "response", None)) is not None:
+        return f"it answers with status {answer.status_code}"
     name = type(error).__name__
     return name if "http" in str(error) else f"{name}: {' '.join(str(error).split())[:200]}"

@@ -16,8 +16,10 @@ import numpy as np
 
 from dao import eip712
 from dao.errors import BadUse
+from dao.processes import free_port
 from dao.slots import SLOT_SECONDS
 from meters.acknowledgements import Acknowledgement, Finding, acknowledgement_separator
+from meters.broker import EmbeddedBroker
 from meters.frames import decode, frame_id
 from meters.gateway.keystore import new_key
 from meters.gateway.run import Gateway
@@ -55,7 +57,8 @@ class Collector:
     """Takes frames over HTTP as the real one does: checks signature and chain, then acknowledges.
 
     `mode`: ok, down (503 with Retry-After), deaf (closes without an answer), forged (an
-    acknowledgement by somebody else).
+    acknowledgement by somebody else), refusing (422 to dispatch reports). `asked`: the slots of the
+    dispatch reports that came, taken or not; `heads`: how often it was asked for the head.
     """
 
     def __init__(self, device: str, key: bytes = COLLECTOR) -> None:
@@ -66,6 +69,8 @@ class Collector:
         self.links: dict[int, bytes] = {}
         self.forks: list[Reading] = []
         self.reports: list[dict[str, Any]] = []
+        self.asked: list[int] = []
+        self.heads = 0
         self.frames = 0
         self.refuse: dict[int, str] = {}
         self.lock = threading.Lock()
@@ -141,6 +146,7 @@ class Collector:
                 pass
 
             def do_GET(self) -> None:
+                collector.heads += 1
                 if collector.mode == "deaf":
                     self.close_connection = True
                     return
@@ -157,7 +163,12 @@ class Collector:
                     self._answer(503, {"error": "busy"})
                     return
                 if self.path == "/v1/dispatch":
-                    collector.reports.append(json.loads(body))
+                    report = json.loads(body)
+                    collector.asked.append(report["slot"])
+                    if collector.mode == "refusing":
+                        self._answer(422, {"error": "no such meter in this zone at that time"})
+                        return
+                    collector.reports.append(report)
                     self._answer(200, {"stored": True})
                     return
                 try:
@@ -175,6 +186,11 @@ class Collector:
                 self.wfile.write(body)
 
         return Handler
+
+
+def broker() -> EmbeddedBroker:
+    """A broker on a port of its own, to which it comes back when it is started again."""
+    return EmbeddedBroker("127.0.0.1", free_port())
 
 
 class House:
@@ -227,12 +243,14 @@ def source(kind: str, address: str, **more: object) -> str:
     return "[[source]]\n" + "".join(f"{k} = {json.dumps(v)}\n" for k, v in fields.items())
 
 
-async def until(condition: Callable[[], bool], what: str = "it", seconds: float = 20.0) -> None:
+async def until(
+    condition: Callable[[], bool], what: str = "it", seconds: float = 20.0, pause: float = 0.002
+) -> None:
     """Wait in real time until something has happened; the bound only ends a test that failed."""
-    for _ in range(int(seconds / 0.002)):
+    for _ in range(int(seconds / pause)):
         if condition():
             return
-        await asyncio.sleep(0.002)
+        await asyncio.sleep(pause)
     raise AssertionError(f"{what} did not happen")
 
 

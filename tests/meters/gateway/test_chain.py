@@ -105,8 +105,8 @@ def test_a_node_that_is_away_or_has_no_such_contract_is_one_clear_line(
     settings = settings_of(lane, tmp_path, 1)
     text = (lane.deployment["GridParameters"].address, "0x" + "99" * 20)
     for old, new, said in (
-        (*text, "no such contract"),
-        (lane.node.url, "http://127.0.0.1:9", "does not answer"),
+        (*text, "0x9999.* does not answer windows_of"),
+        (lane.node.url, "http://127.0.0.1:9", "node unreachable at http://127.0.0.1:9"),
     ):
         chain = settings.chain
         if old == chain.parameters:
@@ -227,18 +227,24 @@ def test_a_seller_hands_in_one_receipt_once_the_session_is_over(lane: Lane, tmp_
         assert tuple(stored.exports) == tuple(10 * i for i in range(SLOTS))
 
 
-def test_a_home_that_sold_nothing_shows_nothing(lane: Lane, tmp_path: Path) -> None:
+def test_a_home_that_sold_nothing_shows_nothing_and_asks_seldom(lane: Lane, tmp_path: Path) -> None:
     post_asks(lane, 1)
     key = DeviceKey.of(DEVICES[1].key)
     with relay_of(lane) as port:
         settings = settings_of(lane, tmp_path, 2, port)
         separator = reading_separator(settings.chain.chain_id, settings.chain.registry)
-        with Outbox(settings.outbox, 2, separator) as outbox:
-            measured(outbox, key, SLOTS)
-            lane.at(6 * HOUR + 60)
-            receipts = Receipts(settings, outbox, lambda: lane.chain.now(), lambda _: key)
+        outbox = Outbox(settings.outbox, 2, separator)
+        measured(outbox, key, SLOTS)
+        lane.at(6 * HOUR + 60)
+        receipts = Receipts(settings, outbox, lambda: lane.chain.now(), lambda _: key)
+        asyncio.run(receipts.turn())
+    with outbox:
+        assert [outbox.receipts(state) for state in (0, ACKNOWLEDGED, REFUSED)] == [[], [], []]
+        # The relay is gone, which only who asks it can see.
+        asyncio.run(receipts.turn())
+        lane.at(7 * HOUR + 120)
+        with pytest.raises(CheckFailed, match="does not answer"):
             asyncio.run(receipts.turn())
-            assert [outbox.receipts(state) for state in (0, ACKNOWLEDGED, REFUSED)] == [[], [], []]
 
 
 def test_a_slot_that_is_not_known_is_waited_for_and_then_counts_as_nothing(

@@ -18,6 +18,9 @@ from meters.devices import CommunityBattery
 from meters.dispatch import NONE, DispatchReport, Schedule
 from meters.gateway.chain import Window
 from meters.gateway.drivers.battery import SunSpecBattery as BatteryDriver
+from meters.gateway.drivers.counting import Counting
+from meters.gateway.intervals import Interval, Sample
+from meters.gateway.outbox import REFUSED
 from meters.gateway.run import Gateway
 from meters.gateway.settings import Settings
 from meters.simulate.charging import Car
@@ -133,6 +136,28 @@ def test_a_battery_obeys_its_windows_and_the_report_agrees_with_its_meter(tmp_pa
     asyncio.run(run())
 
 
+@pytest.mark.parametrize(("scale", "raw", "held"), [(-1, 40_500, 4_050), (2, 40, 4_000)])
+def test_a_set_point_is_written_in_the_steps_that_the_device_names(
+    scale: int, raw: int, held: int, tmp_path: Path
+) -> None:
+    async def run() -> None:
+        windows = Windows([Window(FIRST_SLOT, 1, 4_050)])
+        clock = ManualClock(START - 900)
+        house = House(tmp_path)
+        battery = SunSpecBattery(BATTERY, clock)
+        battery.image.put(battery.image.registers, {(704, "WSet_SF"): scale})
+        async with battery:
+            settings = battery_settings(house, battery, "community_battery")
+            gateway = house.gateway(settings, clock, schedule=windows)
+            async with gateway.running():
+                await steer(gateway, clock, START + 300)
+                # The simulated one counts in W whatever its scale says: this is what was written.
+                assert battery.state().wanted_w == raw
+                assert gateway.dispatchers[0]._open[FIRST_SLOT][1] == held
+
+    asyncio.run(run())
+
+
 def test_a_home_battery_takes_a_share_of_its_rating(tmp_path: Path) -> None:
     async def run() -> None:
         windows = Windows([Window(FIRST_SLOT, 2, 333)])
@@ -159,6 +184,35 @@ def test_a_report_that_a_busy_collector_did_not_take_comes_again(tmp_path: Path)
             collector.mode = "ok"
             await passing(clock, lambda: not gateway.outbox.reports())
             assert reports(collector).keys() == {FIRST_SLOT}
+
+    asyncio.run(run())
+
+
+def test_a_refused_report_comes_again_seldom_and_is_given_up_after_a_day(tmp_path: Path) -> None:
+    early, late = FIRST_SLOT, FIRST_SLOT + 6
+
+    async def run() -> None:
+        windows = Windows([Window(early, 1, 1_000), Window(late, 1, 1_000)])
+        async with run_battery(tmp_path, windows) as (gateway, clock, _, collector):
+            collector.mode = "refusing"
+            await steer(gateway, clock, START + 900 + 150)
+            await passing(clock, lambda: collector.asked == [early])
+            for _ in range(20):
+                clock.advance(5)
+                await asyncio.sleep(0.01)
+            assert collector.asked == [early]
+            assert "no such meter" in gateway.problems["dispatch reports"]
+            collector.mode = "ok"
+            await passing(clock, lambda: not gateway.outbox.reports(), step=60)
+            assert reports(collector).keys() == {early}
+            await passing(clock, lambda: "dispatch reports" not in gateway.problems)
+            collector.mode = "refusing"
+            await steer(gateway, clock, START + 7 * 900 + 150)
+            await passing(clock, lambda: late in collector.asked)
+            clock.advance(86_400)
+            await passing(clock, lambda: not gateway.outbox.reports(), step=60)
+            assert [one["slot"] for one in gateway.outbox.reports(REFUSED)] == [late]
+            assert gateway.faults["report_refused"] == collector.asked.count(late) + 1
 
     asyncio.run(run())
 
@@ -315,3 +369,22 @@ def test_a_schedule_knows_zero_from_no_window() -> None:
     assert [schedule.value(slot) for slot in range(9, 16)] == [None, 0, 0, None, None, -7, None]
     with pytest.raises(BadUse):
         Schedule(1, 1_000, 10, 5, np.zeros(4, np.int64), np.zeros(5, bool))
+
+
+def test_registers_count_as_read_only_once_their_slots_are_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    counting = Counting()
+    counting.add(FIRST_SLOT * 900.0, 0, 0)
+    added = counting._assembler.add
+    seen: list[float] = []
+
+    def watched(feed: str, sample: Sample) -> Sequence[Interval]:
+        seen.append(counting.read_at)
+        return list(added(feed, sample))
+
+    monkeypatch.setattr(counting._assembler, "add", watched)
+    counting.add((FIRST_SLOT + 1) * 900.0, 7, 0)
+    assert seen == [FIRST_SLOT * 900.0]
+    assert counting.read_at == (FIRST_SLOT + 1) * 900.0
+    assert counting.done(FIRST_SLOT) == (7, 0)

@@ -61,12 +61,20 @@ def test_a_key_is_never_overwritten(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "content",
-    ["", "[]", "{}", '{"version": 3}', '{"version": 3, "crypto": {"kdf": "none"}}', "\x00\xff"],
+    [
+        "",
+        "[]",
+        "{}",
+        '{"version": 3}',
+        '{"version": 3, "crypto": {"kdf": "none"}}',
+        '{"version": 5, "crypto": {}}',
+        "\x00\xff",
+    ],
 )
 def test_what_is_no_keystore_is_bad_use(content: str, tmp_path: Path) -> None:
     file = tmp_path / "key.json"
     file.write_text(content)
-    with pytest.raises(BadUse):
+    with pytest.raises(BadUse, match="is not a keystore"):
         load_key(file, PASSWORD)
     with pytest.raises(BadUse):
         address_in(file)

@@ -13,6 +13,9 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from websockets.asyncio.client import connect
+from websockets.exceptions import InvalidStatus
+from websockets.typing import Subprotocol
 
 from dao.processes import free_port
 from meters.gateway.intervals import PowerSample, Sample
@@ -21,6 +24,7 @@ from meters.gateway.sources.framing import MAX_BUFFER, P1Framer, SmlFramer
 from meters.gateway.sources.samples import Sampler
 from meters.simulate.charging import Car
 from meters.simulate.clock import ManualClock
+from meters.simulate.faults import FaultKind
 from meters.simulate.http import FroniusInverter, HomeWizardMeter
 from meters.simulate.ocpp import ChargePoint
 from meters.simulate.p1 import P1Meter
@@ -207,7 +211,41 @@ def test_power_alone_makes_quarter_hours(tmp_path: Path) -> None:
     asyncio.run(run())
 
 
-def test_a_device_behind_a_token_and_one_with_an_endless_answer(tmp_path: Path) -> None:
+def test_a_device_behind_a_token_is_read_with_it_only(tmp_path: Path) -> None:
+    async def run() -> None:
+        clock = ManualClock(START)
+
+        async def guarded(reader: Any, writer: Any) -> None:
+            head = await reader.readuntil(b"\r\n\r\n")
+            is_known = b"Authorization: Bearer open-sesame\r\n" in head
+            body = b'{"unique_id": "x", "total_power_import_kwh": 1, "total_power_export_kwh": 0}'
+            status = b"200 OK" if is_known else b"401 Unauthorized"
+            writer.write(b"HTTP/1.1 %s\r\nContent-Length: %d\r\n\r\n" % (status, len(body)) + body)
+            writer.close()
+
+        server = await asyncio.start_server(guarded, "127.0.0.1", 0)
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/api/v1/data"
+        secret = tmp_path / "token"
+        secret.write_text("open-sesame\n")
+        secret.chmod(0o600)
+        tables = (
+            source("homewizard", url, name="with", key_file=str(secret)),
+            source("homewizard", url, name="without"),
+        )
+        house = House(tmp_path)
+        gateway = house.gateway(house.settings(*tables), clock)
+        async with gateway.running():
+            await until(lambda: gateway._seen.get("with") == START)
+            await until(lambda: "source without" in gateway.problems)
+            assert "status 401" in gateway.problems["source without"]
+            assert "without" not in gateway._seen
+            assert "source with" not in gateway.problems
+        server.close()
+
+    asyncio.run(run())
+
+
+def test_an_answer_without_end_is_not_kept_in_memory(tmp_path: Path) -> None:
     async def run() -> None:
         clock = ManualClock(START)
         house = House(tmp_path)
@@ -225,12 +263,31 @@ def test_a_device_behind_a_token_and_one_with_an_endless_answer(tmp_path: Path) 
 
         server = await asyncio.start_server(endless, "127.0.0.1", 0)
         port = server.sockets[0].getsockname()[1]
-        gateway = house.gateway(
-            house.settings(source("homewizard", f"http://127.0.0.1:{port}/api")), clock
-        )
+        table = source("homewizard", f"http://127.0.0.1:{port}/api")
+        gateway = house.gateway(house.settings(table), clock)
         async with gateway.running():
-            await until(lambda: "beyond 1 MiB" in str(gateway.problems.get("source homewizard")))
+            await until(lambda: "source homewizard" in gateway.problems)
+            assert "an answer beyond 1 MiB" in gateway.problems["source homewizard"]
+            assert gateway.samplers["homewizard"].faults.total() == 0
         server.close()
+
+    asyncio.run(run())
+
+
+def test_a_device_that_breaks_off_its_answer_is_read_again_when_well(tmp_path: Path) -> None:
+    async def run() -> None:
+        clock = ManualClock(START)
+        house = House(tmp_path)
+        async with HomeWizardMeter(day(8), clock) as device:
+            device.inject(FaultKind.DROP, 60)
+            table = source("homewizard", f"{device.address}/api/v1/data")
+            gateway = house.gateway(house.settings(table), clock)
+            async with gateway.running():
+                await until(lambda: "source homewizard" in gateway.problems)
+                assert "homewizard" not in gateway._seen
+                clock.advance(100)
+                await until(lambda: gateway._seen.get("homewizard") == START + 100)
+                assert "source homewizard" not in gateway.problems
 
     asyncio.run(run())
 
@@ -243,17 +300,23 @@ def test_a_charge_point_without_the_password_or_not_named_is_turned_away(tmp_pat
         secret = tmp_path / "ocpp"
         secret.write_text("open-sesame\n")
         secret.chmod(0o600)
-        table = source(
-            "ocpp", f"ws://127.0.0.1:{port}", directions=["import"], key_file=str(secret)
-        )
+        more = {"directions": ["import"], "channels": ["GC-CP-1/1"], "key_file": str(secret)}
+        table = source("ocpp", f"ws://127.0.0.1:{port}", **more)
         gateway = house.gateway(house.settings(table, gateway='absent = ["export"]'), clock)
         car = Car(START, START + 900, 1_000)
+        known = f"ws://GC-CP-1:open-sesame@127.0.0.1:{port}"
         async with gateway.running():
             system = gateway._systems["ocpp"]
-            async with ChargePoint([car], clock, csms=f"ws://127.0.0.1:{port}") as point:
-                await asyncio.sleep(0.3)
-                assert (system.connected, point.connected) == ([], False)
-            known = f"ws://GC-CP-1:open-sesame@127.0.0.1:{port}"
+            for password in ("", "GC-CP-1:wrong@"):
+                with pytest.raises(InvalidStatus, match="401"):
+                    await connect(
+                        f"ws://{password}127.0.0.1:{port}/GC-CP-1",
+                        subprotocols=[Subprotocol("ocpp1.6")],
+                    )
+            async with ChargePoint([car], clock, csms=known, identity="GC-CP-2"):
+                await until(lambda: system.faults["turned_away"] > 0)
+                assert system.connected == []
+                assert gateway.status()["sources"]["ocpp"]["faults"]["turned_away"] > 0
             async with ChargePoint([car], clock, csms=known) as point:
                 await until(lambda: point.connected)
                 assert system.connected == ["GC-CP-1"]

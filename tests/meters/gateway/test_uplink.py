@@ -37,6 +37,7 @@ from tests.meters.gateway.house import (
     SEPARATOR,
     START,
     Collector,
+    until,
 )
 
 GATEWAYS = 10_000
@@ -125,18 +126,14 @@ class Overrun(Collector):
         self._server.request_queue_size = 256
         self._server.socket.listen(256)
         self.arrivals: list[float] = []
-        self.taken: Counter[bytes] = Counter()
-        self.busy = 0
         self._room = threading.Semaphore(self.ROOM)
 
     def receive(self, frame: bytes) -> dict[str, Any]:
         self.arrivals.append(time.monotonic())
         if not self._room.acquire(blocking=False):
-            self.busy += 1
             return {"busy": 1}
         try:
             time.sleep(0.02)
-            self.taken[frame_id(frame)] += 1
             answer = Acknowledgement(frame_id(frame), len(decode(frame)), 0)
             return answer.signed(self.key, acknowledgement_separator(CHAIN, LEDGER)).to_json()
         finally:
@@ -160,11 +157,14 @@ def test_two_hundred_real_gateways_after_an_outage_all_deliver_and_spread(tmp_pa
                 outboxes.append(outbox)
                 uplinks.append(uplink)
                 tasks.append(asyncio.create_task(uplink.run()))
-            while min(uplink.failures for uplink in uplinks) < 1:
-                await asyncio.sleep(0.05)
+            await until(lambda: min(one.failures for one in uplinks) > 0, "the outage", 120, 0.05)
             collector.mode = "ok"
-            while any(len(outbox.waiting(clock())) for outbox in outboxes):
-                await asyncio.sleep(0.05)
+            await until(
+                lambda: not any(outbox.counts().waiting for outbox in outboxes),
+                "everything delivered",
+                120,
+                0.05,
+            )
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)

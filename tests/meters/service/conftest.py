@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 
 from meters.collector import Collector
-from meters.leaves import DerivedSecrets
 from meters.readings import Readings
+from meters.secrets import DerivedSecrets
 from meters.service.writer import Room, Writer
+from tests.chains import put_back
 from tests.meters.batch_rows import DAY, SEPARATOR, keys
+from tests.meters.service.served import NOW
 from tests.meters.service.zone import HOMES, ZONE, OnChain, on_chain, signed
 
 Made = Callable[..., Writer]
@@ -27,10 +29,8 @@ def _chain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OnChain]:
 @pytest.fixture
 def on(_chain: OnChain) -> Iterator[OnChain]:
     """The node for one test; what the test did to the chain is undone."""
-    snapshot = _chain.chain.rpc("evm_snapshot")
-    yield _chain
-    assert _chain.chain.rpc("evm_revert", snapshot)
-    _chain.chain._nonces.clear()
+    with put_back(_chain.chain):
+        yield _chain
 
 
 @pytest.fixture(scope="session")
@@ -53,7 +53,7 @@ def writers(tmp_path: Path) -> Iterator[Made]:
                 SEPARATOR,
                 tmp_path / "lake",
                 tmp_path / "inbox.sqlite",
-                clock=lambda: (DAY + 96) * 900,
+                clock=lambda: NOW,
             )
 
         writer = Writer(collector, room)

@@ -17,18 +17,22 @@ import uvicorn
 
 from dao.chain import Contract, LocalAccount
 from dao.eip712 import keccak
+from dao.paths import dispatches_path
 from meters.acknowledgements import acknowledgement_separator
 from meters.registry import KeyPeriods
 from meters.service.committer import Committer
+from meters.service.dispatches import Dispatches
 from meters.service.http import Service, create_app
 from meters.service.intake import Intake, Limits
 from meters.service.metrics import Metrics
 from meters.service.status import Status, look
 from meters.service.writer import Writer
 from meters.signing import Head
-from tests.meters.batch_rows import keys
+from tests.meters.batch_rows import DAY, SEPARATOR, keys
 from tests.meters.service.zone import HOMES, ZONE
 
+NOW = (DAY + 96) * 900
+"""Unix seconds at which reports of devices come."""
 LEDGER = "0x" + "43" * 20
 ACCOUNT = LocalAccount.from_key(keccak(b"a collector of the tests"))
 SEAL = acknowledgement_separator(31_337, LEDGER)
@@ -83,8 +87,13 @@ def served(
         found = await asyncio.wrap_future(writer.ask(lambda c: c.heads([meter])))
         return found.get(meter, Head.NONE)
 
+    reports = writer.call(
+        lambda c: Dispatches(dispatches_path(c.inbox.path), periods, SEPARATOR, c.inbox.erased)
+    )
+
     async def report(document: object) -> bool:
-        raise NotImplementedError
+        kept = writer.ask(lambda _: reports.add(document, NOW))
+        return await asyncio.wrap_future(kept)
 
     listener = socket.create_server(("127.0.0.1", 0))
     service = Service(intake, head, report, status.told, token)

@@ -194,6 +194,7 @@ BAD = {
     "--listen 127.0.0.1:99999": "--listen",
     "--listen 127.0.0.1:x": "--listen",
     "--listen ::1:80": "[::1]",
+    "--listen 999.1.1.1:80": "--listen 999.1.1.1",
     "--mqtt http://broker": "--mqtt",
     "--mqtt mqtt://user:word@broker": "PASSWORD",
     "--mqtt mqtt://broker --broker 127.0.0.1:1883": "choose one",

@@ -7,19 +7,21 @@ import asyncio
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from dao import ledger as client
 from dao.chain import Chain, Contract
+from dao.eip712 import keccak
 from meters.collector import Collector
 from meters.devices import Fleet
 from meters.frames import encode
 from meters.lake import read_batch
-from meters.leaves import DerivedSecrets
 from meters.readings import Quality, Readings
 from meters.registry import KeyPeriods
+from meters.secrets import DerivedSecrets
 from meters.service.committer import Committer, Terms
 from meters.service.metrics import Metrics
 from meters.service.writer import Busy, Writer
@@ -207,6 +209,26 @@ def test_a_transaction_whose_answer_was_lost_is_found_on_the_ledger(
     assert len(on.ledger.events("BatchCommitted")) == 1
 
 
+def test_a_batch_that_a_reorganisation_took_back_is_committed_again(
+    on: OnChain, opened: Opened
+) -> None:
+    zone = opened()
+    zone.receive(signed(on.separator, FIRST, 8))
+    on.at_slot(FIRST + 4, 1_800)
+    assert zone.look()
+    before = on.chain.rpc("evm_snapshot")
+    on.at_slot(FIRST + 8, 1_800)
+    assert zone.look()
+    assert on.until() == FIRST + 8
+    assert on.chain.rpc("evm_revert", before)
+    on.chain._nonces.clear()
+    assert on.until() == FIRST + 4
+    on.at_slot(FIRST + 8, 1_900)
+    assert zone.look()
+    assert on.until() == FIRST + 8
+    assert zone.committer.standing.uncommitted == 0
+
+
 def test_a_new_meter_and_a_new_key_count_from_the_first_reading_on(
     on: OnChain, opened: Opened
 ) -> None:
@@ -256,6 +278,34 @@ def test_a_correction_is_published_in_its_window(on: OnChain, opened: Opened) ->
     totals = client.read_totals(on.ledger, ZONE, FIRST, FIRST + 4)[0]
     by_slot = (again.import_wh - again.export_wh).reshape(HOMES, 4).sum(axis=0)
     assert np.array_equal(totals, by_slot)
+
+
+def test_a_correction_window_that_is_over_is_not_asked_for_again(
+    on: OnChain, opened: Opened
+) -> None:
+    asked: list[str] = []
+    selector = "0x" + keccak(b"correction_window(uint256,uint256)")[:4].hex()
+
+    def before(request: dict[str, Any]) -> None:
+        if request["method"] == "eth_call":
+            call = request["params"][0]
+            data = str(call.get("data") or call.get("input"))
+            asked.extend([data] if data.startswith(selector) else [])
+
+    with Door(on.node.url, before=before) as door:
+        zone = opened(door.url)
+        readings = signed(on.separator, FIRST, 4)
+        zone.receive(readings)
+        on.at_slot(FIRST + 4, 1_800)
+        zone.look()
+        one = readings.take(readings.meter == 3)
+        again = Readings.columns(one.meter, one.slot, one.import_wh + 7, one.export_wh)
+        zone.receive(sign_chains({3: KEYS[3]}, on.separator, again, heads_after(on.separator, one)))
+        _, closes = client.correction_window(on.ledger, ZONE, FIRST)
+        for moment in (closes, closes + 60, closes + 120):
+            on.chain.set_time(moment)
+            assert zone.look()
+    assert len(asked) == 1
 
 
 def test_a_correction_of_a_few_homes_is_not_published(on: OnChain, opened: Opened) -> None:

@@ -9,9 +9,9 @@ from types import SimpleNamespace
 
 from meters.acknowledgements import acknowledgement_separator
 from meters.collector import Collector
-from meters.leaves import DerivedSecrets
 from meters.readings import Quality, Readings
 from meters.registry import KeyPeriods
+from meters.secrets import DerivedSecrets
 from meters.service.intake import Intake
 from meters.service.metrics import Metrics
 from meters.service.writer import Writer

@@ -15,15 +15,17 @@ import pytest
 from dao.relay.limits import Rate
 from meters.acknowledgements import Acknowledgement, Busy, parse
 from meters.collector import Collector
+from meters.dispatch import DispatchReport
 from meters.frames import MAX_FRAME_BYTES, encode, frame_id, to_json
 from meters.gateway.uplink import HttpTransport, Unreachable
 from meters.readings import Readings
 from meters.service.http import MAX_JSON_BYTES
 from meters.service.intake import Limits
 from meters.signing import Head
+from tests.meters.batch_rows import DAY, SEPARATOR
 from tests.meters.service.conftest import Made
 from tests.meters.service.served import ACCOUNT, SEAL, Served, intake_of, served
-from tests.meters.service.zone import of
+from tests.meters.service.zone import KEYS, of
 
 
 def acknowledged(answer: object, frame: bytes) -> Acknowledgement:
@@ -141,6 +143,35 @@ def test_an_announced_length_is_refused_before_the_body_is_sent(writers: Made) -
         line.endheaders()
         assert line.getresponse().status == 413
         line.close()
+
+
+def test_a_devices_report_is_kept_once_if_it_is_the_meters_own(writers: Made) -> None:
+    report = DispatchReport(3, DAY, 5_000, 5_000, 1_200, "battery", "held")
+
+    def sent(key: bytes) -> bytes:
+        return json.dumps(report.signed(key, SEPARATOR).to_json()).encode()
+
+    with served(writers()) as at:
+        for is_new in (True, False):
+            answer = at.post(sent(KEYS[3]), "application/json", "/v1/dispatch")
+            assert (answer.status_code, answer.json()) == (200, {"stored": True, "new": is_new})
+        assert at.post(sent(KEYS[4]), "application/json", "/v1/dispatch").status_code == 422
+        assert at.post(b"{", "application/json", "/v1/dispatch").status_code == 422
+        assert at.post(sent(KEYS[3]), path="/v1/dispatch").status_code == 415
+        text = at.get("/metrics").text
+    assert 'gridcommons_dispatch_reports_total{outcome="stored"} 1.0' in text
+    assert 'gridcommons_dispatch_reports_total{outcome="refused"} 2.0' in text
+
+
+def test_a_report_of_an_erased_time_does_not_come_back(writers: Made) -> None:
+    report = DispatchReport(3, DAY, 5_000, 5_000, 1_200, "battery", "held")
+    body = json.dumps(report.signed(KEYS[3], SEPARATOR).to_json()).encode()
+    writer = writers()
+    with served(writer) as at:
+        writer.call(lambda collector: collector.erase(3, DAY, DAY + 96))
+        answer = at.post(body, "application/json", "/v1/dispatch")
+    assert answer.status_code == 422
+    assert "was erased" in answer.json()["error"]
 
 
 def test_a_source_that_floods_is_told_when_to_come_again(writers: Made, day: Readings) -> None:

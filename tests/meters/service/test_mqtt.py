@@ -239,6 +239,23 @@ def test_dispatch_reports_come_the_same_way(writers: Made) -> None:
     asyncio.run(run())
 
 
+def test_a_gateway_that_floods_with_reports_waits(writers: Made) -> None:
+    async def run() -> None:
+        port, reports = free_port(), Reported()
+        limits = Limits(readings=Rate(burst=2, per_minute=1))
+        async with (
+            EmbeddedBroker("127.0.0.1", port),
+            listening(port, writers(), limits, reports) as (_, intake),
+            aiomqtt.Client("127.0.0.1", port) as client,
+        ):
+            for _ in range(5):
+                await client.publish("gridcommons/1/dispatch/home-1", b"{}", qos=1)
+            await until(lambda: intake.metrics.busy["rate"] == 3)
+            assert len(reports) == 2
+
+    asyncio.run(run())
+
+
 def test_a_taken_port_is_told_in_a_line() -> None:
     async def run() -> None:
         port = free_port()
@@ -341,4 +358,29 @@ def test_a_broker_is_entered_over_tls_with_a_password(writers: Made, tmp_path: P
             assert not await outcome(port, "a word", None)
 
     writer = writers()
+    asyncio.run(run())
+
+
+def test_a_broker_whose_certificates_are_back_is_entered_again(
+    writers: Made, tmp_path: Path
+) -> None:
+    async def kept(document: object) -> bool:
+        return True
+
+    async def run() -> None:
+        port, file, aside = free_port(), tmp_path / "broker.pem", tmp_path / "aside.pem"
+        async with guarded(port, tmp_path):
+            file.rename(aside)
+            broker = Broker("127.0.0.1", port, True, "collector", "a word", file)
+            side = MqttSide(broker, ZONE, "gridcommons-collector-1", intake, kept, lambda: 0.01)
+            task = asyncio.create_task(side.run())
+            try:
+                await until(lambda: side.problem is not None)
+                aside.rename(file)
+                await until(lambda: side.is_connected)
+            finally:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+
+    intake = intake_of(writers())
     asyncio.run(run())

@@ -18,7 +18,7 @@ from meters.acknowledgements import Acknowledgement
 from meters.dispatch import DispatchReport
 from meters.service.dispatches import MOST_PER_SLOT, Dispatches, erase
 from meters.service.logs import JsonLines
-from meters.service.run import _typed_data, chain_clock
+from meters.service.run import chain_clock
 from meters.signing import Head
 from meters.validation import Finding
 from tests.keeper.conftest import Gateway as Door
@@ -83,7 +83,7 @@ def test_an_erased_report_leaves_nothing_in_the_file(
 def test_wallets_sign_the_same_acknowledgement_as_keys() -> None:
     finding = Finding("signature", 3, DAY, 7)
     made = Acknowledgement(b"\x05" * 32, 3, 1, (finding,), {3: Head(7, b"\x06" * 32)})
-    message = encode_typed_data(full_message=_typed_data(31_337, LEDGER, made))
+    message = encode_typed_data(full_message=made.typed_data(31_337, LEDGER))
     assert bytes(_hash_eip191_message(message)) == made.digest(SEAL)
 
 
@@ -100,6 +100,22 @@ def test_a_log_line_is_one_json_object() -> None:
     told = json.loads(line)
     assert (told["event"], told["level"], told["first_slot"]) == ("a word\nb", "error", DAY)
     assert "two" in told["trace"]
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [
+        "https://node.example/v3/hidden",
+        "https://node.example?hidden",
+        "https://me:hidden@node.example/x",
+    ],
+)
+def test_a_log_line_names_a_host_and_no_key(secret: str) -> None:
+    record = logging.getLogger("gridcommons.collector").makeRecord(
+        "gridcommons.collector", logging.ERROR, "", 0, '"%s"\n', (secret,), None
+    )
+    line = JsonLines().format(record)
+    assert json.loads(line)["event"] == '"https://node.example"\n'
 
 
 def test_the_clock_of_a_local_chain_stands_while_the_node_is_away(on: OnChain) -> None:

@@ -30,13 +30,14 @@ class Counting(Collector):
 
 
 class Poisoned(Collector):
-    """A collector with a defect that one frame meets."""
+    """A collector with a fault that one frame meets."""
 
     poison: bytes = b""
+    fault: Exception = ZeroDivisionError("a defect")
 
     def receive_frames(self, received: Sequence[bytes]) -> list[FrameReport]:
         if self.poison in received:
-            raise ZeroDivisionError("a defect")
+            raise self.fault
         return super().receive_frames(received)
 
 
@@ -121,19 +122,28 @@ def test_nothing_is_acknowledged_that_the_disk_did_not_take(writers: Made, day: 
     assert writer.fault is None
 
 
-def test_a_frame_that_meets_a_defect_does_not_take_the_others_along(
-    writers: Made, day: Readings
+class Unread(Poisoned):
+    """The same, where a batch file that the frame is held against cannot be read."""
+
+    fault = CheckFailed("the lake does not answer")
+
+
+@pytest.mark.parametrize(("kind", "why"), [(Poisoned, "defect"), (Unread, "lake")])
+def test_a_frame_that_meets_a_fault_does_not_take_the_others_along(
+    writers: Made, day: Readings, kind: type[Collector], why: str
 ) -> None:
-    writer = writers(Poisoned)
+    writer = writers(kind)
     frames = frames_of(day)
     writer.call(lambda collector: setattr(collector, "poison", frames[1]))
     with held(writer):
         reports = [writer.submit(frame, "a") for frame in frames[:3]]
     assert reports[0].result(30).report.accepted == 8
     assert reports[2].result(30).report.accepted == 8
-    with pytest.raises(Busy):
+    with pytest.raises(Busy) as busy:
         reports[1].result(30)
+    assert busy.value.why == why
     assert writer.is_alive
+    assert writer.fault is None
 
 
 def test_what_waits_is_written_before_the_end(writers: Made, day: Readings, tmp_path: Path) -> None:

@@ -7,9 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -17,7 +14,6 @@ from zoneinfo import ZoneInfo
 import pytest
 import requests
 from aiomqtt import Client
-from amqtt.broker import Broker
 
 from dao.errors import BadUse
 from meters.adapters.engine import MeterReading, Options, load_adapter, parse
@@ -33,6 +29,7 @@ from meters.simulate.mqtt import (
 )
 from meters.simulate.street import Street
 from meters.simulate.truth import Truth
+from tests.meters.gateway.house import broker
 from tests.meters.simulate.conftest import BEGIN, SLOTS, edges, run, until
 
 STEP = 7
@@ -126,23 +123,6 @@ def test_a_head_without_end_is_hung_up_on(truth: Truth, clock: ManualClock) -> N
     assert run(body()) == b""
 
 
-@asynccontextmanager
-async def broker(port: int = 0) -> AsyncIterator[int]:
-    """An embedded broker, and its port."""
-    logging.getLogger("amqtt").setLevel(logging.CRITICAL)
-    one = Broker(
-        {
-            "listeners": {"default": {"type": "tcp", "bind": f"127.0.0.1:{port}"}},
-            "plugins": {"amqtt.plugins.authentication.AnonymousAuthPlugin": {}},
-        }
-    )
-    await one.start()
-    try:
-        yield one._servers["default"].instance.sockets[0].getsockname()[1]
-    finally:
-        await one.shutdown()
-
-
 async def message(client: Client) -> bytes:
     one = await anext(aiter(client.messages))
     assert isinstance(one.payload, bytes)
@@ -172,10 +152,10 @@ def test_a_day_read_through_a_broker_is_the_truth_to_the_wh(
 
     async def body() -> list[tuple[float, bytes]]:
         found = []
-        async with broker() as port, Client("127.0.0.1", port) as client:
+        async with broker() as mqtt, Client("127.0.0.1", mqtt.port) as client:
             await client.subscribe(topic, qos=1)
-            async with made(truth, clock, broker=f"mqtt://127.0.0.1:{port}", name="box") as device:
-                assert device.address == f"mqtt://127.0.0.1:{port}/{topic}"
+            async with made(truth, clock, broker=mqtt.url, name="box") as device:
+                assert device.address == f"{mqtt.url}/{topic}"
                 for _ in range(begun, SLOTS + 1, STEP):
                     found.append((clock(), await message(client)))
                     clock.advance(900 * STEP)
@@ -189,11 +169,10 @@ def test_a_day_read_through_a_broker_is_the_truth_to_the_wh(
 
 def test_a_publisher_comes_back_when_the_broker_does(truth: Truth, clock: ManualClock) -> None:
     async def body() -> None:
-        async with broker() as port:
-            url = f"mqtt://127.0.0.1:{port}"
-            device = await TasmotaPublisher(truth, clock, broker=url, name="box").__aenter__()
+        async with broker() as mqtt:
+            device = await TasmotaPublisher(truth, clock, broker=mqtt.url, name="box").__aenter__()
             await until(lambda: device.published == 1, "the first payload")
-        async with broker(port), Client("127.0.0.1", port) as client:
+        async with mqtt, Client("127.0.0.1", mqtt.port) as client:
             await client.subscribe("tele/box/SENSOR", qos=1)
             clock.advance(900)
             assert json.loads(await message(client))["ENERGY"]["Total"] * 1000 == pytest.approx(
@@ -206,10 +185,9 @@ def test_a_publisher_comes_back_when_the_broker_does(truth: Truth, clock: Manual
 
 def test_a_tasmota_that_is_gone_is_said_to_be(truth: Truth, clock: ManualClock) -> None:
     async def body() -> list[bytes]:
-        async with broker() as port, Client("127.0.0.1", port) as client:
+        async with broker() as mqtt, Client("127.0.0.1", mqtt.port) as client:
             await client.subscribe("tele/box/LWT", qos=1)
-            url = f"mqtt://127.0.0.1:{port}"
-            async with TasmotaPublisher(truth, clock, broker=url, name="box") as device:
+            async with TasmotaPublisher(truth, clock, broker=mqtt.url, name="box") as device:
                 seen = [await message(client)]
                 # It leaves without a goodbye: the broker tells its will.
                 device.inject(FaultKind.DROP)

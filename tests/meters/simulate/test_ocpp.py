@@ -435,6 +435,8 @@ def test_a_central_system_that_talks_nonsense_ends_no_charge_point(clock: Manual
             await until(lambda: BEGIN + 900 in system.registers(), "a meter value")
 
     run(body())
+    # The car charged on as if nothing had been said.
+    assert system.registers() == {BEGIN + 900: 916}
 
 
 @pytest.mark.parametrize("url", ["http://h", "ws://", "h:1", ""])

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+from contextlib import suppress
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -151,17 +153,31 @@ def test_a_telegram_comes_every_second_to_every_client(truth: Truth, clock: Manu
 
 
 def test_a_client_that_reads_nothing_holds_nobody_up(truth: Truth, clock: ManualClock) -> None:
-    async def body() -> None:
+    rounds = 300
+
+    async def body(idle: socket.socket) -> list[datetime | None]:
         async with P1Meter(truth, clock) as meter:
-            _, idle = await asyncio.open_connection(meter.host, meter.port)
+            # Buffers so small that what is not read soon fills them.
+            assert meter._server is not None
+            meter._server.sockets[0].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4_096)
+            idle.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+            idle.connect((meter.host, meter.port))
             reader, writer = await asyncio.open_connection(meter.host, meter.port)
-            for _ in range(200):
-                await read_telegram(reader)
+            ends = []
+            for _ in range(rounds):
+                ends.append(read_by_us(await read_telegram(reader)).end)
                 clock.advance(1)
             writer.close()
-            idle.close()
+        return ends
 
-    run(body())
+    with socket.socket() as idle:
+        ends = run(body(idle))
+        unread = b""
+        with suppress(ConnectionError):
+            while chunk := idle.recv(65_536):
+                unread += chunk
+    assert ends == [datetime.fromtimestamp(BEGIN + i, UTC) for i in range(rounds)]
+    assert 0 < unread.count(b"!") < rounds
 
 
 def test_an_unknown_variant_is_refused(truth: Truth, clock: ManualClock) -> None:

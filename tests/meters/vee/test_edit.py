@@ -204,7 +204,7 @@ class Reads:
     imported=st.integers(0, 10_000),
     exported=st.none() | st.integers(0, 10_000),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_between_two_register_reads_the_energy_is_exact(
     first: int, length: int, imported: int, exported: int | None
 ) -> None:
@@ -364,13 +364,13 @@ def check_everything(readings: Readings, edited: Edited) -> None:
 
 
 @given(spoilt())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_records_lead_from_what_was_signed_to_what_is_committed(readings: Readings) -> None:
     check_everything(readings, EDITOR(readings, HISTORY))
 
 
 @given(spoilt())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_the_same_rows_give_the_same_bytes(readings: Readings) -> None:
     one, two = EDITOR(readings, HISTORY), EDITOR(copy_of(readings), HISTORY)
     assert [r.canonical() for r in one.records] == [r.canonical() for r in two.records]
@@ -378,7 +378,7 @@ def test_the_same_rows_give_the_same_bytes(readings: Readings) -> None:
 
 
 @given(spoilt(), st.permutations(range(HOMES)))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_which_number_a_home_has_does_not_matter(readings: Readings, order: list[int]) -> None:
     numbers = np.array(order) + 11
     moved = replace(readings, meter=numbers[readings.meter - 1])

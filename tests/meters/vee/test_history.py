@@ -10,11 +10,12 @@ import pytest
 
 from dao.errors import BadUse
 from dao.slots import SLOTS_PER_DAY
-from meters.lake import erase_rows, write_batch
+from meters.lake import erase_rows
 from meters.readings import NULL_WH, Quality, Readings
 from meters.signing import reading_separator
 from meters.vee.edit import Editor
-from meters.vee.history import LakeHistory, NoHistory, ReadingsHistory, block
+from meters.vee.history import LakeHistory, ReadingsHistory, series
+from tests.meters.batch_rows import filed
 
 DAY = 16_953 * SLOTS_PER_DAY
 METERS = np.array([3, 5, 9])
@@ -29,7 +30,7 @@ def rows(first: int, slots: int, add: int = 0) -> Readings:
 def write(lake: Path, first: int, slots: int, add: int = 0, version: int = 1) -> Path:
     made = rows(first, slots, add)
     leaves = [bytes(32)] * len(made)
-    return write_batch(lake, 1, first, slots, made, leaves, version=version)
+    return filed(lake, 1, first, slots, made, leaves, version=version)
 
 
 def test_a_lake_gives_the_rows_of_any_range_across_batches_and_days(tmp_path: Path) -> None:
@@ -41,7 +42,7 @@ def test_a_lake_gives_the_rows_of_any_range_across_batches_and_days(tmp_path: Pa
     assert (imported == expected[0]).all()
     assert (exported == expected[1]).all()
     assert (quality == Quality.MEASURED).all()
-    assert (history.series(5, DAY - 2, 30)[0] == imported[0]).all()
+    assert (series(history, 5, DAY - 2, 30)[0] == imported[0]).all()
 
 
 def test_what_is_not_in_the_lake_is_missing_and_not_zero(tmp_path: Path) -> None:
@@ -50,20 +51,20 @@ def test_what_is_not_in_the_lake_is_missing_and_not_zero(tmp_path: Path) -> None
     assert imported[0].tolist() == [NULL_WH] * 4 + [500, 501, 502, 503]
     assert (imported[1] == NULL_WH).all()
     assert quality[0].tolist() == [Quality.MISSING] * 4 + [Quality.MEASURED] * 4
-    assert (LakeHistory(tmp_path / "none", 1).series(5, DAY, 3)[0] == NULL_WH).all()
+    assert (series(LakeHistory(tmp_path / "none", 1), 5, DAY, 3)[0] == NULL_WH).all()
 
 
 def test_a_correction_counts_and_an_erased_row_says_nothing(tmp_path: Path) -> None:
     write(tmp_path, DAY, 24)
     history = LakeHistory(tmp_path, 1)
-    assert history.series(5, DAY, 1)[0][0] == 500
+    assert series(history, 5, DAY, 1)[0][0] == 500
     path = write(tmp_path, DAY, 24, add=7, version=2)
     history.forget()
-    assert history.series(5, DAY, 1)[0][0] == 507
+    assert series(history, 5, DAY, 1)[0][0] == 507
     separator = reading_separator(31337, "0x" + "42" * 20)
     assert erase_rows(tmp_path, str(path), 5, DAY, DAY + 4, separator)
     history.forget()
-    imported, exported, quality = history.series(5, DAY, 5)
+    imported, exported, quality = series(history, 5, DAY, 5)
     assert imported.tolist() == [*exported[:4].tolist(), 511]
     assert imported[0] == NULL_WH
     assert quality.tolist() == [Quality.MISSING] * 4 + [Quality.MEASURED]
@@ -84,15 +85,4 @@ def test_a_file_that_is_no_batch_is_said_to_be_none(tmp_path: Path) -> None:
     path = write(tmp_path, DAY, 24)
     path.write_bytes(b"no parquet")
     with pytest.raises(BadUse, match="cannot read the batch"):
-        LakeHistory(tmp_path, 1).series(5, DAY, 1)
-
-
-def test_a_history_of_single_meters_serves_as_a_block() -> None:
-    class Single:
-        def series(self, meter, first_slot, slots):  # type: ignore[no-untyped-def]
-            return ReadingsHistory(rows(DAY, 24)).series(meter, first_slot, slots)
-
-    one = block(Single(), METERS, DAY + 1, 5)
-    two = ReadingsHistory(rows(DAY, 24)).block(METERS, DAY + 1, 5)
-    assert all((a == b).all() for a, b in zip(one, two, strict=True))
-    assert (block(NoHistory(), METERS, DAY, 2)[0] == NULL_WH).all()
+        series(LakeHistory(tmp_path, 1), 5, DAY, 1)

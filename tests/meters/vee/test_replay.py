@@ -14,19 +14,21 @@ from click.testing import CliRunner
 from dao.slots import SLOT_SECONDS, SLOTS_PER_DAY
 from meters.collector import Collector
 from meters.devices import device_key
-from meters.lake import erase_rows, read_batch, write_batch
+from meters.lake import erase_rows, read_batch
 from meters.leaves import leaves_of, record_leaves
-from meters.readings import Quality, Readings
+from meters.readings import NULL_WH, Quality, Readings
 from meters.secrets import DerivedSecrets
 from meters.signing import Head, sign_chain
 from meters.vee.check import replay_batch
 from meters.vee.edit import Edited, Editor
 from meters.vee.records import EditRecord
 from scripts.meter import cli
-from tests.meters.batch_rows import chained, keys
+from tests.meters.batch_rows import chained, filed, keys
 from tests.meters.vee.test_edit import CAPACITY_W, DAY, HISTORY, HOMES, SEPARATOR, SLOTS, drop, rows
 
 SECRETS = DerivedSecrets(b"a secret for the tests only")
+PART = (1, DAY + 9)
+"""Meter and slot of a part of the energy that is known of a gap."""
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +56,7 @@ def edited() -> Edited:
 def write(lake: Path, edited: Edited) -> Path:
     leaves = leaves_of(edited.readings, SECRETS)
     records = list(edited.records)
-    return write_batch(
+    return filed(
         lake,
         1,
         DAY,
@@ -88,6 +90,7 @@ def test_the_edits_of_a_batch_file_give_its_rows(tmp_path: Path, edited: Edited)
     assert found["rows"] == 16 + 12 + 1 + 1
     code, out, _ = run(write(tmp_path, edited))
     assert "32 edit records in 30 rows" in out
+    assert f"numbers in no row{found['unseen']:>13}" in out
 
 
 def change_row(edited: Edited, row: int, **values: int) -> Edited:
@@ -142,9 +145,11 @@ CHANGES: dict[str, tuple[Callable[[Edited], Edited], str]] = {
         lambda e: change_record(
             e,
             "gap_energy",
-            lambda r: replace(r, inputs={**r.inputs, "weights": [[0, 999, 1000], None]}),
+            lambda r: replace(
+                r, inputs={**r.inputs, "weights": [[0, 999, 1000], r.inputs["weights"][1]]}
+            ),
         ),
-        "",
+        "gives another result than recorded",
     ),
     "a signature under an edited row": (
         lambda e: change_row(e, SLOTS + 5, signature=1),
@@ -211,6 +216,20 @@ def test_an_erased_month_leaves_the_rest_to_be_checked(tmp_path: Path, edited: E
     assert found.problems == ()
     assert found.erased == 17
     assert found.rules["gap_like_days"] == 12
+
+
+def test_an_erased_home_hides_no_part_of_anothers_energy(tmp_path: Path, edited: Edited) -> None:
+    short = change_row(
+        replace(edited, records=tuple(r for r in edited.records if (r.meter, r.slot) != PART)),
+        PART[1] - DAY,
+        import_wh=NULL_WH,
+        export_wh=NULL_WH,
+        quality=int(Quality.MISSING),
+    )
+    path = write(tmp_path, short)
+    assert erase_rows(tmp_path, str(path), 2, DAY, DAY + SLOTS, SEPARATOR)
+    (problem,) = replay_batch(read_batch(path)).problems
+    assert problem.endswith("not every slot has its part of the energy")
 
 
 def test_a_batch_that_nobody_edited_has_nothing_to_replay(tmp_path: Path) -> None:

@@ -1,0 +1,207 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The server's one ASGI app: Streamlit's pages, our routes beside them, and what guards both.
+
+Run by `dashboard.serve`. Which pages and routes there are is said in `pages.py` and `routes/`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import pkgutil
+import re
+from base64 import b64encode
+from collections.abc import Sequence
+from functools import cache
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import streamlit
+from starlette.middleware import Middleware
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import BaseRoute, Match, NoMatchFound, Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from streamlit.web.server.starlette import App
+
+from dao.errors import CheckFailed, GridCommonsError
+from dashboard import hosts, routes
+from dashboard.errors import on_script_error
+from dashboard.pages import DEFAULT, PAGES
+from dashboard.routes._guard import refusal
+from dashboard.settings import Settings, read_settings
+
+log = logging.getLogger(__name__)
+# Streamlit sends every logger to its own handler, this one too; who looks at what is not recorded.
+logging.getLogger("uvicorn.access").disabled = True
+
+_STATIC = Path(streamlit.__file__).parent / "static"
+_INLINE = re.compile(r"<script>(.*?)</script>", re.DOTALL)
+_WHERE = (
+    "window.__streamlit = {BACKEND_BASE_URL: location.origin + '/', "
+    "MAIN_PAGE_BASE_URL: location.origin + '/'}"
+)
+# Streamlit's own; we have nothing there.
+_STREAMLIT = ("/_stcore/", "/static/", "/media/", "/component/")
+
+
+@cache
+def shell() -> bytes:
+    """The HTML that every page begins with: Streamlit's own, with our name in it.
+
+    Streamlit's page looks for its server below its own path first, and would ask in vain; it is
+    told where the server is.
+    """
+    text = (_STATIC / "index.html").read_text(encoding="utf-8")
+    for old, new in (
+        ("<title>Streamlit</title>", "<title>GridCommons</title>"),
+        ("<head>", f"<head>\n    <script>{_WHERE}</script>"),
+    ):
+        if old not in text:
+            raise CheckFailed(f"Streamlit's page has no {old}: this version of it is not known")
+        text = text.replace(old, new, 1)
+    return text.encode()
+
+
+@cache
+def policy() -> str:
+    """The content-security policy: this server only, and no script that is not a file of it.
+
+    The inline scripts of the page are allowed by their hashes. Styles set by Streamlit's
+    own components stand in the page, so those have to be allowed inline.
+    """
+    hashes = [
+        f"'sha256-{b64encode(sha256(one.encode()).digest()).decode()}'"
+        for one in _INLINE.findall(shell().decode())
+    ]
+    rules = {
+        "default-src": ["'self'"],
+        "script-src": ["'self'", *hashes],
+        "style-src": ["'self'", "'unsafe-inline'"],
+        "img-src": ["'self'", "data:", "blob:"],
+        "font-src": ["'self'", "data:"],
+        "connect-src": ["'self'"],
+        "object-src": ["'none'"],
+        "frame-src": ["'none'"],
+        "base-uri": ["'self'"],
+        "form-action": ["'self'"],
+        "frame-ancestors": ["'none'"],
+    }
+    return "; ".join(f"{name} {' '.join(values)}" for name, values in rules.items())
+
+
+class Guard:
+    """Answers only to its own names, and sends every answer with the headers that protect it.
+
+    A page of another site whose name its owner points at this machine reaches us under that name;
+    the check of the name ends that.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        headers = {
+            "Content-Security-Policy": policy(),
+            "X-Content-Type-Options": "nosniff",
+            "X-Frame-Options": "DENY",
+            "Referrer-Policy": "same-origin",
+            "Cross-Origin-Opener-Policy": "same-origin",
+            "Permissions-Policy": "camera=(), microphone=(), geolocation=(), payment=(), usb=()",
+        }
+        self._headers = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+        self._names = {name for name, _ in self._headers}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in ("http", "websocket"):
+            await self._app(scope, receive, send)
+            return
+        host = dict(scope["headers"]).get(b"host", b"").decode("latin-1")
+        if not hosts.is_ours(host):
+            await self._turn_away(scope, receive, send)
+            return
+
+        async def sent(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                kept = [one for one in message["headers"] if one[0].lower() not in self._names]
+                message = {**message, "headers": [*kept, *self._headers]}
+            await send(message)
+
+        await self._app(scope, receive, sent)
+
+    @staticmethod
+    async def _turn_away(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1008})
+            return
+        response = refusal(421, "Host", "this dashboard has another name", "its own address")
+        await response(scope, receive, send)
+
+
+class Live(BaseRoute):
+    """Our routes as the settings stand: made anew when a run begins or another one comes."""
+
+    def __init__(self) -> None:
+        self._settings: Settings | None = None
+        self._routes: Sequence[BaseRoute] = ()
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        if scope["type"] != "http" or scope["path"].startswith(_STREAMLIT):
+            return Match.NONE, {}
+        partial: tuple[Match, Scope] = (Match.NONE, {})
+        for route in self._now():
+            match, child = route.matches(scope)
+            found = (match, {**child, "gridcommons.route": route})
+            if match == Match.FULL:
+                return found
+            if match == Match.PARTIAL and partial[0] == Match.NONE:
+                partial = found
+        return partial
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await scope["gridcommons.route"].handle(scope, receive, send)
+
+    def url_path_for(self, name: str, /, **path_params: Any) -> Any:
+        raise NoMatchFound(name, path_params)
+
+    def _now(self) -> Sequence[BaseRoute]:
+        try:
+            settings = read_settings()
+        except GridCommonsError as error:
+            # The pages say so too; the routes go on with what they knew.
+            log.warning("%s", error)
+            return self._routes
+        if settings != self._settings:
+            self._routes = [one for module in _modules() for one in module.routes(settings)]
+            self._settings = settings
+        return self._routes
+
+
+@cache
+def _modules() -> list[Any]:
+    names = sorted(one.name for one in pkgutil.iter_modules(routes.__path__))
+    return [
+        importlib.import_module(f"{routes.__name__}.{name}")
+        for name in names
+        if not name.startswith("_")
+    ]
+
+
+async def _shell(_: Any) -> Response:
+    return Response(shell(), media_type="text/html", headers={"Cache-Control": "no-cache"})
+
+
+async def _start(_: Any) -> Response:
+    # Streamlit knows its first page by the root alone.
+    return RedirectResponse("/", 307)
+
+
+_pages = [
+    Route("/", _shell),
+    Route(f"/{DEFAULT}", _start),
+    *(Route(f"/{one.slug}", _shell) for one in PAGES if one.slug != DEFAULT),
+]
+app = App(
+    Path(__file__).with_name("app.py"),
+    routes=[Live(), *_pages],
+    middleware=[Middleware(Guard)],
+    on_script_error=on_script_error,
+)

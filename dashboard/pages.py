@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The list of pages: where each stands, and whom it needs. What a page shows is in `views/`."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from dashboard.i18n import N_
+
+if TYPE_CHECKING:
+    from dashboard.context import Context
+
+SECTIONS = MappingProxyType(
+    {
+        "public": N_("Neighbourhood"),
+        "resident": N_("My energy"),
+        "member": N_("Decisions"),
+        "analyst": N_("Figures"),
+        "operator": N_("Operation"),
+    }
+)
+"""Sections of the navigation, in order, with their headings."""
+
+
+@dataclass(frozen=True)
+class Page:
+    """One page. slug: its path, English and never changed. title: English, goes through `_`.
+
+    `module` in `dashboard/views/` has `draw(context)`; by default it is named like the slug.
+    A page that `needs_person` shows the sign-in to whoever is not signed in. One that is not
+    `listed` is reached by a link only.
+    """
+
+    slug: str
+    title: str
+    section: str
+    needs_person: bool = False
+    icon: str | None = None
+    module: str = ""
+    listed: bool = True
+
+    def draw(self, context: Context) -> None:
+        """Draw the page; its module is imported when it is first wanted."""
+        name = self.module or self.slug.replace("-", "_")
+        importlib.import_module(f"dashboard.views.{name}").draw(context)
+
+
+PUBLIC = (
+    Page("zone", N_("Live"), "public", module="live", icon=":material/bolt:"),
+    Page("sign-in", N_("Sign in"), "public", listed=False),
+)
+RESIDENT: tuple[Page, ...] = (
+    Page("home", N_("Home"), "resident", needs_person=True, icon=":material/home:"),
+    Page("trade", N_("Trade"), "resident", needs_person=True, icon=":material/swap_vert:"),
+    Page(
+        "standing-offers",
+        N_("Standing offers"),
+        "resident",
+        needs_person=True,
+        icon=":material/smart_toy:",
+        module="standing",
+    ),
+    Page("orders", N_("Orders"), "resident", needs_person=True, icon=":material/receipt_long:"),
+    Page("money", N_("Money"), "resident", needs_person=True, icon=":material/euro:"),
+)
+MEMBER: tuple[Page, ...] = ()
+ANALYST: tuple[Page, ...] = ()
+OPERATOR: tuple[Page, ...] = ()
+
+PAGES = (*PUBLIC, *RESIDENT, *MEMBER, *ANALYST, *OPERATOR)
+DEFAULT = "zone"
+
+
+def page(slug: str) -> Page:
+    """The page of that slug. KeyError where there is none."""
+    return {one.slug: one for one in PAGES}[slug]

@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every page that there is, in a real browser: readable, reachable, and asking nobody else.
+
+A new page takes part by being in `dashboard.pages`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import playwright.sync_api as playwright
+import pytest
+
+from benchmarks.empty import EmptyServer
+from dao.processes import free_port
+from dao.runstate import write_run_state
+from dashboard.pages import PAGES, Page
+from dashboard.serve import DashboardServer
+from tests.dashboard.browsing import PATIENCE, Watched, browser_path, watch
+from tests.dashboard.sample import Index, fill, run_state
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[playwright.Browser]:
+    with playwright.sync_playwright() as driver:
+        opened = driver.chromium.launch(executable_path=browser_path(), args=["--no-sandbox"])
+        yield opened
+        opened.close()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DashboardServer]:
+    home = tmp_path_factory.mktemp("walk")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GRIDCOMMONS_HOME", str(home))
+        fill(Index(home / "index.sqlite"))
+        write_run_state(run_state())
+        with DashboardServer(free_port()) as running:
+            yield running
+
+
+def violations(page: playwright.Page) -> list[tuple[str, str]]:
+    """What a screen reader or a weak eye would stumble over: the rule, and where."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    found = Axe().run(page).response["violations"]
+    return [(one["id"], node["html"][:300]) for one in found for node in one["nodes"]]
+
+
+@pytest.mark.parametrize(("width", "theme"), [(1280, "light"), (390, "dark")])
+def test_every_page_stands_alone_and_is_as_easy_to_read_as_an_empty_one(
+    browser: playwright.Browser, server: DashboardServer, width: int, theme: str
+) -> None:
+    watched = watch(browser, width, theme)
+    with EmptyServer() as empty:
+        watched.open(empty.url)
+        known = {rule for rule, _ in violations(watched.page)}
+    watched.complaints.clear()
+    for one in PAGES:
+        walk(watched, server, one)
+        levels = watched.page.evaluate(
+            "[...document.querySelectorAll('main h1, main h2, main h3, main h4')]"
+            ".map(one => Number(one.tagName[1]))"
+        )
+        assert levels[0] == 1, one.slug
+        assert all(below - above <= 1 for above, below in pairwise(levels)), one.slug
+        assert [it for it in violations(watched.page) if it[0] not in known] == [], one.slug
+    assert watched.foreign_hosts() == set()
+    assert watched.complaints == []
+    watched.page.context.close()
+
+
+@pytest.mark.parametrize(("width", "theme"), [(1280, "dark"), (390, "light")])
+def test_every_page_stands_alone(
+    browser: playwright.Browser, server: DashboardServer, width: int, theme: str
+) -> None:
+    watched = watch(browser, width, theme)
+    for one in PAGES:
+        walk(watched, server, one)
+    assert watched.foreign_hosts() == set()
+    assert watched.complaints == []
+    watched.page.context.close()
+
+
+def walk(watched: Watched, server: DashboardServer, one: Page) -> None:
+    """Open a page, and look at what holds for all of them."""
+    watched.open(f"{server.url}/{one.slug}")
+    assert watched.page.get_by_role("heading", level=1).count() == 1, one.slug
+    assert watched.overflow() <= 0, one.slug
+    assert "Traceback" not in watched.page.content(), one.slug
+    assert watched.page.title().endswith(" · GridCommons"), one.slug
+
+
+def test_the_keyboard_reaches_the_content_and_the_way_in(
+    browser: playwright.Browser, server: DashboardServer
+) -> None:
+    watched = watch(browser)
+    watched.open(server.url)
+    page = watched.page
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.textContent") == "Skip to main content"
+    page.keyboard.press("Enter")
+    for _ in range(4):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.textContent") == "Sign in":
+            break
+    page.keyboard.press("Enter")
+    page.get_by_role("heading", level=1, name="Sign in").wait_for(timeout=PATIENCE)
+    assert page.url.endswith("/sign-in")
+    watched.page.context.close()
+
+
+def test_a_page_that_fails_is_told_in_words(
+    browser: playwright.Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An index that is no index: the page says what is safe, and shows nothing of the inside."""
+    monkeypatch.setenv("GRIDCOMMONS_HOME", str(tmp_path))
+    write_run_state(run_state())
+    (tmp_path / "index.sqlite").write_text("no index at all " * 100)
+    with DashboardServer(free_port()) as server:
+        watched = watch(browser)
+        watched.open(server.url)
+        text = watched.page.locator("main").inner_text()
+        assert "Nothing on the chain is affected" in text
+        assert "Traceback" not in watched.page.content()
+        watched.page.context.close()
