@@ -10,7 +10,9 @@ import numpy as np
 from dao.audit.operator_rules import MIN_HOMES
 from dao.audit.report import blocks, charts
 from dao.audit.report.blocks import Block
+from dao.audit.report.glyphs import printable
 from dao.audit.report.reader import Masked, Reader, total
+from dao.slots import SLOTS_PER_DAY
 
 # Energy
 
@@ -40,8 +42,8 @@ def energy(reader: Reader) -> list[Block]:
     )
     names = ("own_use_wh", "traded_wh", "grid_in_wh", "grid_out_wh", "residual_wh")
     drawn, fed = reader.value("import_wh") or 0, reader.value("export_wh") or 0
-    rows = [(w("figure.import_wh"), w.wh(drawn), w.share(1_000_000), NOTHING)]
-    rows.append((w("figure.export_wh"), w.wh(fed), NOTHING, w.share(1_000_000)))
+    rows = [(w("figure.import_wh"), w.wh(drawn), w.share(1_000_000), "")]
+    rows.append((w("figure.export_wh"), w.wh(fed), "", w.share(1_000_000)))
     for name in names:
         value = reader.value(name)
         of_drawn = name in ("own_use_wh", "traded_wh", "grid_in_wh", "residual_wh")
@@ -50,8 +52,8 @@ def energy(reader: Reader) -> list[Block]:
             (
                 w(f"figure.{name}"),
                 w.wh(value),
-                _part(reader, value, drawn) if of_drawn else NOTHING,
-                _part(reader, value, fed) if of_fed else NOTHING,
+                _part(reader, value, drawn) if of_drawn else "",
+                _part(reader, value, fed) if of_fed else "",
             )
         )
     residual = reader.value("residual_wh") or 0
@@ -70,6 +72,7 @@ def energy(reader: Reader) -> list[Block]:
                 out=reader.shown("grid_out_wh"),
             ),
         ),
+        *_short_bin(reader),
         blocks.table(
             [w("head.energy"), w("head.amount"), w("head.of_drawn"), w("head.of_fed")],
             rows,
@@ -83,7 +86,11 @@ def energy(reader: Reader) -> list[Block]:
     ]
 
 
-NOTHING = ""
+def _short_bin(reader: Reader) -> list[Block]:
+    """That the last bar stands for less than the others."""
+    if not (left := reader.period.slots % reader.bins.slots // SLOTS_PER_DAY):
+        return []
+    return [blocks.paragraph(reader.words("energy.short_week", days=left), small=True)]
 
 
 def _part(reader: Reader, part: int | None, whole: int) -> str:
@@ -383,7 +390,7 @@ def _edits(reader: Reader) -> list[Block]:
         return [*found, blocks.paragraph(w("edits.none"))]
     rows = [
         (
-            f"{rule} {version}",
+            printable(f"{rule} {version}", 60),
             f"{_quality_word(reader, before)} → {_quality_word(reader, after)}",
             w.integer(records),
             w.integer(len(days)),

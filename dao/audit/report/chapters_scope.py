@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from dao.audit.report import blocks
 from dao.audit.report.blocks import Block
-from dao.audit.report.glyphs import short
+from dao.audit.report.glyphs import printable, short
 from dao.audit.report.reader import Reader
 from dao.audit.tables import TABLES, Basis
 
@@ -98,7 +98,7 @@ def scope(reader: Reader) -> list[Block]:
                 feed_in=w.price(s.tariffs.get("feed_in")),
             ),
         ),
-        (w("scope.software"), s.software),
+        (w("scope.software"), printable(s.software, 80)),
         (w("scope.corrects"), short(s.corrects) if s.corrects else w("scope.corrects_none")),
     ]
     found = [
@@ -108,7 +108,14 @@ def scope(reader: Reader) -> list[Block]:
         blocks.heading(w("scope.contracts"), 2),
         blocks.table(
             [w("head.contract"), w("head.address"), w("head.code")],
-            [(name, one.address, short(one.code)) for name, one in sorted(s.contracts.items())],
+            [
+                (
+                    printable(name, 40),
+                    printable(one.address, 42, breaks=False),
+                    short(printable(one.code, 66, breaks=False)),
+                )
+                for name, one in sorted(s.contracts.items())
+            ],
             "lll",
             [1.3, 2.6, 1],
             code=(1, 2),

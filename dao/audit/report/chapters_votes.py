@@ -154,7 +154,11 @@ def _grid(reader: Reader) -> list[Block]:
 
     names = ("measured", "without", "forecast_before", "forecast_after")
     listed = [
-        (row["day"], w.recorded(row["quantity"]), *(said(row, name) for name in names))
+        (
+            printable(row["day"], 20),
+            w.recorded(row["quantity"]),
+            *(said(row, name) for name in names),
+        )
         for row in rows[:MOST_ROWS]
     ]
     head = [w("head.day"), w("head.quantity"), *(w(f"grid.{name}") for name in names)]

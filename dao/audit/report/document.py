@@ -9,6 +9,7 @@ gives the same bytes.
 from __future__ import annotations
 
 import json
+from functools import lru_cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from dao.audit.report import chapters_scope as front
 from dao.audit.report import chapters_votes as votes
 from dao.audit.report.charts import GREEN
 from dao.audit.report.reader import Reader
+from dao.errors import CheckFailed
 
 if TYPE_CHECKING:
     from typst import PDFStandard
@@ -85,16 +87,23 @@ def contents(content: Content) -> dict[str, Any]:
 
 def pdf(content: Content) -> bytes:
     """report.pdf in the dossier's language."""
+    return _drawn(json.dumps(contents(content)), content.scope.as_of)
+
+
+@lru_cache(maxsize=1)
+def _drawn(data: str, when: int) -> bytes:
+    """The document of some data; kept, for who makes a dossier often checks it next."""
     import typst
 
     template = files("dao.audit.report").joinpath("report.typ").read_bytes()
-    made = typst.compile(
-        template,
-        format="pdf",
-        ignore_system_fonts=True,
-        sys_inputs={"data": json.dumps(contents(content))},
-        pdf_standards=STANDARDS,
-        timestamp=content.scope.as_of,
-    )
-    assert isinstance(made, bytes)
-    return made
+    try:
+        return typst.compile(
+            template,
+            format="pdf",
+            ignore_system_fonts=True,
+            sys_inputs={"data": data},
+            pdf_standards=STANDARDS,
+            timestamp=when,
+        )
+    except typst.TypstError as error:
+        raise CheckFailed(f"the report cannot be drawn: {error.message}") from None

@@ -48,13 +48,13 @@ def drawn() -> frozenset[int]:
     return frozenset(found)
 
 
-def printable(text: str, most: int = 600) -> str:
-    """One line of at most `most` characters; a word without a place to break gets some."""
+def printable(text: str, most: int = 600, *, breaks: bool = True) -> str:
+    """One line of at most `most` characters; a long word gets places to break, unless not."""
     line = " ".join(unicodedata.normalize("NFC", text[: 2 * most]).split())
     cut = line if len(line) <= most and len(text) <= 2 * most else line[:most].rstrip() + " …"
     known = drawn()
     shown = "".join(c if ord(c) in known else f" U+{ord(c):04X} " for c in cut)
-    return " ".join(_breakable(word) for word in shown.split())
+    return " ".join(_breakable(word) if breaks else word for word in shown.split())
 
 
 def _breakable(word: str) -> str:

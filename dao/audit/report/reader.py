@@ -27,7 +27,7 @@ def total(values: Masked) -> int:
     return int(values.filled(0).sum())
 
 
-MOST_ROWS = 40
+MOST_ROWS = 30
 """Of a table in the report; the data have all."""
 HOURS_UNTIL, DAYS_UNTIL = 3, 62
 """Periods of so many days are drawn by hour, or by day; longer ones by week."""

@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from datetime import UTC, datetime
+from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 from dao.audit.tables import TABLES, Column, Table
@@ -17,8 +19,22 @@ _NOT_UNIQUE = ("anomalies",)
 """Tables whose key gives their order and may repeat."""
 
 
-def data_package(content: Content) -> bytes:
-    """datapackage.json."""
+def tools() -> dict[str, str]:
+    """Versions of the libraries that draw the report and the sheets."""
+    return {name: metadata.version(name) for name in ("typst", "xlsxwriter")}
+
+
+def tools_of(package: bytes) -> dict[str, str]:
+    """The versions that a data package names; none where it names none."""
+    try:
+        named = json.loads(package)["tools"]
+        return {str(name): str(version) for name, version in named.items()}
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return {}
+
+
+def data_package(content: Content, made_with: Mapping[str, str] | None = None) -> bytes:
+    """datapackage.json. made_with: versions of `tools`, those that are here by default."""
     scope = content.scope
     begin, end = scope.period.days
     document = {
@@ -32,6 +48,7 @@ def data_package(content: Content) -> bytes:
         "created": f"{datetime.fromtimestamp(scope.as_of, UTC):%Y-%m-%dT%H:%M:%SZ}",
         "chain_id": scope.chain_id,
         "software": scope.software,
+        "tools": tools() if made_with is None else dict(made_with),
         "resources": [_resource(table) for table in TABLES.values()],
     }
     return (json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode()

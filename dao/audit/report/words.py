@@ -11,6 +11,8 @@ from importlib.resources import files
 from typing import Any
 
 from dao.audit.report.glyphs import printable, short
+from dao.errors import CheckFailed
+from dao.slots import SLOT_SECONDS
 
 LANGUAGES = ("en", "de")
 NONE = "–"
@@ -29,6 +31,8 @@ class Words:
     """Texts and formats of one language. KeyError for a text that is not there."""
 
     def __init__(self, language: str) -> None:
+        if language not in LANGUAGES:
+            raise CheckFailed(f"no report is written in {language!r}")
         found = table_of(language)
         self.language = language
         self._texts: dict[str, str] = found["texts"]
@@ -56,9 +60,20 @@ class Words:
             return self._records[plain]
         for one in self._details:
             if found := re.fullmatch(one["pattern"], plain):
-                values = {k: self._records.get(v, v) for k, v in found.groupdict().items()}
+                values = {k: self._value(k, v) for k, v in found.groupdict().items()}
                 return printable(one["text"].format(**values))
         return printable(plain)
+
+    def _value(self, name: str, text: str) -> str:
+        """A value out of a recorded text: times (`slot`, `at`), energy, money, else a word."""
+        if name in ("slot", "at", "wh", "money") and len(text) <= 11:
+            number = int(text)
+            if name == "wh":
+                return self.wh(number)
+            if name == "money":
+                return self.money(number)
+            return self.short_time(number * SLOT_SECONDS if name == "slot" else number)
+        return self._records.get(text, text)
 
     # Numbers
 

@@ -80,9 +80,7 @@ def _cell(page: Any, row: int, at: int, value: Any, kind: Kind, formats: dict[Ki
     if value is None:
         return
     if isinstance(value, str):
-        page.write_string(
-            row, at, printable(value, 1_000).replace("\u200b", ""), formats[Kind.TEXT]
-        )
+        page.write_string(row, at, printable(value, 1_000, breaks=False), formats[Kind.TEXT])
     elif kind in _DIVISORS:
         page.write_number(row, at, value / _DIVISORS[kind], formats[kind])
     else:
