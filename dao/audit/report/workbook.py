@@ -31,6 +31,7 @@ _FORMATS = {
 }
 _DIVISORS = {Kind.KWH: 1_000, Kind.EURO: 1_000_000, Kind.CENT: 10, Kind.SHARE: 1_000_000}
 MOST_WIDE = 60
+_BREAK = "\u200b"
 
 
 def workbook(content: Content) -> bytes:
@@ -80,7 +81,9 @@ def _cell(page: Any, row: int, at: int, value: Any, kind: Kind, formats: dict[Ki
     if value is None:
         return
     if isinstance(value, str):
-        page.write_string(row, at, printable(value, 1_000, breaks=False), formats[Kind.TEXT])
+        page.write_string(
+            row, at, printable(value.replace(_BREAK, ""), 1_000, breaks=False), formats[Kind.TEXT]
+        )
     elif kind in _DIVISORS:
         page.write_number(row, at, value / _DIVISORS[kind], formats[kind])
     else:
