@@ -2,8 +2,8 @@
 """Public spending as an Open Contracting (OCDS 1.1) release package: one process for each proposal
 that paid in the period, from its budget to the transactions.
 
-An ocid needs a prefix that the standard's registry gives to a publisher. None was asked for: the
-prefix here is the example one of the standard, and whoever publishes replaces it with their own.
+An ocid begins with a prefix that the standard's registry gives to a publisher. None was asked for,
+and nobody else's is taken: who publishes these for a city registers one and puts it in its place.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from dao.audit.package import Content
 
-PREFIX = "ocds-213czf"
+PREFIX = "gridcommons"
 _CURRENCY = "EUR"
 Row = dict[str, Any]
 
