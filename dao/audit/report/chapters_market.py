@@ -142,9 +142,9 @@ def trade(reader: Reader) -> list[Block]:
     tariffs = reader.scope.tariffs
     rows = [
         charts.Line(w("trade.paid"), paid, charts.BLUE),
-        charts.Line(w("trade.sold"), sold, charts.GREEN),
+        charts.Line(w("trade.sold"), sold, charts.GREEN, "thick"),
         charts.Line(w("trade.retail"), [tariffs["retail"] / 10] * bins, charts.RED, "dash"),
-        charts.Line(w("trade.feed_in"), [tariffs["feed_in"] / 10] * bins, charts.MUTED, "dash"),
+        charts.Line(w("trade.feed_in"), [tariffs["feed_in"] / 10] * bins, charts.MUTED, "dots"),
     ]
     found.append(
         blocks.chart(

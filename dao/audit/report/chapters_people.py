@@ -202,7 +202,7 @@ def gains(reader: Reader) -> list[Block]:
     names = sorted(sums)
     svg = charts.across(
         [
-            (w.recorded(name), [cents(sums[name], "gain"), cents(sums[name], "saving")])
+            (_fit(w.recorded(name), 20), [cents(sums[name], "gain"), cents(sums[name], "saving")])
             for name in names
         ],
         [w("gains.gain"), w("gains.saving")],

@@ -22,6 +22,15 @@ SIZE = 8.5
 _LETTER = 0.47 * SIZE
 """Mean width of a letter."""
 
+STROKES = {
+    "line": (1.4, ""),
+    "thick": (2.4, ""),
+    "thin": (0.9, ""),
+    "dash": (1.4, "4 2.5"),
+    "dots": (1.4, "1 2.5"),
+}
+"""Width and dashes of a line by style."""
+
 Values = Sequence[float | None]
 Format = Callable[[float, float], str]
 """A number of an axis, given the step between such numbers."""
@@ -176,12 +185,14 @@ def _axes(
 ) -> _Axes:
     """The frame of a chart: grid lines with their values, the unit, the bins' labels."""
     marks = ticks(low, high)
-    texts = [shown(mark, marks[1] - marks[0]) for mark in marks]
+    step = marks[1] - marks[0]
+    # What hangs a little below zero needs no whole step of room.
+    foot = max(marks[0], low - step / 8)
+    marks = [mark for mark in marks if mark >= foot]
+    texts = [shown(mark, step) for mark in marks]
     drawing = Drawing(height)
     left = max(len(text) for text in texts) * _LETTER + 9
-    axes = _Axes(
-        drawing, left, 32.0 if legend else 18.0, height - 16, len(labels), marks[0], marks[-1]
-    )
+    axes = _Axes(drawing, left, 32.0 if legend else 18.0, height - 16, len(labels), foot, marks[-1])
     drawing.text(0, SIZE, unit)
     for mark, text in zip(marks, texts, strict=True):
         at = axes.y(mark)
@@ -201,7 +212,7 @@ def _bin_labels(axes: _Axes, labels: Sequence[str]) -> None:
 
 
 def _legend(drawing: Drawing, entries: Sequence[tuple[str, str, str]], left: float) -> None:
-    """Entries: name, colour, and `box`, `line`, `dash`, `dot` or `ring`."""
+    """Entries: name, colour, and `box`, `dot`, `ring` or one of STROKES."""
     x = left
     for name, colour, kind in entries:
         if kind == "box":
@@ -209,7 +220,8 @@ def _legend(drawing: Drawing, entries: Sequence[tuple[str, str, str]], left: flo
         elif kind in ("dot", "ring"):
             drawing.dot(x + 4.5, 19, 2.8, colour if kind == "dot" else "#ffffff", colour)
         else:
-            drawing.line(x, 19, x + 11, 19, colour, 1.6, "3 2" if kind == "dash" else "")
+            width, dash = STROKES[kind]
+            drawing.line(x, 19, x + 11, 19, colour, width, dash)
         drawing.text(x + 14, 22, name, colour=INK)
         x += 14 + len(name) * _LETTER + 14
 
@@ -261,7 +273,7 @@ def stacked(
 
 @dataclass(frozen=True)
 class Line:
-    """A line of a line chart; style: line, thin, dash, or dot for marks."""
+    """A line of a line chart; style: one of STROKES, dot or ring."""
 
     name: str
     values: Values
@@ -302,8 +314,7 @@ def lines(
                 for x, y in points:
                     drawing.dot(x, y, 2.2, row.colour)
             else:
-                dash = "3 2" if row.style == "dash" else ""
-                width = 0.9 if row.style == "thin" else 1.4
+                width, dash = STROKES[row.style]
                 drawing.path(points, stroke=row.colour, width=width, dash=dash)
         entries.append((row.name, row.colour, row.style))
     _legend(drawing, entries, 0)
