@@ -170,6 +170,13 @@ class Formats:
         """A moment with its weekday: `Tue 7 Jun, 17:45`."""
         return self.at(self._local(seconds).replace(tzinfo=None))
 
+    def weekday(self, seconds: int) -> str:
+        """A moment of these days: `Tue 17:45`."""
+        from babel.dates import format_datetime
+
+        moment: Any = self._local(seconds)
+        return str(format_datetime(moment, "EEE HH:mm", locale=self.locale.tag))
+
     def clock(self, wall: datetime) -> str:
         """A mark of a time axis, of a wall-clock time without a zone: `06:00`, at midnight the day,
         `Wed 8`."""

@@ -103,9 +103,8 @@ def export(
     unseen.
     """
     from dao.audit.export import Request
-    from dao.audit.export import export as make
     from dao.audit.scope import Period
-    from forecasting.dossier import Sources, operator_part
+    from forecasting.dossier import Sources, write_dossier
 
     if not publish and (network is not None or account is not None):
         raise BadUse("--network and --account say who publishes: --publish is needed")
@@ -129,12 +128,7 @@ def export(
         corrects=corrects,
     )
     say = (lambda _: None) if as_json else (lambda text: click.echo(f"{text} ...", err=True))
-    manifest = make(
-        request,
-        output,
-        lambda scope, events, chain: operator_part(sources, scope, events, chain),
-        say,
-    )
+    manifest = write_dossier(request, sources, output, say)
     published = None
     if publish:
         published = _publish(manifest, network or url, account, deployment_file)

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from dao.audit.anchor import publish
-from dao.audit.export import Request, export
+from dao.audit.export import Request
 from dao.audit.scope import Events, Period, Scope, closing_time, rules_of
 from dao.errors import GridCommonsError
 from dao.index import EventReader
 from dao.paths import ensure_parent, home, index_path, lake_dir, secrets_path
 from dao.slots import SLOTS_PER_DAY, day_of
-from forecasting.dossier import Sources, grid_rows, operator_part
+from forecasting.dossier import Sources, grid_rows, write_dossier
 from scripts._simulation.loop import Loop
 from scripts._simulation.settings import ZONE
 
@@ -69,9 +69,7 @@ def _leave(loop: Loop) -> str:
         grid=lambda scope, events: _grid(loop, scope, events),
     )
     path: Path = ensure_parent(home() / NAME)
-    manifest = export(
-        request, path, lambda scope, events, found: operator_part(sources, scope, events, found)
-    )
+    manifest = write_dossier(request, sources, path)
     publish(world.deployment["DossierAnchor"], manifest, world.offices.collector)
     begin, end = period.days
     return (

@@ -24,6 +24,7 @@ from dao.audit.package import (
     EVENTS,
     MANIFEST,
     TRANSACTIONS,
+    Content,
     Dossier,
     Manifest,
     Part,
@@ -33,6 +34,7 @@ from dao.audit.package import (
     parquet_bytes,
     transactions_table,
 )
+from dao.audit.parts import further_files
 from dao.audit.scope import Block, EventRow, Events, Placed, Scope
 from dao.audit.tables import TABLES
 from dao.errors import GridCommonsError
@@ -147,10 +149,12 @@ class Forger:
         bills: pa.Table | None = None,
         spent: Mapping[str, tuple[int, int]] | None = None,
         from_events: bool = False,
+        told_anew: bool = False,
     ) -> None:
         """The dossier with other content, every hash and the root in agreement.
 
-        from_events: all tables that follow from events are made anew too.
+        from_events: all tables that follow from events are made anew too; told_anew: the report
+        as well, which takes its time.
         """
         old, parts, changed_tables = self.content, dict(self.parts), dict(tables or {})
         scope, events, spent = scope or old.scope, events or old.events, spent or old.spent
@@ -165,9 +169,13 @@ class Forger:
             parts[EVENTS] = parquet_bytes(events_table(events))
         if spent is not old.spent:
             parts[TRANSACTIONS] = parquet_bytes(transactions_table(spent))
-        root = bills_root(old.bills if bills is None else bills)
-        if bills is not None:
+        bills = old.bills if bills is None else bills
+        root = bills_root(bills)
+        if bills is not old.bills:
             parts[BILLS] = parquet_bytes(bills)
+        if told_anew:
+            content = Content(scope, {**old.tables, **changed_tables}, events, spent, bills)
+            parts |= further_files(content)
         listed = tuple(
             Part(path, len(data), hashlib.sha256(data).hexdigest())
             for path, data in sorted(parts.items())
@@ -219,7 +227,13 @@ def table_alterations(forger: Forger) -> list[Alteration]:
         # What the operator says is first missed in the figures that are made of it.
         also = ("data/figures.",) if table in OPERATOR_TABLES else ()
         names = (f"data/{table}.", "not the dossier that was published", *also)
-        found.append(Alteration(name, lambda _, t: forger.write(t, tables={table: made}), names))
+        found.append(
+            Alteration(
+                name,
+                lambda _, t: forger.write(t, tables={table: made}, told_anew=bool(also)),
+                names,
+            )
+        )
 
     for name, table in forger.content.tables.items():
         if not table.num_rows:
@@ -249,7 +263,7 @@ def event_alterations(forger: Forger) -> list[Alteration]:
         def make(source: Path, target: Path) -> None:
             other = Events(rows)
             try:
-                forger.write(target, events=other, from_events=True)
+                forger.write(target, events=other, from_events=True, told_anew=True)
             except (GridCommonsError, KeyError, ValueError, IndexError):
                 forger.write(target, events=other)
 
@@ -347,7 +361,7 @@ def scope_alterations(forger: Forger) -> list[Alteration]:
     }
 
     def maker(other: Scope) -> Callable[[Path, Path], None]:
-        return lambda _, target: forger.write(target, scope=other)
+        return lambda _, target: forger.write(target, scope=other, told_anew=True)
 
     return [Alteration(name, maker(other), names) for name, (other, names) in others.items()]
 
@@ -380,7 +394,7 @@ def proof_alterations(forger: Forger) -> list[Alteration]:
         Alteration("bills in another order", with_rows(rows[::-1]), published),
         Alteration(
             "gas changed",
-            lambda _, t: forger.write(t, spent=more, from_events=True),
+            lambda _, t: forger.write(t, spent=more, from_events=True, told_anew=True),
             ("gas",),
         ),
         Alteration(

@@ -11,11 +11,10 @@ from pathlib import Path
 import pytest
 
 from dao.audit.anchor import publish
-from dao.audit.export import export
 from dao.audit.package import Dossier, Manifest
 from dao.audit.remote import Remote
 from dao.audit.verify import Check, verify
-from forecasting.dossier import operator_part
+from forecasting.dossier import write_dossier
 from tests.audit.village import Village, built
 
 JUNE_5, JUNE_6, JUNE_7 = date(2016, 6, 5), date(2016, 6, 6), date(2016, 6, 7)
@@ -45,12 +44,7 @@ def published(village: Village, tmp_path_factory: pytest.TempPathFactory) -> Pub
 
 def make(village: Village, path: Path, begin: date, end: date, **more: object) -> Manifest:
     """Export a dossier of the village."""
-    sources = village.sources()
-    return export(
-        village.request(begin, end, **more),
-        path,
-        lambda scope, events, chain: operator_part(sources, scope, events, chain),
-    )
+    return write_dossier(village.request(begin, end, **more), village.sources(), path)
 
 
 def checks(village: Village, path: Path) -> list[Check]:

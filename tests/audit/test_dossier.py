@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -28,6 +29,8 @@ from dao.audit.verify import check_bills
 from dao.errors import BadUse, CheckFailed
 from dao.leaves import root_above
 from dao.market.solver import effective_limits
+from dao.relay.store import RelayStore
+from forecasting.dossier import write_dossier
 from scripts.audit import cli
 from tests.audit.conftest import JUNE_6, JUNE_7, Published, checks, first_fault, make
 from tests.audit.village import JUNE_7 as JUNE_7_SLOT
@@ -253,7 +256,7 @@ def export_command(village: Village, folder: Path, *more: str, output: str = "ou
     deploying.write(village.deployment, addresses)
     place = ["--deployment", str(addresses), "--lake", str(village.folder / "lake")]
     place += ["--secrets", str(village.folder / "secrets.sqlite"), "--rpc", village.chain.url]
-    return run("export", *more, "-o", str(folder / output), *place)
+    return run("export", *place, *more, "-o", str(folder / output))
 
 
 def written(folder: Path) -> list[str]:
@@ -390,3 +393,35 @@ def test_only_the_zones_collector_publishes(village: Village, published: Publish
         village["DossierAnchor"].transact(
             "publish", ZONE, JUNE_7_SLOT, 96, b"\1" * 32, bytes(32), sender=village.relay
         )
+
+
+def test_what_the_relay_promised_and_did_not_post_is_counted(
+    village: Village, tmp_path: Path
+) -> None:
+    relay = tmp_path / "relay.sqlite"
+    RelayStore(relay).close()
+    states = ("accepted", "accepted", "rejected", "withdrawn", "late", "received")
+    with sqlite3.connect(relay) as db:
+        for number, state in enumerate(states):
+            db.execute(
+                "INSERT INTO orders (id, zone, session, account, gate, signed, escrow, promise, "
+                "state, received_at, received_block) VALUES (?, 1, ?, 7, 0, '', 0, x'', ?, 0, 0)",
+                (bytes([number]), JUNE_7_SLOT, state),
+            )
+        db.execute("UPDATE orders SET session = ? WHERE id = x'01'", (JUNE_7_SLOT + 96,))
+    db.close()
+    path = tmp_path / "june.zip"
+    write_dossier(village.request(JUNE_7, JUNE_7), village.sources(relay=relay), path)
+    with Dossier(path) as dossier:
+        (row,) = dossier.tables["promises"].to_pylist()
+        # One of them was for a session after the period. What still waits after its gate is broken.
+        assert row == {
+            "session": JUNE_7_SLOT,
+            "promised": 5,
+            "posted": 2,
+            "withdrawn": 1,
+            "not_posted": 2,
+        }
+        figures = {one["name"]: one["value"] for one in dossier.tables["figures"].to_pylist()}
+        assert (figures["orders_promised"], figures["orders_not_posted"]) == (5, 2)
+    assert first_fault(checks(village, path)) is None

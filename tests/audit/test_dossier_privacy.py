@@ -17,10 +17,9 @@ import pytest
 
 import forecasting.dossier
 from dao.audit.build import OPERATOR_TABLES
-from dao.audit.export import export
 from dao.audit.operator_rules import MIN_HOMES, fault_of_operator
 from dao.audit.package import Dossier
-from forecasting.dossier import operator_part
+from forecasting.dossier import write_dossier
 from meters.lake import Lake, erase_rows
 from meters.secrets import SecretStore
 from meters.signing import reading_separator
@@ -139,7 +138,7 @@ def test_an_erased_home_is_not_given_away_by_an_older_dossier(
         secrets.erase(25, 46 * 12 + 5)
     sources = replace(village.sources(), lake=folder / "lake", secrets=folder / "secrets.sqlite")
     path = tmp_path / "after.zip"
-    export(village.request(JUNE_6, JUNE_7), path, lambda *parts: operator_part(sources, *parts))
+    write_dossier(village.request(JUNE_6, JUNE_7), sources, path)
     with Dossier(published.path) as before, Dossier(path) as after:
         assert fault_of_operator(after.tables, after.scope) is None
         assert {row["homes"] for row in after.tables["groups"].to_pylist()} == {None}
