@@ -15,12 +15,12 @@ from dao.errors import CheckFailed, GridCommonsError
 from dashboard import wallet
 from dashboard.context import Context
 from dashboard.i18n import _
-from dashboard.repositories.cache import cached
 from dashboard.repositories.relay import RelayAway, RelayClient, RelayOdd, RelayRefused
-from dashboard.repositories.sources import SessionKey, Sources, facts, sources
-from dashboard.repositories.trades import Posted, SessionFacts
+from dashboard.repositories.sources import Sources, sources
+from dashboard.repositories.trades import Posted
 from dashboard.services.home import own_account
-from dashboard.services.orders import Filled, OrderView, session_fills
+from dashboard.services.known import session
+from dashboard.services.orders import OrderView
 from dashboard.services.orders import view as order_view
 from dashboard.services.typed_data import NotAsAsked
 from dashboard.views.parts import empty, error_box, lead, put
@@ -129,13 +129,6 @@ def resident(context: Context, key: str) -> Resident | None:
     if not opened.reached.whole:
         lead(_("The chain is still being read; older orders and movements appear as it goes on."))
     return Resident(context, opened, account)
-
-
-@cached(ttl=3_600, max_entries=512)
-def session(key: SessionKey) -> tuple[SessionFacts | None, Filled | None]:
-    """All that is known of a session, with its fills; worked out once for all visitors."""
-    known = facts(key)
-    return known, None if known is None else session_fills(known)
 
 
 def order_views(held: Resident, posted: Sequence[Posted]) -> list[OrderView]:

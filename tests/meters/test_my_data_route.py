@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`/my-data/v1/...` over HTTP, on a real chain and a real lake: whose signature gets what."""
+"""`/my-data/v1/...` over HTTP, on a real chain and a real lake: whose signature gets what.
+
+It lies here, beside what it guards, because it needs this folder's town.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +40,6 @@ from meters.grants import (
 from meters.lake import meter_series
 from meters.verification import verify
 from tests.dashboard.near import Browser, serving
-from tests.meters.conftest import street as street
 from tests.meters.town import (
     FIRST,
     JUNE_SLOT,
