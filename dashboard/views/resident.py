@@ -52,6 +52,12 @@ STYLE = """<style>
 .gc-result {{ font-variant-numeric: tabular-nums; font-weight: 650; }}
 .gc-result.up {{ color: {green}; }}
 .gc-result.down {{ color: {red}; }}
+.gc-files {{ display: flex; flex-wrap: wrap; gap: .6rem; margin: .4rem 0 .8rem; }}
+.gc-file {{ display: inline-block; padding: .45rem .95rem; border: 1px solid {line};
+  border-radius: .5rem; color: {ink} !important; text-decoration: none !important;
+  font-weight: 500; }}
+.gc-file:hover, .gc-file:focus-visible {{ border-color: {green}; color: {green} !important; }}
+.gc-file.main {{ border-color: {green}; color: {green} !important; }}
 .gc-hash {{ font-family: ui-monospace, monospace; font-size: .85em; overflow-wrap: anywhere; }}
 @media (max-width: 760px) {{
   .gc-figures div:last-child:nth-child(odd) {{ grid-column: 1 / -1; }}
@@ -249,6 +255,18 @@ def hash_text(tx: str | None) -> str:
     if not tx:
         return ""
     return f'<span class="gc-hash" title="{escape(tx)}">{escape(tx[:10])}…{escape(tx[-6:])}</span>'
+
+
+def file_link(label: str, path: str, *, main: bool = False) -> str:
+    """A link to a file of `routes/files.py`, as HTML that looks like a button."""
+    tone = " main" if main else ""
+    return f'<a class="gc-file{tone}" href="{escape(path)}" download>{escape(label)}</a>'
+
+
+def evidence_link(context: Context, account: int, key: tuple[int, int]) -> str:
+    """The link to an order's evidence, as HTML."""
+    path = f"/my-data/v1/disputes/{account}/{key[0]}-{key[1]}.zip"
+    return file_link(_("Evidence about this order"), f"{path}?lang={context.locale.language}")
 
 
 def signed_euro(context: Context, micro: int) -> str:
