@@ -18,9 +18,7 @@ from pypdf import PdfReader
 
 from dao.chain import LocalAccount
 from dao.eip712 import keccak, sign_digest
-from dao.node import Node
 from dao.processes import free_port
-from dao.slots import first_slot_of_day
 from dashboard.repositories.own_data import grants_of
 from dashboard.serve import DashboardServer
 from dashboard.services.dispute import check
@@ -30,7 +28,7 @@ from scripts._meter_evidence import evidence
 from scripts._meter_privacy import verify
 from tests.dashboard.browsing import browser_path
 from tests.dashboard.near import Browser
-from tests.dashboard.village import FIRST, SEED, SLOTS, Village, village
+from tests.dashboard.village import FIRST, SLOTS, Village, village
 from tests.dashboard.wallet.drive import Visit
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
