@@ -20,6 +20,8 @@ SUITES = {
     "balancing": "four weeks of plans, on measured days, with and without",
     "grid": "a year of power flow against pandapower's time series",
     "demo": "two days of the whole loop",
+    "dashboard": "the pages in a browser, with a million readings behind, against an empty one",
+    "audit": "a year of a zone as a dossier, exported and verified",
 }
 """Suite, which is also the module here, and its line in the help. Imported when it is run."""
 

@@ -175,6 +175,7 @@ def deploy(
         contracts[name].transact("set_governor", governor.address, sender=owner)
     for role in _GOVERNOR_ROLES:
         timelock.transact("grantRole", keccak(role.encode()), governor.address, sender=owner)
+    put("DossierAnchor", ledger.address)
     if token is not None:
         contracts["TestEuro"] = token_contract
     return Deployment(

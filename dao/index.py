@@ -69,6 +69,36 @@ class _EventType:
     inputs: tuple[tuple[str, str, bool], ...]  # name, canonical type, indexed
 
     def decode(self, topics: Sequence[str], data: str) -> dict[str, Any]:
+        """The arguments of a log, as JSON has them."""
+        quick = self._decode_words(topics, data)
+        return quick if quick is not None else self._decode_any(topics, data)
+
+    def _decode_words(self, topics: Sequence[str], data: str) -> dict[str, Any] | None:
+        """As `_decode_any`, some ten times as fast, for arguments that are words, bytes, text or
+        lists of words. None where there are others, or the log is not plainly in that form: then
+        it is for the general decoder to read or refuse."""
+        raw = bytes.fromhex(data[2:])
+        args: dict[str, Any] = {}
+        at, topic = 0, 1
+        for name, kind, indexed in self.inputs:
+            if indexed:
+                if _is_hashed(kind) or topic >= len(topics):
+                    return None
+                word, topic = bytes.fromhex(topics[topic][2:]), topic + 1
+            else:
+                word, at = raw[at : at + 32], at + 32
+            if len(word) != 32:
+                return None
+            if (read := _WORDS.get(kind)) is not None:
+                value = read(word)
+            elif indexed or (value := _tail(kind, raw, int.from_bytes(word, "big"))) is None:
+                return None
+            if value is None:
+                return None
+            args[name] = value
+        return args
+
+    def _decode_any(self, topics: Sequence[str], data: str) -> dict[str, Any]:
         from eth_abi.abi import decode
 
         # Text is read as bytes, which lie in the log the same way: it need not be UTF-8.
@@ -86,6 +116,62 @@ class _EventType:
                 (value,) = decode([kind], bytes.fromhex(next(keys)[2:]))
                 args[name] = _jsonable(kind, value)
         return args
+
+
+def _unsigned(bits: int) -> Callable[[bytes], int | None]:
+    def read(word: bytes) -> int | None:
+        value = int.from_bytes(word, "big")
+        return value if value >> bits == 0 else None
+
+    return read
+
+
+def _signed(word: bytes) -> int:
+    return int.from_bytes(word, "big", signed=True)
+
+
+def _address(word: bytes) -> str | None:
+    return None if any(word[:12]) else checksum_address(word[12:])
+
+
+def _bool(word: bytes) -> bool | None:
+    value = int.from_bytes(word, "big")
+    return bool(value) if value < 2 else None
+
+
+def _hex(word: bytes) -> str:
+    return "0x" + word.hex()
+
+
+# A word that is no value of its type is None: for the general decoder to refuse.
+_WORDS: dict[str, Callable[[bytes], Any]] = {
+    **{f"uint{bits}": _unsigned(bits) for bits in range(8, 257, 8)},
+    "int256": _signed,
+    "address": _address,
+    "bool": _bool,
+    "bytes32": _hex,
+}
+
+
+def _tail(kind: str, raw: bytes, offset: int) -> Any:
+    """An argument of a length of its own, from where its head points; None where that is not
+    plainly bytes, text or a list of words."""
+    if offset % 32 or offset + 32 > len(raw):
+        return None
+    count, begin = int.from_bytes(raw[offset : offset + 32], "big"), offset + 32
+    if kind in ("bytes", "string"):
+        padded = -(-count // 32) * 32
+        value = raw[begin : begin + count]
+        if begin + padded > len(raw) or any(raw[begin + count : begin + padded]):
+            return None
+        return _jsonable(kind, value)
+    if kind == "uint256[]":
+        if begin + 32 * count > len(raw):
+            return None
+        return [
+            int.from_bytes(raw[at : at + 32], "big") for at in range(begin, begin + 32 * count, 32)
+        ]
+    return None
 
 
 class EventReader:
@@ -272,24 +358,27 @@ class Indexer(EventReader):
         self._source = keccak(json.dumps([first_block, known]).encode("utf-8")).hex()
         self._span = MAX_SPAN
 
-    def sync(self) -> int:
+    def sync(self, until: int | None = None) -> int:
         """Bring the index up to the chain's head; returns the number of events written.
 
+        until: no further than this block, for who asks about a past that is over.
         Raises CheckFailed where the node cannot be reached, refuses, or keeps changing its mind,
         or the file is no index. What was committed before stays right.
         """
         try:
             with closing(_patiently(self._open)) as db:
-                return self._sync(db)
+                return self._sync(db, until)
         except sqlite3.DatabaseError as error:
             raise _unusable(self.db_path, error) from error
 
-    def _sync(self, db: sqlite3.Connection) -> int:
+    def _sync(self, db: sqlite3.Connection, until: int | None) -> int:
         written = races = 0
         while True:
             cursor = self._cursor(db)
             base, base_hash = self._last_good(db, cursor)
             head = int(self._rpc.call("eth_blockNumber"), 16)
+            if until is not None:
+                head = min(head, until)
             if head <= base:
                 if base < cursor:
                     self._commit(db, cursor, base, _Range(base, [], []))
@@ -483,7 +572,7 @@ def _event_types(contract: str, abi: Abi) -> Iterable[tuple[str, _EventType]]:
             continue
         inputs = tuple(
             # An argument without a name still needs a key.
-            (entry.get("name") or f"arg{at}", _canonical(entry), bool(entry.get("indexed")))
+            (entry.get("name") or f"arg{at}", canonical(entry), bool(entry.get("indexed")))
             for at, entry in enumerate(item.get("inputs", ()))
         )
         signature = f"{item['name']}({','.join(kind for _, kind, _ in inputs)})"
@@ -491,12 +580,12 @@ def _event_types(contract: str, abi: Abi) -> Iterable[tuple[str, _EventType]]:
         yield topic, _EventType(contract, item["name"], inputs)
 
 
-def _canonical(entry: Mapping[str, Any]) -> str:
+def canonical(entry: Mapping[str, Any]) -> str:
     """An ABI entry's type as signatures spell it, tuples written out."""
     kind: str = entry["type"]
     if not kind.startswith("tuple"):
         return kind
-    return f"({','.join(map(_canonical, entry['components']))}){kind[len('tuple') :]}"
+    return f"({','.join(map(canonical, entry['components']))}){kind[len('tuple') :]}"
 
 
 def _is_hashed(kind: str) -> bool:

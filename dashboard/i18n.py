@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from datetime import datetime
-from functools import cache
+from datetime import date, datetime
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -168,11 +168,31 @@ class Formats:
 
     def moment(self, seconds: int) -> str:
         """A moment with its weekday: `Tue 7 Jun, 17:45`."""
-        from babel.dates import format_datetime, format_skeleton
+        return self.at(self._local(seconds).replace(tzinfo=None))
+
+    def weekday(self, seconds: int) -> str:
+        """A moment of these days: `Tue 17:45`."""
+        from babel.dates import format_datetime
 
         moment: Any = self._local(seconds)
-        day = format_skeleton("MMMEd", moment, locale=self.locale.tag)
-        return f"{day}, {format_datetime(moment, 'HH:mm', locale=self.locale.tag)}"
+        return str(format_datetime(moment, "EEE HH:mm", locale=self.locale.tag))
+
+    def clock(self, wall: datetime) -> str:
+        """A mark of a time axis, of a wall-clock time without a zone: `06:00`, at midnight the day,
+        `Wed 8`."""
+        from babel.dates import format_datetime, format_skeleton
+
+        if wall.hour or wall.minute:
+            return str(format_datetime(wall, "HH:mm", locale=self.locale.tag))
+        return str(format_skeleton("Ed", wall, locale=self.locale.tag))
+
+    def day(self, wall: datetime) -> str:
+        """The day of a wall-clock time without a zone: `Wed 8 Jun`."""
+        return _day(wall.date(), self.locale.tag)
+
+    def at(self, wall: datetime) -> str:
+        """A wall-clock time without a zone, with its day: `Wed 8 Jun, 03:15`."""
+        return f"{self.day(wall)}, {wall:%H:%M}"
 
     def duration(self, seconds: int) -> str:
         """A span as one would say it: `1 h 45 min`, `50 s`; never below none."""
@@ -191,6 +211,13 @@ class Formats:
     @staticmethod
     def _local(seconds: int) -> datetime:
         return local_time(seconds)
+
+
+@lru_cache(maxsize=1_024)
+def _day(day: date, tag: str) -> str:
+    from babel.dates import format_skeleton
+
+    return str(format_skeleton("MMMEd", day, locale=tag))
 
 
 @cache

@@ -7,12 +7,11 @@ Every pair of text and background has a contrast of at least 4.5 : 1.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 
 @dataclass(frozen=True)
 class Palette:
-    """One colour for one meaning, the same on every chart."""
+    """One colour for one meaning, the same on every chart. `sun` is for surfaces, not for text."""
 
     ink: str
     muted: str
@@ -22,6 +21,7 @@ class Palette:
     amber: str
     blue: str
     red: str
+    sun: str
     green_soft: str
     amber_soft: str
     red_soft: str
@@ -36,6 +36,7 @@ LIGHT = Palette(
     amber="#8f5d00",
     blue="#3d62b3",
     red="#b3372b",
+    sun="#cc8a12",
     green_soft="#e0f0e8",
     amber_soft="#fcefd3",
     red_soft="#fbe4e1",
@@ -49,59 +50,16 @@ DARK = Palette(
     amber="#f0b43c",
     blue="#8da9ec",
     red="#f0877b",
+    sun="#f0b43c",
     green_soft="#17352a",
     amber_soft="#3a2d10",
     red_soft="#43201c",
 )
 
-_FONT = '"Source Sans", "Source Sans Pro", sans-serif'
-
 
 def palette(kind: str | None) -> Palette:
     """The palette of Streamlit's theme type; light where it is not known yet."""
     return DARK if kind == "dark" else LIGHT
-
-
-def chart_config(colours: Palette) -> dict[str, Any]:
-    """Vega-Lite configuration of every chart."""
-    return {
-        "background": "transparent",
-        "font": _FONT,
-        "view": {"stroke": None},
-        "padding": {"left": 4, "right": 8, "top": 6, "bottom": 4},
-        "axis": {
-            "labelColor": colours.muted,
-            "titleColor": colours.muted,
-            "labelFontSize": 12,
-            "titleFontSize": 12,
-            "titleFontWeight": "normal",
-            "gridColor": colours.line,
-            "gridOpacity": 0.8,
-            "domain": False,
-            "ticks": False,
-            "labelPadding": 6,
-        },
-        "axisX": {"grid": False, "labelFlush": False, "labelOverlap": True},
-        # Charts that stand above each other share their left edge.
-        "axisY": {"tickCount": 5, "minExtent": 34},
-        "title": {
-            "color": colours.muted,
-            "fontSize": 12,
-            "fontWeight": "normal",
-            "offset": 6,
-        },
-        "legend": {
-            "orient": "top",
-            "direction": "horizontal",
-            "labelColor": colours.ink,
-            "labelFontSize": 12,
-            "title": None,
-            "symbolSize": 90,
-            "offset": 8,
-        },
-        "text": {"color": colours.ink, "font": _FONT, "fontSize": 12},
-        "rule": {"color": colours.muted},
-    }
 
 
 def style_sheet(colours: Palette, menu: str = "Menu") -> str:
@@ -128,6 +86,7 @@ def style_sheet(colours: Palette, menu: str = "Menu") -> str:
   align-items: center; }}
 .gc-address {{ overflow-wrap: anywhere; font-size: .85rem; color: {colours.muted}; }}
 .gc {{ color: {colours.ink}; }}
+.gc i {{ font-style: normal; }}
 .gc-muted {{ color: {colours.muted}; }}
 .gc-top {{ display: flex; flex-wrap: wrap; justify-content: space-between; align-items: end;
   gap: .4rem 1.5rem; margin-top: .9rem; }}
@@ -212,6 +171,31 @@ def style_sheet(colours: Palette, menu: str = "Menu") -> str:
 .gc-legend .against {{ color: {colours.red}; }}
 .gc-legend .abstain {{ color: {colours.muted}; }}
 .gc-legend b {{ color: {colours.ink}; font-weight: 650; }}
+.gc-chart {{ margin: .3rem 0 0 !important; font-size: .78rem; color: {colours.muted};
+  font-variant-numeric: tabular-nums; line-height: 1.2; }}
+.gc-chart figcaption {{ display: flex; flex-wrap: wrap; gap: .15rem 1rem; margin-bottom: .55rem;
+  color: {colours.ink}; }}
+.gc-chart figcaption .unit {{ color: {colours.muted}; }}
+.gc-chart figcaption i {{ display: inline-block; width: .7rem; height: .7rem; border-radius: 2px;
+  margin-right: .35rem; }}
+.gc-plot {{ display: flex; }}
+.gc-beside {{ position: relative; flex: none; width: 2.6rem; }}
+.gc-beside span {{ position: absolute; right: .5rem; transform: translateY(-50%); }}
+.gc-field {{ position: relative; flex: 1; min-width: 0; }}
+.gc-field img {{ position: absolute; inset: 0; width: 100%; height: 100%; }}
+.gc-level {{ position: absolute; right: 0; transform: translateY(-115%); }}
+.gc-level.below {{ transform: translateY(15%); }}
+.gc-field > i {{ position: absolute; top: 0; bottom: 0; }}
+.gc-field > i:hover {{ border-left: 1px solid {colours.muted}; z-index: 2; }}
+.gc-field > i:hover::after {{ content: attr(data-tip); white-space: pre; position: absolute;
+  top: .3rem; left: .5rem; padding: .45rem .6rem; border-radius: .4rem; font-style: normal;
+  font-size: .82rem; line-height: 1.45; pointer-events: none; color: {colours.ink};
+  background: {colours.surface}; border: 1px solid {colours.line};
+  box-shadow: 0 2px 10px rgb(0 0 0 / .12); }}
+.gc-field > i.left:hover::after {{ left: auto; right: .8rem; }}
+.gc-below {{ position: relative; height: 1.3rem; margin-left: 2.6rem; }}
+.gc-below span {{ position: absolute; top: .45rem; transform: translateX(-50%);
+  white-space: nowrap; }}
 .gc-foot {{ margin-top: 1.6rem; padding-top: .8rem; border-top: 1px solid {colours.line};
   font-size: .86rem; color: {colours.muted}; }}
 .gc-foot p {{ margin: 0 0 .3rem; }}
@@ -221,6 +205,7 @@ def style_sheet(colours: Palette, menu: str = "Menu") -> str:
     display: none; }}
   [data-testid="stHeader"] button::after, [data-testid="stHeader"] div::after {{
     display: none; }}
+  .gc-below .minor {{ display: none; }}
   .gc-steps {{ grid-template-columns: repeat(4, 1fr); row-gap: .7rem; }}
   .gc-figures {{ grid-template-columns: 1fr 1fr; gap: .55rem; }}
   .gc-figures div {{ padding: .65rem .8rem; }}

@@ -19,7 +19,7 @@ from pathlib import Path, PurePosixPath
 
 from dao.errors import BadUse, CheckFailed
 from dao.node import Addresses, Node
-from dao.relay.store import erase as erase_from_relay
+from dao.relay.erasure import erase as erase_from_relay
 from dao.slots import SLOT_SECONDS, SLOTS_PER_DAY, day_of
 from meters.inbox import erase as erase_from_inbox
 from meters.lake import Lake, LakeLike, erase_rows, mentions, read_batch

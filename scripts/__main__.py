@@ -14,6 +14,7 @@ import click
 
 COMMANDS = {
     "agent": "Follow the standing offers of a zone's homes.",
+    "audit": "A period as a dossier that proves itself, and its check.",
     "backtest": "Accuracy of the forecasts on past days, against the naive ones.",
     "balance": "Plan what keeps the grid within its limits, and see what it did.",
     "dao": "Propose, vote, and see what a decision would do.",

@@ -10,10 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import TypeVar
 
 from dao.eip712 import digest, domain_separator, keccak, sign_digest, word
 from dao.errors import BadUse
 from dao.market.solver import ASK, BID
+
+T = TypeVar("T")
 
 DOMAIN_NAME = "GridCommons EnergyMarket"
 DOMAIN_VERSION = "1"
@@ -232,7 +235,7 @@ def unpack(words: Sequence[int], session_slot: int) -> list[Order]:
     return orders
 
 
-def pages(words: Sequence[int]) -> list[Sequence[int]]:
+def pages(words: Sequence[T]) -> list[Sequence[T]]:
     """A run of accepted words as the contract cuts it: pages of 64 words, then 32, 16, 8, 4, 2, 1
     as what is left needs them."""
     found = []

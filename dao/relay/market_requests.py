@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from dao.chain import Contract
 from dao.eip712 import compact
 from dao.errors import CheckFailed
 from dao.market import account as signing
@@ -237,6 +238,9 @@ class Deposit(Rule):
         "nonce": COUNT,
         "deadline": DEADLINE,
     }
+
+    def contract(self, relay: Relay) -> Contract | None:
+        return relay.market if relay.token is not None else None
 
     def domain(self, at: Moment) -> Domain | None:
         return _token_domain(at)

@@ -55,8 +55,8 @@ def submit_request(
     if isinstance(signer, Problem):
         return _refused(signer)
     number = rule.digest(at, fields, signer)
-    if isinstance(number, Problem):
-        return _refused(number)
+    if number is None:
+        return _refused(_not_carried(rule))
     known = relay.store.requests.get(number)
     if known is not None and known.state is not RequestState.FAILED:
         return RequestAnswer(known)
@@ -111,14 +111,15 @@ def typed_request(
     if problems or rule.contract(relay) is None:
         return None, problems or [_not_carried(rule)]
     at = Moment(relay)
+    if rule.domain(at) is None:
+        return None, [_not_carried(rule)]
     signer = rule.signer(at, fields)
     if isinstance(signer, Problem):
         return None, [signer]
     account = rule.account(at, fields)
     if problem := _fill(relay, rule, at, fields, signer, account):
         return None, [problem]
-    typed = rule.document(at, fields, signer)
-    return (None, [typed]) if isinstance(typed, Problem) else (typed, [])
+    return rule.document(at, fields, signer), []
 
 
 def fields_of(kind: Kind, document: dict[str, Any]) -> Fields:
@@ -177,11 +178,11 @@ def _contracts_problems(
     try:
         contract.call(function, *arguments, sender=relay.account.address)
     except ContractReverted as error:
-        return [Problem("request", checks_shown(error.reason), "what the contract takes")]
+        return [Problem("request", _one_line(error.reason), "what the contract takes")]
     return []
 
 
-def checks_shown(reason: str) -> str:
+def _one_line(reason: str) -> str:
     """A contract's reason on one line."""
     return reason.encode("ascii", "backslashreplace").decode("ascii").replace("\n", " ")[:200]
 

@@ -149,23 +149,19 @@ class Rule:
 
     # What all kinds do alike
 
-    def document(self, at: Moment, fields: Fields, signer: str) -> dict[str, Any] | Problem:
-        """What a wallet signs."""
+    def document(self, at: Moment, fields: Fields, signer: str) -> dict[str, Any] | None:
+        """What a wallet signs; None where the domain is not known."""
         domain = self.domain(at)
         if domain is None:
-            return _unsupported(self.kind)
+            return None
         return document(self.type_text, domain, self.message(at, fields, signer))
 
-    def digest(self, at: Moment, fields: Fields, signer: str) -> bytes | Problem:
-        """The 32 bytes that are signed: the request's id."""
+    def digest(self, at: Moment, fields: Fields, signer: str) -> bytes | None:
+        """The 32 bytes that are signed, the request's id; None where the domain is not known."""
         domain = self.domain(at)
         if domain is None:
-            return _unsupported(self.kind)
+            return None
         return signed_digest(self.type_text, domain, self.message(at, fields, signer))
-
-
-def _unsupported(kind: Kind) -> Problem:
-    return Problem("request", f"this relay cannot carry a {kind} here", "a transaction of your own")
 
 
 # For the kinds

@@ -14,23 +14,22 @@ import json
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from dao.errors import BadUse, CheckFailed
+from dao.errors import BadUse
 from dao.market.orders import Order, Vouched
 from dao.market.session import DeviceReceipt, SignedOrder
 from dao.paths import ensure_parent, home
 from dao.relay import request_store
 from dao.relay.request_store import RequestTable
-from dao.slots import SLOT_SECONDS
 from dao.sqlite import transaction
 
 SCHEMA_VERSION = 2
-_BUSY_TIMEOUT_S = 30.0
+BUSY_TIMEOUT_S = 30.0
 # The feed looks back so many events; a client that was away for longer asks for the orders.
 FEED_LENGTH = 10_000
 
@@ -168,42 +167,6 @@ class Fate:
     posted_block: int | None = None
 
 
-def erase(path: Path, account: int, first_slot: int, end_slot: int) -> int:
-    """Delete what a relay's file holds of a meter's sessions that start in the range and is not
-    public: device receipts, orders and requests that never came onto the chain, and why a member
-    voted so; how many rows.
-
-    Works beside a running relay, and again without effect. CheckFailed where the file is in use
-    for too long, and for one that is no relay's.
-    """
-    if not path.exists():
-        return 0
-    unposted = (State.REJECTED, State.WITHDRAWN, State.LATE)
-    times = (first_slot * SLOT_SECONDS, end_slot * SLOT_SECONDS)
-    try:
-        db = sqlite3.connect(path, timeout=_BUSY_TIMEOUT_S, isolation_level=None)
-        with closing(db):
-            with transaction(db):
-                count = db.execute(
-                    "DELETE FROM receipts WHERE meter = ? AND first_slot >= ? AND first_slot < ?",
-                    (account, first_slot, end_slot),
-                ).rowcount
-                count += db.execute(
-                    "DELETE FROM orders WHERE account = ? AND session >= ? AND session < ? "
-                    "AND posted_block IS NULL AND state IN (?, ?, ?)",
-                    (account, first_slot, end_slot, *unposted),
-                ).rowcount
-                count += request_store.erase(db, account, *times)
-            # The relay deletes without overwriting, so pages that were moved may hold old copies:
-            # the whole file is written anew, and its log cut.
-            db.execute("VACUUM")
-            if db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
-                raise CheckFailed(f"the log of {path} is in use: erase again to cut it")
-    except sqlite3.Error as error:
-        raise CheckFailed(f"cannot erase from {path}: {error}") from None
-    return count
-
-
 class RelayStore:
     """The relay's file, `relay.sqlite` in the state folder unless `path` names another.
 
@@ -215,7 +178,7 @@ class RelayStore:
         self._turn = threading.RLock()
         try:
             self._db = sqlite3.connect(
-                self.path, timeout=_BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
+                self.path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
             )
             self.requests = RequestTable(self._db, self._turn, self.writing, self._tell)
             self._prepare()

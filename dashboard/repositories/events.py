@@ -65,6 +65,11 @@ class ChainEvents:
         self._index = index
         self._zone = zone
 
+    @property
+    def version(self) -> tuple[Path, Version, int]:
+        """What changes whenever an answer may: to keep what was made of answers."""
+        return self._index, version(self._index), self._zone
+
     def cursor(self) -> tuple[int, int] | None:
         """Last block indexed and its time in unix seconds, None before the first."""
         return _cursor(self._index, version(self._index))

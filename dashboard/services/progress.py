@@ -6,17 +6,33 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from dao.runstate import RunState, Step
-from dashboard.services.units import count, local_time
+from dashboard.i18n import N_, _, formats, ngettext
 
 TIMETABLE: tuple[tuple[Step, str, str], ...] = (
-    (Step.FORECAST, "Forecast", "Tomorrow's net energy is forecast and committed on chain."),
-    (Step.VOTE, "Vote", "Members decide on what would keep the grid within its limits."),
-    (Step.EXECUTION, "Execution", "The timelock carries out what was accepted."),
-    (Step.GATE, "Gate", "Orders are in; each quarter-hour gets one price."),
-    (Step.DELIVERY, "Delivery", "Homes make and use energy; their meters sign every reading."),
-    (Step.RECEIPTS, "Receipts", "Meters prove what the sellers delivered."),
-    (Step.SETTLEMENT, "Settlement", "Sellers are paid, buyers get back what was not delivered."),
-    (Step.SCORE, "Score", "The contract measures the forecast against the published totals."),
+    (
+        Step.FORECAST,
+        N_("Forecast"),
+        N_("Tomorrow's net energy is forecast and committed on chain."),
+    ),
+    (Step.VOTE, N_("Vote"), N_("Members decide on what would keep the grid within its limits.")),
+    (Step.EXECUTION, N_("Execution"), N_("The timelock carries out what was accepted.")),
+    (Step.GATE, N_("Gate"), N_("Orders are in; each quarter-hour gets one price.")),
+    (
+        Step.DELIVERY,
+        N_("Delivery"),
+        N_("Homes make and use energy; their meters sign every reading."),
+    ),
+    (Step.RECEIPTS, N_("Receipts"), N_("Meters prove what the sellers delivered.")),
+    (
+        Step.SETTLEMENT,
+        N_("Settlement"),
+        N_("Sellers are paid, buyers get back what was not delivered."),
+    ),
+    (
+        Step.SCORE,
+        N_("Score"),
+        N_("The contract measures the forecast against the published totals."),
+    ),
 )
 """The steps of a day, in order: step, name, what happens."""
 
@@ -46,24 +62,28 @@ class ProgressView:
 
 def progress_view(state: RunState) -> ProgressView:
     """The run's progress in words."""
-    moment = local_time(state.sim_time)
+    fmt = formats()
     current = next((i for i, one in enumerate(TIMETABLE) if one[0] == state.step), None)
     over = state.finished or state.step == Step.FINISHED
     steps = tuple(
-        StepView(name=name, mark=_mark(index, current, over))
-        for index, (_, name, _) in enumerate(TIMETABLE)
+        StepView(name=_(one[1]), mark=_mark(index, current, over))
+        for index, one in enumerate(TIMETABLE)
     )
-    headline, clock = f"{moment:%A}, {moment.day} {moment:%B %Y}", f"{moment:%H:%M}"
+    headline, clock = fmt.date(state.sim_time, "full"), fmt.time(state.sim_time)
     if over:
-        status, tone = "Finished", "calm"
-        sentence = f"All {count(state.days, 'day', 'days')} are settled and scored."
+        status, tone = _("Finished"), "calm"
+        sentence = ngettext(
+            "The one day is settled and scored.",
+            "All {number} days are settled and scored.",
+            state.days,
+        ).format(number=state.days)
     elif current is None:
-        status, tone = "Preparing", "open"
-        headline, clock = "Preparing the neighbourhood", ""
-        sentence = state.work.what if state.work else "The run is being set up."
+        status, tone = _("Preparing"), "open"
+        headline, clock = _("Preparing the neighbourhood"), ""
+        sentence = state.work.what if state.work else _("The run is being set up.")
     else:
-        status, tone = "Live", "good"
-        sentence = TIMETABLE[current][2]
+        status, tone = _("Live"), "good"
+        sentence = _(TIMETABLE[current][2])
     return ProgressView(
         headline=headline,
         clock=clock,
@@ -98,10 +118,14 @@ def _facts(state: RunState, over: bool) -> str:
     parts = []
     if state.homes:
         parts.append(
-            f"{count(state.homes, 'home', 'homes')}, {state.prosumers} with solar or a battery"
+            ngettext(
+                "{number} home, {prosumers} with solar or a battery",
+                "{number} homes, {prosumers} with solar or a battery",
+                state.homes,
+            ).format(number=formats().number(state.homes), prosumers=state.prosumers)
         )
     if state.day and not over:
-        parts.append(f"day {state.day} of {state.days}")
+        parts.append(_("day {day} of {days}").format(day=state.day, days=state.days))
     return " · ".join(parts)
 
 
@@ -115,13 +139,22 @@ class SkillView:
     @property
     def words(self) -> str:
         if self.ratio is None:
-            return "Scored three days after each day, when its readings are final."
-        better = (1 - self.ratio) * 100
-        side = "better" if better >= 0 else "worse"
-        return (
-            f"{abs(better):.0f} % {side} than “same as last week” "
-            f"over {count(self.days, 'scored day', 'scored days')}."
+            return _("Scored three days after each day, when its readings are final.")
+        better = 1 - self.ratio
+        words = (
+            ngettext(
+                "{share} better than “same as last week” over {number} scored day.",
+                "{share} better than “same as last week” over {number} scored days.",
+                self.days,
+            )
+            if better >= 0
+            else ngettext(
+                "{share} worse than “same as last week” over {number} scored day.",
+                "{share} worse than “same as last week” over {number} scored days.",
+                self.days,
+            )
         )
+        return words.format(share=formats().percent(abs(better)), number=self.days)
 
 
 def skill_view(state: RunState) -> SkillView:

@@ -83,6 +83,8 @@ def _order(message: Mapping[str, Any]) -> tuple[str, list[Fact]]:
         energy = fmt.kwh(_number(message, "wh") * slots, 2)
         title = _("Sell {energy}") if sells else _("Buy {energy}")
         return title.format(energy=energy), facts
+    # Only a hash of the amounts is signed.
+    facts.append((_("Energy"), _("by quarter-hour, as the page shows it")))
     return (_("Sell energy") if sells else _("Buy energy")), facts
 
 

@@ -10,8 +10,9 @@ import pandas as pd
 from dao.runstate import Money
 from dao.slots import SLOT_SECONDS, SLOTS_PER_DAY
 from dao.tariffs import Tariffs
+from dashboard.i18n import _, formats
 from dashboard.repositories.events import Settled
-from dashboard.services.units import ct_per_kwh, kwh, local_time, wall_clock
+from dashboard.services.units import wall_clock
 
 SLOTS_SHOWN = 2 * SLOTS_PER_DAY
 ROWS_SHOWN = 7
@@ -64,16 +65,15 @@ def price_view(clearings: pd.DataFrame, settlements: pd.DataFrame) -> PriceView:
 def _table(traded: pd.DataFrame, settlements: pd.DataFrame) -> pd.DataFrame:
     """The newest traded slots: When, Price, Agreed, Delivered."""
     delivered = dict(zip(settlements["slot"], settlements["delivered_wh"], strict=True))
-    rows = []
+    rows, fmt = [], formats()
     for row in traded.sort_values("slot", ascending=False).head(ROWS_SHOWN).itertuples():
-        start = local_time(int(row.slot) * SLOT_SECONDS)
         known = delivered.get(row.slot)
         rows.append(
             {
-                "When": start.strftime("%a %H:%M"),
-                "Price": ct_per_kwh(int(row.price)),
-                "Agreed": kwh(int(row.volume_wh)),
-                "Delivered": "not yet settled" if known is None else kwh(int(known)),
+                _("When"): fmt.weekday(int(row.slot) * SLOT_SECONDS),
+                _("Price"): fmt.ct(int(row.price)),
+                _("Agreed"): fmt.kwh(int(row.volume_wh)),
+                _("Delivered"): _("not yet settled") if known is None else fmt.kwh(int(known)),
             }
         )
     return pd.DataFrame(rows)

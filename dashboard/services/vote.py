@@ -11,27 +11,28 @@ import pandas as pd
 
 from dao.runstate import Outcome, Proposal, Window
 from dao.slots import SLOT_SECONDS, SLOTS_PER_DAY
-from dashboard.services.units import count, duration, kwh, local_time, wall_clock
+from dashboard.i18n import N_, _, formats, ngettext
+from dashboard.services.units import local_time, wall_clock
 
 SLOTS_PER_HOUR = 4
 OPEN = {Outcome.PENDING, Outcome.ACTIVE}
 WAITING = {Outcome.SUCCEEDED, Outcome.QUEUED}
 
 _UNDER_POLICY = {
-    Outcome.ACTIVE: "Open for objections",
-    Outcome.DEFEATED: "Stopped by objections",
-    Outcome.SUCCEEDED: "Not objected to",
-    Outcome.QUEUED: "Not objected to, waiting for execution",
+    Outcome.ACTIVE: N_("Open for objections"),
+    Outcome.DEFEATED: N_("Stopped by objections"),
+    Outcome.SUCCEEDED: N_("Not objected to"),
+    Outcome.QUEUED: N_("Not objected to, waiting for execution"),
 }
 _WORDS = {
-    Outcome.PENDING: "Opens shortly",
-    Outcome.ACTIVE: "Open",
-    Outcome.CANCELED: "Cancelled",
-    Outcome.DEFEATED: "Rejected",
-    Outcome.SUCCEEDED: "Accepted",
-    Outcome.QUEUED: "Accepted, waiting for execution",
-    Outcome.EXPIRED: "Expired",
-    Outcome.EXECUTED: "Executed",
+    Outcome.PENDING: N_("Opens shortly"),
+    Outcome.ACTIVE: N_("Open"),
+    Outcome.CANCELED: N_("Cancelled"),
+    Outcome.DEFEATED: N_("Rejected"),
+    Outcome.SUCCEEDED: N_("Accepted"),
+    Outcome.QUEUED: N_("Accepted, waiting for execution"),
+    Outcome.EXPIRED: N_("Expired"),
+    Outcome.EXECUTED: N_("Executed"),
 }
 
 
@@ -115,27 +116,44 @@ def _status(state: Outcome | None, proposal: Proposal) -> str:
     if state is None:
         return proposal.state
     words = _WORDS | _UNDER_POLICY if proposal.under_policy else _WORDS
-    return words[state]
+    return _(words[state])
 
 
 def _decided_by(proposal: Proposal, towards: int) -> str:
     """How far the vote is from being decided."""
     if proposal.under_policy:
-        return f"{towards} of the {proposal.quorum} objections that stop it"
-    if towards >= proposal.quorum:
-        return f"Quorum of {proposal.quorum} reached"
-    return f"{towards} of {proposal.quorum} towards the quorum"
+        words = _("{number} of the {quorum} objections that stop it")
+    elif towards >= proposal.quorum:
+        words = _("Quorum of {quorum} reached")
+    else:
+        words = _("{number} of {quorum} towards the quorum")
+    return words.format(number=towards, quorum=proposal.quorum)
 
 
 def _plan(windows: Sequence[Window]) -> str:
     """The schedule in a sentence, on the zone's own clock."""
-    said = []
-    for verb, side in (("takes in", 1), ("gives back", -1)):
-        mine = [one for one in windows if one.power_w * side > 0]
-        if mine:
-            energy = sum(abs(one.power_w) * one.slots for one in mine) / SLOTS_PER_HOUR
-            said.append(f"{verb} {kwh(energy, 0)} ({', '.join(_spans(mine))})")
-    return f"The community battery {' and '.join(said)}." if said else ""
+
+    def side(sign: int) -> tuple[str, str] | None:
+        """Energy and times of the windows that charge (1) or give back (-1)."""
+        mine = [one for one in windows if one.power_w * sign > 0]
+        energy = sum(abs(one.power_w) * one.slots for one in mine) / SLOTS_PER_HOUR
+        return (formats().kwh(energy, 0), ", ".join(_spans(mine))) if mine else None
+
+    taken, given = side(1), side(-1)
+    if taken and given:
+        return _(
+            "The community battery takes in {taken} ({taken_at}) and gives back {given} "
+            "({given_at})."
+        ).format(taken=taken[0], taken_at=taken[1], given=given[0], given_at=given[1])
+    if taken:
+        return _("The community battery takes in {taken} ({taken_at}).").format(
+            taken=taken[0], taken_at=taken[1]
+        )
+    if given:
+        return _("The community battery gives back {given} ({given_at}).").format(
+            given=given[0], given_at=given[1]
+        )
+    return ""
 
 
 def _spans(windows: Sequence[Window]) -> list[str]:
@@ -159,17 +177,22 @@ def _tone(state: Outcome | None) -> str:
 
 
 def _timing(state: Outcome | None, proposal: Proposal, now: int) -> str:
-    close = local_time(proposal.deadline).strftime("%a %H:%M")
+    fmt = formats()
+    close = fmt.weekday(proposal.deadline)
     if state in OPEN:
         left = proposal.deadline - now
-        return f"Closes in {duration(left)}, {close}" if left > 0 else f"Closed {close}, counting"
+        if left > 0:
+            return _("Closes in {left}, {time}").format(left=fmt.duration(left), time=close)
+        return _("Closed {time}, counting").format(time=close)
     if state in WAITING:
-        return f"Voting closed {close}; the timelock lets the grid's operator see it first"
+        return _("Voting closed {time}; the timelock lets the grid's operator see it first").format(
+            time=close
+        )
     if state is Outcome.EXECUTED:
-        return "The community battery follows the schedule"
+        return _("The community battery follows the schedule")
     if state is Outcome.DEFEATED:
-        return "The battery keeps still, and the grid runs as forecast"
-    return f"Voting closed {close}"
+        return _("The battery keeps still, and the grid runs as forecast")
+    return _("Voting closed {time}").format(time=close)
 
 
 @dataclass(frozen=True)
@@ -185,11 +208,11 @@ def decisions(proposals: Sequence[Proposal], shown: Proposal | None) -> Decision
     """Earlier proposals, newest first: Day, Outcome, For, Against, Quarter-hours over the limit."""
     rows = [
         {
-            "Day": local_time(one.first_slot * 900 + SLOTS_PER_DAY * 450).strftime("%a %d %b"),
-            "Outcome": _WORDS.get(one.state, one.state),  # type: ignore[call-overload]
-            "For": one.votes_for,
-            "Against": one.votes_against,
-            "Over the limit": f"{one.slots_over_before} → {one.slots_over_after}",
+            _("Day"): formats().day(local_time(one.first_slot * 900 + SLOTS_PER_DAY * 450)),
+            _("Outcome"): _outcome(one.state),
+            _("For"): one.votes_for,
+            _("Against"): one.votes_against,
+            _("Over the limit"): f"{one.slots_over_before} → {one.slots_over_after}",
         }
         for one in sorted(proposals, key=lambda one: -one.first_slot)
         if shown is None or one.id != shown.id
@@ -201,9 +224,24 @@ def decisions(proposals: Sequence[Proposal], shown: Proposal | None) -> Decision
     )
 
 
+def _outcome(state: str) -> str:
+    words = _WORDS.get(state)  # type: ignore[call-overload]
+    return _(words) if words else state
+
+
 def effect(proposal: Proposal) -> str:
     """What the schedule does to the grid, in one sentence."""
-    before = count(proposal.slots_over_before, "quarter-hour", "quarter-hours")
-    if proposal.slots_over_after == 0:
-        return f"{before} over the limit without it, none with it."
-    return f"{before} over the limit without it, {proposal.slots_over_after} with it."
+    before, after = proposal.slots_over_before, proposal.slots_over_after
+    if after == 0:
+        words = ngettext(
+            "{before} quarter-hour over the limit without it, none with it.",
+            "{before} quarter-hours over the limit without it, none with it.",
+            before,
+        )
+    else:
+        words = ngettext(
+            "{before} quarter-hour over the limit without it, {after} with it.",
+            "{before} quarter-hours over the limit without it, {after} with it.",
+            before,
+        )
+    return words.format(before=before, after=after)

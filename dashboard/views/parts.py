@@ -10,12 +10,12 @@ import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import Any
 
 import pandas as pd
 import streamlit as st
 
 from dashboard.i18n import _, formats
+from dashboard.plot import Drawing
 
 _MARKS = re.compile(r"([\\\\`*_{}\[\]()#+\-.!~:$<>|])")
 TONES = ("good", "open", "bad", "plain")
@@ -125,17 +125,15 @@ def table(
 
 
 def chart(
-    drawing: Any, *, alt: str, key: str, frame: pd.DataFrame | None = None, note: str = ""
+    drawing: Drawing, *, alt: str, key: str, frame: pd.DataFrame | None = None, note: str = ""
 ) -> None:
     """A chart with what it shows in words, and where `frame` is given the same as a table.
 
-    frame: its columns in words, its cells as they are to be read; at most a few hundred rows.
+    key: its name on the page. frame: its columns in words, its cells as they are to be read; at
+    most a few hundred rows.
     """
-    st.altair_chart(drawing, theme=None, alt=alt, key=key)
+    below = f'<p class="gc-muted">{escape(note)}</p>' if note else ""
+    put(f'<div id="{escape(key)}">{drawing.html(alt)}{below}</div>')
     if frame is not None and not frame.empty:
-        name = _("The same as a table")
-        numeric = set(frame.columns[1:])
-        put(
-            f"<details><summary>{escape(name)}</summary>{table(frame, alt, numeric)}</details>"
-            + (f'<p class="gc-muted">{escape(note)}</p>' if note else "")
-        )
+        same = table(frame, alt, set(frame.columns[1:]))
+        put(f"<details><summary>{escape(_('The same as a table'))}</summary>{same}</details>")

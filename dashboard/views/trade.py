@@ -8,6 +8,7 @@ ticket, field by field.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from html import escape
 from typing import Any
 
 import pandas as pd
@@ -30,6 +31,7 @@ from dashboard.views.resident import (
     relay_trouble,
     resident,
     signed_euro,
+    unbroken,
     wallet_problem,
 )
 
@@ -112,7 +114,8 @@ def _countdown(held: Resident, terms: Coming) -> None:
         time=held.context.fmt.moment(terms.orders_until), left="\0"
     )
     before, _mark, after = words.partition("\0")
-    put(f'<p class="gc-lead">{before}{countdown(terms.orders_until - now)}{after}</p>')
+    left = countdown(terms.orders_until - now)
+    put(f'<p class="gc-lead">{escape(before)}{left}{escape(after)}</p>')
 
 
 # The ticket
@@ -304,7 +307,7 @@ def _preview(context: Context, terms: Coming, made: Preview) -> None:
     if not made.ticket.total_wh:
         return
     tariff = fmt.ct(context.tariffs.feed_in if sells else context.tariffs.retail)
-    got = _("You get") if sells else _("You pay")
+    got = unbroken(_("You get") if sells else _("You pay"))
     than = (
         _("More than feed-in at {price}").format(price=tariff)
         if sells

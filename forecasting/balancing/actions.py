@@ -12,7 +12,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -35,6 +34,9 @@ from forecasting.grid import BatterySpec, FloatArray, IntArray
 NO_CAP_W = MAX_CHARGE_POINT_W
 # As many as GridParameters takes for a key and day.
 MAX_WINDOWS = 16
+# Rather than let a window both charge and give, or leave a slot of it out, all else is done first.
+_MIXED = 1e12
+_DROPPED = 10.0
 
 # The battery of the demo zone 1-LV-rural3--2-sw. Its over-voltage sits at the ends of two feeders
 # (bus 83 in nearly all broken quarter-hours, bus 121 next), and neither end feels what happens in
@@ -307,27 +309,46 @@ def windows_of(values: npt.ArrayLike, first_slot: int, rest: int = 0) -> tuple[W
 
 
 def fewer_windows(values: npt.ArrayLike, most: int, rest: int = 0) -> IntArray:
-    """The schedule in at most `most` windows: neighbours that differ least become one.
+    """The schedule in at most `most` windows, as little changed as can be.
 
-    The one that charges more or gives less stands for both. A window that charges and one that
-    gives become one only where nothing else is left, and a lone window between slots of `rest` is
-    dropped, the one that does least first.
+    The slot that charges most or gives least stands for all of its window, so a window charges
+    more or gives less than the schedule did. A slot becomes one of `rest` where windows do not
+    suffice, and none stops being one. Slots that charge and slots that give share a window only
+    where nothing is at rest between and nothing else is left.
     """
     table = np.array(values, dtype=np.int64)
-    while len(found := windows_of(table, 0, rest)) > most:
-        pairs = [
-            (one.value * two.value < 0, abs(one.value - two.value) * min(one.slots, two.slots), at)
-            for at, (one, two) in enumerate(pairwise(found))
-            if one.first_slot + one.slots == two.first_slot
-        ]
-        if pairs and (rest != 0 or not min(pairs)[0]):
-            at = min(pairs)[2]
-            one, two = found[at], found[at + 1]
-            table[one.first_slot : two.first_slot + two.slots] = max(one.value, two.value)
+    if len(windows_of(table, 0, rest)) <= most:
+        return table
+    n = table.size
+    resting = table == rest
+    # What it costs to make slots i to j one window, and what its value then is.
+    cost, value = np.full((n, n + 1), np.inf), np.zeros((n, n + 1), dtype=np.int64)
+    for i in range(n):
+        end = i + int(np.argmax(np.append(resting[i:], True)))
+        part = table[i:end]
+        highest, lowest = np.maximum.accumulate(part), np.minimum.accumulate(part)
+        spread = highest * np.arange(1, part.size + 1) - np.cumsum(part)
+        cost[i, i + 1 : end + 1] = spread + _MIXED * ((highest > 0) & (lowest < 0))
+        value[i, i + 1 : end + 1] = highest
+    idle = np.where(resting, 0.0, _MIXED if rest else _DROPPED * np.abs(table))
+    # least[k, j]: of the first j slots in k windows; by which window it ends, or -1 for a rest.
+    least, last = np.full((most + 1, n + 1), np.inf), np.full((most + 1, n + 1), -1)
+    least[:, 0] = 0.0
+    for j in range(1, n + 1):
+        least[:, j] = least[:, j - 1] + idle[j - 1]
+        ways = least[:-1, :j] + cost[None, :j, j]
+        best = ways.argmin(axis=1)
+        better = ways[np.arange(most), best] < least[1:, j]
+        last[1:, j] = np.where(better, best, -1)
+        least[1:, j] = np.where(better, ways[np.arange(most), best], least[1:, j])
+    found, k, j = np.full(n, rest, dtype=np.int64), most, n
+    while j:
+        i = int(last[k, j])
+        if i < 0:
+            j -= 1
         else:
-            least = min(found, key=lambda window: abs(window.value) * window.slots)
-            table[least.first_slot : least.first_slot + least.slots] = rest
-    return table
+            found[i:j], k, j = value[i, j], k - 1, i
+    return found
 
 
 def follow(

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from dao.errors import BadUse
+from dao.parameters import MARKET_RULES
 from dao.slots import SLOTS_PER_DAY
 from forecasting.balancing.actions import (
     CALLED_PART,
@@ -33,9 +34,19 @@ from forecasting.balancing.prices import PriceRules, price_windows
 from forecasting.balancing.risk import Risk, risk_of
 from forecasting.balancing.scenarios import Scenario, courses_of
 from forecasting.balancing.shares import SLOTS_PER_HOUR, Shares
-from forecasting.grid import BatterySpec, FloatArray, GridLimits, GridResult, IntArray, ZoneGrid
+from forecasting.grid import (
+    BatterySpec,
+    BoolArray,
+    FloatArray,
+    GridLimits,
+    GridResult,
+    IntArray,
+    ZoneGrid,
+)
 from forecasting.zone import DayForecast, ZoneTotals
 
+# As many slots of a day as are exempt from the score of its forecast, unless members change it.
+EXEMPT_SLOTS = next(rule.initial for rule in MARKET_RULES if rule.name == "max_exempt_slots")
 _ATTEMPTS = 3
 _MARGIN_STEP = 0.0004  # pu; the linear picture is off by less than this on the demo zone
 # So far (expected quarter-hours) the power flow may find more than the programme hoped for.
@@ -84,11 +95,13 @@ class Plan:
 
 @dataclass(frozen=True)
 class _Step:
-    """How far planning has come: the changes so far, their power flow, and what is over in it."""
+    """How far planning has come: the changes so far, their power flow, what is over in it, and
+    which slots are used."""
 
     changes: list[Change]
     result: GridResult
     expected: float
+    used: BoolArray
 
 
 def plan_day(
@@ -102,6 +115,7 @@ def plan_day(
     prices: PriceRules | None = None,
     limits: GridLimits | None = None,
     stored_wh: int = 0,
+    most_slots: int = EXEMPT_SLOTS,
 ) -> Plan:
     """The plan for a forecast day, from public inputs only: see `plan`.
 
@@ -117,6 +131,7 @@ def plan_day(
         prices=prices,
         limits=limits,
         stored_wh=stored_wh,
+        most_slots=most_slots,
     )
 
 
@@ -131,13 +146,15 @@ def plan(
     prices: PriceRules | None = None,
     limits: GridLimits | None = None,
     stored_wh: int = 0,
+    most_slots: int = EXEMPT_SLOTS,
 ) -> Plan:
     """The smallest plan for one UTC day, or a part of it, over all scenarios.
 
     First as few quarter-hours over a limit as possible, weighed by the scenarios' likelihood, then
     as little energy as possible. No slot of any scenario that keeps its limits may lose them.
     battery, flexibility, prices: what may be used; None for not at all. stored_wh: what the
-    battery holds when the first slot begins. Raises BadUse for what is no part of one UTC day.
+    battery holds when the first slot begins. most_slots: how many slots of the day batteries may
+    use, unless that would mend less. Raises BadUse for what is no part of one UTC day.
     """
     bound = limits or GridLimits()
     bench = Bench(grid, scenarios, buses, bound)
@@ -148,20 +165,20 @@ def plan(
         raise BadUse("a balancing plan is made within one UTC day")
     flex = flexibility or Flexibility()
     rest = bench.flow()
-    step = _Step([], rest, bench.expected_slots(rest))
+    step = _Step([], rest, bench.expected_slots(rest), np.zeros(bench.slots, dtype=bool))
     actions: list[Action] = []
     power: dict[int, IntArray] = {}
     store = None if battery is None else community_store(battery, stored_wh, bench.slots)
     held = (stored_wh, stored_wh)
     if store is not None and step.expected > 0.0:
-        found = _schedule(bench, store, step)
+        found = _schedule(bench, store, step, most_slots)
         if found is not None and step.expected - found[1].expected >= WORTH_A_VOTE:
             values, step = found
             actions.append(Action(store.key, windows_of(values, first_slot)))
             power[store.key], level = store.follow(store.departure_of(values))
             held = (stored_wh, int(level[-1]))
     if flex.home_batteries and step.expected > TOLERATED:
-        best = _call_homes(bench, flex, step)
+        best = _call_homes(bench, flex, step, most_slots)
         if best is not None:
             called, values, step = best
             actions.append(Action(called.key, windows_of(values, first_slot, called.rest)))
@@ -173,7 +190,7 @@ def plan(
             result = bench.flow(changes)
             expected = bench.expected_slots(result)
             if step.expected - expected >= TOLERATED:
-                step = _Step(changes, result, expected)
+                step = _Step(changes, result, expected, step.used)
                 actions.append(caps.action)
                 power[caps.action.key] = np.rint(caps.change.power_w).astype(np.int64)
     after = risk_of(step.result, bench.weights, bound)
@@ -201,7 +218,7 @@ def plan(
 
 
 def _call_homes(
-    bench: Bench, flex: Flexibility, step: _Step
+    bench: Bench, flex: Flexibility, step: _Step, most_slots: int
 ) -> tuple[Store, IntArray, _Step] | None:
     """The call to home batteries that is worth it; None where none is.
 
@@ -215,7 +232,7 @@ def _call_homes(
         store = home_store(flex.home_batteries, expected, called_part)
         if store is None or not _reaches(bench, store, step):
             return None
-        found = _schedule(bench, store, step)
+        found = _schedule(bench, store, step, most_slots)
         if found is None:
             continue
         values, after = found
@@ -227,14 +244,16 @@ def _call_homes(
     return best
 
 
-def _schedule(bench: Bench, store: Store, step: _Step) -> tuple[IntArray, _Step] | None:
+def _schedule(
+    bench: Bench, store: Store, step: _Step, most_slots: int
+) -> tuple[IntArray, _Step] | None:
     """The best schedule of a store that the power flow confirms; None where none mends anything."""
     best: tuple[IntArray, _Step] | None = None
     least = step.expected - 1e-9
     answer = answer_of(bench, store, step.changes, step.result)
     for attempt in range(_ATTEMPTS):
         tightened = answer.tightened(attempt * _MARGIN_STEP)
-        values, hoped = solve(bench, store, tightened, SLOTS_PER_HOUR)
+        values, hoped = solve(bench, store, tightened, step.used, most_slots)
         done, _ = store.follow(store.departure_of(values))
         if not done.any():
             break
@@ -242,7 +261,8 @@ def _schedule(bench: Bench, store: Store, step: _Step) -> tuple[IntArray, _Step]
         result = bench.flow(changes)
         expected = bench.expected_slots(result)
         if expected < least:
-            best, least = (values, _Step(changes, result, expected)), expected - 1e-9
+            used = step.used | (values != store.rest)
+            best, least = (values, _Step(changes, result, expected, used)), expected - 1e-9
         if expected <= hoped + _CONFIRMED:
             break  # the power flow confirms what the programme took for mended
     return best

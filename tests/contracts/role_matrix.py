@@ -119,6 +119,7 @@ MATRIX: Matrix = {
     },
     "UniformPriceAuction": {ANYONE: _names("clear lodge_receipt settle")},
     "DeliveryAdjustments": {ANYONE: _names("adjust")},
+    "DossierAnchor": {COLLECTOR: _names("publish")},
     "TestEuro": {
         TIMELOCK: _names("transfer_ownership mint"),
         ANYONE: _names("transfer transferFrom approve permit"),

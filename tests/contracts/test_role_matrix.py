@@ -820,6 +820,16 @@ def correcting(city: City) -> tuple[Any, ...]:
 case("ReadingLedger.correct", correcting, NOT_COLLECTOR)
 
 
+def publishing(city: City) -> tuple[Any, ...]:
+    first = DAY_SLOT - 96
+    with city.act("collector"):
+        city["ReadingLedger"].commit(ZONE, first, 4, EVIDENCE, 15, 60, TOTALS)
+    return ZONE, first, 4, SALT, bytes(32)
+
+
+case("DossierAnchor.publish", publishing, "anchor: caller is not the zone's collector")
+
+
 # The market
 
 NOT_ACCOUNT_OWNER = "market: caller is not the owner"

@@ -415,3 +415,35 @@ def test_says_when_the_node_is_away_or_the_file_is_no_index(tmp_path: Path) -> N
         Indexer(url, {}, tmp_path / "y.sqlite").sync()
     with pytest.raises(CheckFailed, match="delete the file to build it again"):
         EventReader(tmp_path / "y.sqlite").events("Noted")
+
+
+def test_the_quick_way_to_read_a_log_gives_what_the_general_one_gives() -> None:
+    import random
+
+    from eth_abi.abi import encode
+
+    kinds = ("uint256", "uint8", "int256", "address", "bool", "bytes32", "bytes", "uint256[]")
+    inputs = [{"name": f"a{i}", "type": kind, "indexed": i == 0} for i, kind in enumerate(kinds)]
+    inputs.append({"name": "text", "type": "string", "indexed": False})
+    abi = [{"type": "event", "name": "All", "inputs": inputs}]
+    ((topic, kind),) = dao.index._event_types("Some", abi)
+    chance = random.Random(1)
+    for _ in range(200):
+        values = [
+            chance.randrange(2**256),
+            chance.randrange(256),
+            chance.randrange(-(2**255), 2**255),
+            chance.randbytes(20),
+            chance.random() < 0.5,
+            chance.randbytes(32),
+            chance.randbytes(chance.randrange(100)),
+            [chance.randrange(2**256) for _ in range(chance.randrange(5))],
+            "ä" * chance.randrange(40),
+        ]
+        plain = encode([*kinds[1:], "string"], values[1:])
+        topics, data = [topic, "0x" + word(values[0]).hex()], "0x" + plain.hex()
+        quick = kind._decode_words(topics, data)
+        assert quick is not None
+        assert quick == kind._decode_any(topics, data)
+        # What is not plainly in form is left to the general one.
+        assert kind._decode_words(topics, data[:-64]) is None

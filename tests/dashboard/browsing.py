@@ -10,21 +10,13 @@ from urllib.parse import urlparse
 
 import pytest
 
+from benchmarks.browsing import READY
+
 playwright = pytest.importorskip("playwright.sync_api") if not os.environ.get("CI") else None
 if playwright is None:
     import playwright.sync_api as playwright  # type: ignore[no-redef]
 
 PATIENCE = 30_000
-
-# A page is ready when its script has ended and every chart is drawn.
-READY = """() => {
-    const app = document.querySelector('.stApp');
-    const charts = [...document.querySelectorAll('[data-testid="stVegaLiteChart"]')];
-    return app && app.dataset.testScriptState === 'notRunning'
-        && document.querySelector('h1')
-        && !document.querySelector('[data-testid="stSkeleton"]')
-        && charts.every(one => one.querySelector('canvas, svg'));
-}"""
 
 
 @dataclass

@@ -208,8 +208,8 @@ class TestTrade:
         index.settle(FIRST_SLOT, 100, 2_900)
         table = price_view(events(index).clearings(), events(index).settlements()).table
         assert table["When"].tolist() == ["Tue 02:15", "Tue 02:00"]
-        assert table["Delivered"].tolist() == ["not yet settled", "2.9 kWh"]
-        assert table["Price"].tolist() == ["20.0 ct/kWh", "10.0 ct/kWh"]
+        assert table["Delivered"].tolist() == ["not yet settled", "2.9\u00a0kWh"]
+        assert table["Price"].tolist() == ["20.0\u00a0ct/kWh", "10.0\u00a0ct/kWh"]
 
     def test_no_clearing_makes_an_empty_view(self, index: Index) -> None:
         assert price_view(events(index).clearings(), events(index).settlements()).is_empty
@@ -225,7 +225,10 @@ class TestVote:
 
     def test_the_countdown_runs_in_chain_time(self) -> None:
         one = proposal(FIRST_SLOT, deadline=FIRST_SLOT * 900)
-        assert vote_view(one, FIRST_SLOT * 900 - 6_300).timing == "Closes in 1 h 45 min, Tue 02:00"
+        assert (
+            vote_view(one, FIRST_SLOT * 900 - 6_300).timing
+            == "Closes in 1\u00a0h 45\u00a0min, Tue 02:00"
+        )
         assert vote_view(one, FIRST_SLOT * 900).timing == "Closed Tue 02:00, counting"
 
     def test_objections_do_not_count_towards_the_quorum(self) -> None:
@@ -261,7 +264,7 @@ class TestVote:
     def test_the_schedule_is_told_on_the_zones_own_clock(self) -> None:
         view = vote_view(proposal(FIRST_SLOT), 0)
         assert view.plan == (
-            "The community battery takes in 114 kWh (11:15–15:30) and gives back 81 kWh "
+            "The community battery takes in 114\u00a0kWh (11:15–15:30) and gives back 81\u00a0kWh "
             "(19:30–22:30)."
         )
         assert view.schedule["power_kw"].sum() / 4 == pytest.approx(44 + 69.75 - 81)
@@ -274,7 +277,7 @@ class TestVote:
             Window(FIRST_SLOT + 84, 12, -10_000),
         )
         assert vote_view(proposal(FIRST_SLOT, windows=windows), 0).plan == (
-            "The community battery gives back 120 kWh (02:00–05:00, 20:00–02:00)."
+            "The community battery gives back 120\u00a0kWh (02:00–05:00, 20:00–02:00)."
         )
 
     def test_a_proposal_without_curves_has_no_voltage_chart(self) -> None:
@@ -286,7 +289,7 @@ class TestVote:
         past = decisions((shown, proposal(FIRST_SLOT - 96, Outcome.EXECUTED)), shown)
         assert (past.total, past.executed) == (2, 1)
         assert past.table["Outcome"].tolist() == ["Executed"]
-        assert past.table["Day"].tolist() == ["Mon 06 Jun"]
+        assert past.table["Day"].tolist() == ["Mon 6 Jun"]
 
     def test_the_effect_names_what_is_left(self) -> None:
         assert effect(proposal(0)).endswith("none with it.")
@@ -330,32 +333,11 @@ class TestProgress:
         days = (forecast(0, True), forecast(96, True), forecast(192))
         view = skill_view(run_state(forecasts=days))
         assert view.ratio == pytest.approx(0.74)
-        assert view.words == "26 % better than “same as last week” over 2 scored days."
+        assert view.words == "26\u00a0% better than “same as last week” over 2 scored days."
         assert skill_view(run_state(forecasts=())).ratio is None
 
 
 class TestUnits:
-    @pytest.mark.parametrize(
-        ("wh", "words"),
-        [(0, "0.0 kWh"), (950, "0.9 kWh"), (123_456, "123 kWh"), (-2e6, "-2,000 kWh")],
-    )
-    def test_energy(self, wh: int, words: str) -> None:
-        assert units.kwh(wh) == words
-
-    @pytest.mark.parametrize(
-        ("micro", "words"),
-        [(0, "€0.00"), (12_345_678, "€12.35"), (-5_000_000, "-€5.00"), (-1, "€0.00")],
-    )
-    def test_money(self, micro: int, words: str) -> None:
-        assert units.euro(micro) == words
-
-    @pytest.mark.parametrize(
-        ("seconds", "words"),
-        [(0, "0 s"), (59, "59 s"), (60, "1 min"), (6_300, "1 h 45 min"), (90_000, "1 d 1 h")],
-    )
-    def test_durations(self, seconds: int, words: str) -> None:
-        assert units.duration(seconds) == words
-
     def test_local_clocks_follow_daylight_saving(self) -> None:
         # 27 March 2016, 01:00 UTC: clocks go from 02:00 to 03:00.
         change = 1_459_040_400 // 900

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,8 +24,8 @@ import pytest
 from eth_account import Account as Signer
 
 from dao import deployment as deploying
-from dao.chain import Chain, LocalAccount
-from dao.market import session
+from dao.chain import Chain, Contract, LocalAccount
+from dao.demo_people import owner_account
 from dao.market.session import unpack_entries
 from dao.paths import cache_dir
 from dao.processes import free_port
@@ -32,7 +33,7 @@ from dao.relay.request_intake import fields_of
 from dao.relay.request_store import Kind
 from dao.slots import SLOT_SECONDS
 from meters.profiles import ZoneProfiles, zone_profiles
-from scripts._simulation.people import MANDATES, owner_account
+from scripts._simulation.people import MANDATES
 from tests.e2e.conftest import ROOT, ZONE, bring_cache, environment
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1_200)]
@@ -142,22 +143,40 @@ def sunny(sessions: list[dict[str, Any]], profiles: ZoneProfiles, now: int) -> t
     raise AssertionError("no sun")
 
 
+def credited(
+    market: Contract, account: int, after: int, until: int
+) -> tuple[dict[int, int], dict[int, int]]:
+    """By session what an account's orders were credited after a block and up to another, in token
+    units, and what they delivered or got, in Wh."""
+    credit: dict[int, int] = defaultdict(int)
+    wh: dict[int, int] = defaultdict(int)
+    for event in market.events("OrdersSettled", after + 1, until):
+        for entry in unpack_entries(event.args["entries"]):
+            if entry.account == account:
+                credit[event.args["first_slot"]] += entry.credit
+                wh[event.args["first_slot"]] += entry.delivered_wh
+    return credit, wh
+
+
 def test_a_resident_deposits_sells_is_paid_and_withdraws(tmp_path: Path) -> None:
-    with living(tmp_path, "--pace", "900") as village:
+    with (
+        living(tmp_path, "--pace", "600") as village,
+        Chain.local(village.run_state()["rpc"], hold_time=False) as chain,
+    ):
         summary = json.loads((tmp_path / "out.txt").read_text())
         assert summary["conservation_ok"] is True, summary["conservation_faults"]
         state = village.run_state()
         assert state["finished"] is False
-        start = state["sim_time"]
+        deployed = deploying.read(chain, tmp_path / "deployment.json")
+        market = deployed["EnergyMarket"]
+        profiles = zone_profiles(ZONE, state["sim_time"] // SLOT_SECONDS, 5 * 96, SEED, cache_dir())
         _, shown = village.ask("GET", "/v1/zones/1/sessions")
-        first_slot = start // SLOT_SECONDS - 96
-        profiles = zone_profiles(ZONE, first_slot, 5 * 96, SEED, cache_dir())
         first, slot, meter = sunny(shown["sessions"], profiles, shown["now"])
         who = owner_account(SEED, meter)
 
-        before = village.balance(meter)
         village.request(Kind.DEPOSIT, ("permit", "deposits"), who, account=meter, amount=50 * EURO)
-        assert village.balance(meter) - before == 50 * EURO
+        paid_in = [one.args["amount"] for one in market.events("Deposited")]
+        assert paid_in[-1] == 50 * EURO
         # She takes selling into her own hands.
         for number in MANDATES.values():
             names = ("mandate-end", "mandate-ends")
@@ -174,39 +193,29 @@ def test_a_resident_deposits_sells_is_paid_and_withdraws(tmp_path: Path) -> None
         _, prospect = village.ask("POST", "/v1/outlook/order", fields)
         assert prospect["problems"] == []
         _, signature = village.signed("order", prospect["order"], who)
-        status, taken = village.ask(
-            "POST", "/v1/orders", {**prospect["order"], "signature": signature}
-        )
+        body = {**prospect["order"], "signature": signature}
+        status, taken = village.ask("POST", "/v1/orders", body)
         assert status == 201, taken
         order = f"/v1/orders/{taken['id']}"
         village.wait(lambda: bool(village.ask("GET", order)[1]["state"] == "accepted"))
-        free = village.balance(meter)
+        block = chain.block_number()
+        free = int(market.call("account", meter, block=block)[1])
+
         village.wait(
             lambda: "settled" in [one["step"] for one in village.ask("GET", order)[1]["steps"]]
         )
+        until = chain.block_number()
+        credits, sold = credited(market, meter, block, until)
+        assert sold[first] > 0
+        # Her collateral back, and at least her limit for what she sold.
+        assert credits[first] >= taken["outlook"]["escrow"] + sold[first] * LIMIT
+        now = int(market.call("account", meter, block=until)[1])
+        assert now == free + sum(credits.values())
 
-        with Chain.local(state["rpc"], hold_time=False) as chain:
-            deployed = deploying.read(chain, tmp_path / "deployment.json")
-            market = deployed["EnergyMarket"]
-            book = session.read_book(market, 1, first)
-            place = [one.account for one in book.orders].index(meter)
-            entries = [
-                unpack_entries(event.args["entries"])[place]
-                for event in market.events("OrdersSettled")
-                if event.args["first_slot"] == first
-            ]
-            sold = sum(entry.delivered_wh for entry in entries)
-            credit = sum(entry.credit for entry in entries)
-            assert sold > 0
-            # Her collateral back, and at least the feed-in tariff for what she sold.
-            assert credit >= taken["outlook"]["escrow"] + sold * LIMIT
-            assert village.balance(meter) == free + credit
-
-            names = ("withdrawal", "withdrawals")
-            amount = village.balance(meter)
-            village.request(Kind.WITHDRAWAL, names, who, account=meter, amount=amount, to=PAYEE)
-            assert deployed["TestEuro"].call("balanceOf", PAYEE) == amount
-            assert village.balance(meter) == 0
+        names = ("withdrawal", "withdrawals")
+        amount = village.balance(meter)
+        village.request(Kind.WITHDRAWAL, names, who, account=meter, amount=amount, to=PAYEE)
+        assert deployed["TestEuro"].call("balanceOf", PAYEE) == amount
         # The village goes on without her.
         later = village.run_state()["sim_time"]
         village.wait(lambda: village.run_state()["sim_time"] > later + 900)

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -284,6 +285,31 @@ def test_what_only_the_contract_knows_is_told_in_its_words(lane: Lane) -> None:
     assert answer.problems[0].problem == "market: mandate number is used"
 
 
+def test_a_relay_without_a_contract_says_that_it_does_not_carry_what_goes_there(
+    lane: Lane,
+) -> None:
+    relay = replace(lane.relay, token=None, governor=None, membership=None)
+    who = lane.owners[0].address
+    given: dict[Kind, dict[str, Any]] = {
+        Kind.DEPOSIT: {"account": 1, "amount": 1},
+        Kind.BALLOT: {"proposal": "1", "voter": who, "support": "for"},
+        Kind.DELEGATION: {"delegator": who, "delegatee": who},
+    }
+    more = {"nonce": 0, "deadline": 2**40 - 1, "expiry": 2**40 - 1}
+    for kind, fields in given.items():
+        assert typed_request(relay, kind, fields)[1][0].field == "request"
+        wanted_too = {name: more[name] for name in carrying.RULES[kind].fields if name in more}
+        body = {**fields, **wanted_too, "signature": "0x" + "11" * 65}
+        assert submit_request(relay, kind, body).problems[0].field == "request"
+
+
+def test_a_token_without_a_permit_takes_no_deposit_by_signature(lane: Lane) -> None:
+    plain = replace(lane.deployment["TestEuro"], address=lane.deployment["GridParameters"].address)
+    relay = replace(lane.relay, token=plain)
+    _, problems = typed_request(relay, Kind.DEPOSIT, {"account": 1, "amount": 1})
+    assert [problem.field for problem in problems] == ["request"]
+
+
 # Once, whatever happens
 
 
@@ -424,6 +450,7 @@ def test_after_a_reorganisation_a_request_is_carried_again(lane: Lane) -> None:
 
 KILLED = """
 import os, signal, sys
+from dataclasses import replace
 from pathlib import Path
 from dao import deployment
 from dao.chain import Chain, Contract

@@ -14,11 +14,12 @@ from benchmarks.street import DAY_SLOT, HOMES, MEMBERS, ZONE, Street, street
 from dao import governance, membership
 from dao.governance import Call, Lane, Proposal, Support
 from dao.parameters import HOUR, KEYS
+from dao.relay.erasure import erase
 from dao.relay.reader import Relay
 from dao.relay.request_intake import submit_request, typed_request
 from dao.relay.request_store import Kind, RequestState, StoredRequest
 from dao.relay.service import run_round
-from dao.relay.store import RelayStore, erase
+from dao.relay.store import RelayStore
 from tests.relay.signing import ask, sign, taken, wanted
 
 

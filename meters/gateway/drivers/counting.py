@@ -34,12 +34,13 @@ class Counting:
 
     def add(self, at: float, import_wh: int | None, export_wh: int | None) -> None:
         """Take the device's registers at a time."""
-        self.read_at = at
         for one in self._assembler.add(_FEED, Sample(at, import_wh, export_wh)):
             if one.import_wh is not None and one.export_wh is not None:
                 self._done[one.slot] = (one.import_wh, one.export_wh)
         while len(self._done) > _KEPT_SLOTS:
             del self._done[min(self._done)]
+        # Last: whoever waits for it in another thread then finds the slots that it completes.
+        self.read_at = at
 
     def done(self, slot: int) -> tuple[int, int] | None:
         """Wh taken and given in a slot, None if not known."""

@@ -18,6 +18,8 @@ from meters.devices import CommunityBattery
 from meters.dispatch import NONE, DispatchReport, Schedule
 from meters.gateway.chain import Window
 from meters.gateway.drivers.battery import SunSpecBattery as BatteryDriver
+from meters.gateway.drivers.counting import Counting
+from meters.gateway.intervals import Interval, Sample
 from meters.gateway.outbox import REFUSED
 from meters.gateway.run import Gateway
 from meters.gateway.settings import Settings
@@ -367,3 +369,22 @@ def test_a_schedule_knows_zero_from_no_window() -> None:
     assert [schedule.value(slot) for slot in range(9, 16)] == [None, 0, 0, None, None, -7, None]
     with pytest.raises(BadUse):
         Schedule(1, 1_000, 10, 5, np.zeros(4, np.int64), np.zeros(5, bool))
+
+
+def test_registers_count_as_read_only_once_their_slots_are_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    counting = Counting()
+    counting.add(FIRST_SLOT * 900.0, 0, 0)
+    added = counting._assembler.add
+    seen: list[float] = []
+
+    def watched(feed: str, sample: Sample) -> Sequence[Interval]:
+        seen.append(counting.read_at)
+        return list(added(feed, sample))
+
+    monkeypatch.setattr(counting._assembler, "add", watched)
+    counting.add((FIRST_SLOT + 1) * 900.0, 7, 0)
+    assert seen == [FIRST_SLOT * 900.0]
+    assert counting.read_at == (FIRST_SLOT + 1) * 900.0
+    assert counting.done(FIRST_SLOT) == (7, 0)
