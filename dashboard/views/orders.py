@@ -27,6 +27,7 @@ from dashboard.services.typed_data import own
 from dashboard.views.parts import empty, lead, pill, put, section, table, title
 from dashboard.views.resident import (
     Resident,
+    evidence_link,
     hash_text,
     notes,
     order_views,
@@ -517,3 +518,12 @@ def _receipt(held: Resident, one: OrderView, taken: int | None) -> None:
             mime="text/csv",
             key="orders.csv",
         )
+    if one.key is not None:
+        lead(
+            _(
+                "Does something look wrong? The evidence gathers your meter's signed readings, "
+                "the relay's promise and the chain's transactions, and says what can still be "
+                "done, by whom and until when."
+            )
+        )
+        put(f'<p class="gc-files">{evidence_link(context, held.account, one.key)}</p>')
