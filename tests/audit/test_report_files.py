@@ -26,7 +26,7 @@ from dao.audit.report import document
 from dao.audit.report.contracting import release_package
 from dao.audit.report.tabular import data_package
 from dao.audit.report.words import Words
-from dao.audit.report.workbook import workbook
+from dao.audit.report.workbook import summary
 from dao.audit.tables import TABLES
 from tests.audit.report_content import (
     PAYEE,
@@ -146,7 +146,7 @@ def test_pages_are_named_tagged_and_read_in_order() -> None:
 
 @cache
 def sheets(language: str = "en") -> Any:
-    return openpyxl.load_workbook(io.BytesIO(workbook(content_of(language=language))))
+    return openpyxl.load_workbook(io.BytesIO(summary(content_of(language=language))))
 
 
 def column(sheet: Any, title: str) -> list[Any]:
@@ -182,7 +182,7 @@ def test_the_sheets_sum_to_the_key_figures() -> None:
 
 
 def test_the_sheets_have_no_formula_and_no_link_whatever_people_wrote() -> None:
-    book = openpyxl.load_workbook(io.BytesIO(workbook(content_of(**hostile(HOSTILE["formula"])))))
+    book = openpyxl.load_workbook(io.BytesIO(summary(content_of(**hostile(HOSTILE["formula"])))))
     cells = [cell for sheet in book for row in sheet.iter_rows() for cell in row]
 
     assert any(cell.value == HOSTILE["formula"] for cell in cells)
@@ -192,7 +192,7 @@ def test_the_sheets_have_no_formula_and_no_link_whatever_people_wrote() -> None:
 
 @pytest.mark.parametrize("name", ["controls", "huge", "emoji", "turned"])
 def test_the_sheets_take_hostile_text(name: str) -> None:
-    book = openpyxl.load_workbook(io.BytesIO(workbook(content_of(**hostile(HOSTILE[name])))))
+    book = openpyxl.load_workbook(io.BytesIO(summary(content_of(**hostile(HOSTILE[name])))))
 
     assert len(book.sheetnames) == len(set(book.sheetnames)) == 12
 
@@ -203,7 +203,7 @@ def test_small_groups_in_the_sheets_say_that_they_are_kept_back() -> None:
     for row in quality[96:100]:
         row |= {"meters": 3} | dict.fromkeys(list(row)[3:])
     content = content_of(groups=rows, quality=[tuple(row.values()) for row in quality])
-    book = openpyxl.load_workbook(io.BytesIO(workbook(content)))
+    book = openpyxl.load_workbook(io.BytesIO(summary(content)))
 
     assert column(book["Who gains"], "Homes") == ["kept back", "kept back", 45, 75, 45, 75]
     measured = column(book["Meters"], "measured")

@@ -20,7 +20,7 @@ from dao.audit.report.contracting import release_package
 from dao.audit.report.document import pdf
 from dao.audit.report.glyphs import printable
 from dao.audit.report.tabular import data_package, tools, tools_of
-from dao.audit.report.workbook import workbook
+from dao.audit.report.workbook import summary
 
 if TYPE_CHECKING:
     from dao.audit.package import Content
@@ -29,7 +29,7 @@ MAKERS: Mapping[str, Callable[[Content], bytes]] = {
     "datapackage.json": data_package,
     "ocds/releases.json": release_package,
     "report.pdf": pdf,
-    "summary.xlsx": workbook,
+    "summary.xlsx": summary,
 }
 DRAWN = ("report.pdf", "summary.xlsx")
 """Parts whose bytes depend on the version of a library."""

@@ -32,8 +32,7 @@ def opening(reader: Reader) -> list[Block]:
     ]
     cards = []
     for name, remark in first:
-        row = reader.figures[name]
-        change = w.change(row["value"], row["before"], row["unit"])
+        change = reader.change(name)
         text = w(remark)
         if change != "–":
             text = w("card.change", change=change)

@@ -265,9 +265,7 @@ def settlement(reader: Reader) -> list[Block]:
         )
     delivered = total(reader.ints("settlement", "delivered_wh"))
     cleared = reader.value("cleared_wh") or 0
-    counts = [
-        (w(f"state.{name.replace(' ', '_')}"), w.integer(states[name])) for name in sorted(states)
-    ]
+    counts = [(w.of("state", name), w.integer(states[name])) for name in sorted(states)]
     found.append(blocks.table([w("head.sessions"), w("head.count")], counts, "lr", [3, 1]))
     found.append(
         blocks.paragraph(
@@ -411,4 +409,4 @@ def _edits(reader: Reader) -> list[Block]:
 
 
 def _quality_word(reader: Reader, name: str) -> str:
-    return reader.words(f"quality.{name}")
+    return reader.words.of("quality", name)

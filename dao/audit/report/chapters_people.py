@@ -120,7 +120,7 @@ def governance(reader: Reader) -> list[Block]:
             [charts.DARK, charts.MIDDLE, charts.PALE, "#ffffff"],
             w("vote.members"),
             reader.axis,
-            [w(f"outcome.{row['outcome']}") for row in shown],
+            [w.of("outcome", row["outcome"]) for row in shown],
             marks=[float(row["quorum"]) for row in shown],
             mark_name=w("vote.quorum"),
             left=165,
@@ -130,10 +130,10 @@ def governance(reader: Reader) -> list[Block]:
         listed = [
             (
                 printable(row["title"], 160),
-                w(f"lane.{row['lane']}"),
+                w.of("lane", row["lane"]),
                 w.share(row["turnout_ppm"]),
                 f"{w.integer(row['votes_for'])} : {w.integer(row['votes_against'])}",
-                w(f"outcome.{row['outcome']}"),
+                w.of("outcome", row["outcome"]),
                 short(row["tx"]),
             )
             for row in proposals[:MOST_ROWS]
@@ -197,7 +197,7 @@ def gains(reader: Reader) -> list[Block]:
             one[name] += row[name]
 
     def cents(one: dict[str, int], name: str) -> float:
-        return one[name] / one["homes"] / 10_000
+        return one[name] / max(1, one["homes"]) / 10_000
 
     names = sorted(sums)
     svg = charts.across(
@@ -251,4 +251,6 @@ def _span(reader: Reader, one: dict[str, int]) -> str:
 
 def _cents(reader: Reader, one: dict[str, int]) -> str:
     """Gain and saving of a home on a day."""
-    return f"{reader.words.decimal(one['gain'] + one['saving'], 10_000 * one['homes'], 1)} ct"
+    return (
+        f"{reader.words.decimal(one['gain'] + one['saving'], 10_000 * max(1, one['homes']), 1)} ct"
+    )

@@ -196,7 +196,7 @@ def figures(reader: Reader) -> list[Block]:
                     w.figure(value, unit),
                     w.figure(before, unit),
                     w.change(value, before, unit),
-                    w(f"basis.{row['basis']}"),
+                    w.of("basis", row["basis"]),
                 )
             )
         found.append(blocks.heading(w(f"figures.{group}"), 2))

@@ -27,6 +27,7 @@ def total(values: Masked) -> int:
     return int(values.filled(0).sum())
 
 
+_UNKNOWN: dict[str, Any] = {"value": None, "before": None, "unit": ""}
 MOST_ROWS = 30
 """Of a table in the report; the data have all."""
 HOURS_UNTIL, DAYS_UNTIL = 3, 62
@@ -75,13 +76,18 @@ class Reader:
 
     def value(self, name: str) -> int | None:
         """A key figure."""
-        found: int | None = self.figures[name]["value"]
+        found: int | None = self.figures.get(name, _UNKNOWN)["value"]
         return found
 
     def shown(self, name: str) -> str:
         """A key figure as people read it."""
-        row = self.figures[name]
+        row = self.figures.get(name, _UNKNOWN)
         return self.words.figure(row["value"], row["unit"])
+
+    def change(self, name: str) -> str:
+        """A key figure against the period before."""
+        row = self.figures.get(name, _UNKNOWN)
+        return self.words.change(row["value"], row["before"], row["unit"])
 
     def rows(self, table: str) -> list[dict[str, Any]]:
         """A table, row by row: for small ones."""

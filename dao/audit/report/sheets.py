@@ -102,7 +102,7 @@ def figures(reader: Reader) -> Sheet:
                 Kind.TEXT,
                 [w.change(row["value"], row["before"], row["unit"]) for row in rows],
             ),
-            _column(w("head.basis"), Kind.TEXT, [w(f"basis.{row['basis']}") for row in rows]),
+            _column(w("head.basis"), Kind.TEXT, [w.of("basis", row["basis"]) for row in rows]),
             _column(w("head.table"), Kind.TEXT, names),
             _column(w("sheet.raw"), Kind.COUNT, [row["value"] for row in rows]),
             _column(w("sheet.raw_unit"), Kind.TEXT, [row["unit"] for row in rows]),

@@ -45,6 +45,10 @@ class Words:
         text = self._texts[key]
         return text.format(**values) if values else text
 
+    def of(self, group: str, name: str) -> str:
+        """The text `group.name` for a word of the tables; a word that is not known as it stands."""
+        return self._texts.get(f"{group}.{name.replace(' ', '_')}") or printable(name, 60)
+
     def count(self, key: str, number: int) -> str:
         """A number with its noun: the text is `one|many`."""
         one, many = self._texts[key].split("|")

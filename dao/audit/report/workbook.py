@@ -34,7 +34,7 @@ MOST_WIDE = 60
 _BREAK = "\u200b"
 
 
-def workbook(content: Content) -> bytes:
+def summary(content: Content) -> bytes:
     """summary.xlsx in the dossier's language."""
     import xlsxwriter
 
