@@ -98,9 +98,9 @@ def _child(step: str, *arguments: object) -> dict[str, Any]:
 
 
 def _export(folder: Path, url: str, days: int, file: Path) -> None:
-    from dao.audit.export import Request, export
+    from dao.audit.export import Request
     from dao.audit.scope import Period
-    from forecasting.dossier import Sources, operator_part
+    from forecasting.dossier import Sources, write_dossier
 
     request = Request(
         period=Period.of_days(1, START, START + timedelta(days=days - 1)),
@@ -111,12 +111,7 @@ def _export(folder: Path, url: str, days: int, file: Path) -> None:
         tariffs={"feed_in": 79, "retail": 397, "grid_fee": 110},
     )
     sources = Sources(folder / "lake", folder / "secrets.sqlite")
-    export(
-        request,
-        file,
-        lambda scope, events, chain: operator_part(sources, scope, events, chain),
-        _timed(),
-    )
+    write_dossier(request, sources, file, _timed())
 
 
 def _verify(url: str, file: Path) -> None:

@@ -12,20 +12,23 @@ from html import escape
 from pathlib import Path
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 from streamlit.navigation.page import Page as Handle
 
 from dao.errors import GridCommonsError
 from dashboard import i18n, identity, pages
-from dashboard.context import Context, read_state
+from dashboard.context import Context, State, read_state
 from dashboard.errors import on_script_error, plain
-from dashboard.i18n import _
-from dashboard.settings import read_settings
+from dashboard.i18n import _, ngettext
+from dashboard.repositories.attention import unseen_of
+from dashboard.settings import Settings, read_settings
 from dashboard.theme import Palette, palette, style_sheet
 from dashboard.views.parts import as_label, empty, put, title
 
 ICON = str(Path(__file__).with_name("icon.svg"))
 LANGUAGE = "frame.language"
 SIGN_IN = "sign-in"
+NOTICES = "notices"
 RETRY_SECONDS = 2.0
 
 
@@ -49,7 +52,7 @@ def main() -> None:
     handles: dict[str, Handle] = {}
 
     def drawing(page: pages.Page) -> Callable[[], None]:
-        return lambda: _draw(page, handles[SIGN_IN], colours, locale)
+        return lambda: _draw(page, handles, colours, locale)
 
     for one in pages.PAGES:
         handles[one.slug] = st.Page(
@@ -70,7 +73,9 @@ def main() -> None:
     st.navigation({name: those for name, those in sections.items() if those}, position="top").run()
 
 
-def _draw(page: pages.Page, sign_in: Handle, colours: Palette, locale: i18n.Locale) -> None:
+def _draw(
+    page: pages.Page, handles: dict[str, Handle], colours: Palette, locale: i18n.Locale
+) -> None:
     """The page that was asked for, and what stands above it."""
     st.set_page_config(page_title=f"{_(page.title)} · GridCommons")
     # What ends a script early is no Exception, so it passes.
@@ -82,7 +87,7 @@ def _draw(page: pages.Page, sign_in: Handle, colours: Palette, locale: i18n.Loca
             _wait()
             return
         person = identity.current(settings)
-        _top(page, sign_in, person)
+        bell = _top(page, handles[SIGN_IN], person)
         parts = {one.name: getattr(state, one.name) for one in dataclasses.fields(state)}
         context = Context(settings=settings, colours=colours, person=person, locale=locale, **parts)
         if page.needs_person and person is None:
@@ -90,6 +95,10 @@ def _draw(page: pages.Page, sign_in: Handle, colours: Palette, locale: i18n.Loca
             identity.sign_in_box(context)
         else:
             page.draw(context)
+        # Last, so that nobody waits for it to see the page.
+        if person is not None and person.accounts and page.slug != NOTICES:
+            with bell:
+                _bell(settings, state, person, handles[NOTICES])
     except Exception as error:
         on_script_error(error)
 
@@ -108,8 +117,20 @@ def _wait() -> None:
         st.rerun()
 
 
-def _top(page: pages.Page, sign_in: Handle, person: identity.Person | None) -> None:
-    """The languages, who is signed in, the way in and out: at the top right of every page."""
+def _bell(settings: Settings, state: State, person: identity.Person, notices: Handle) -> None:
+    """How many notices are new, and the way to them."""
+    count = unseen_of(settings, state, person.accounts)
+    if count and st.button(
+        ngettext("{number} notice", "{number} notices", count).format(number=count),
+        key="frame.notices",
+        icon=":material/notifications:",
+    ):
+        st.switch_page(notices)
+
+
+def _top(page: pages.Page, sign_in: Handle, person: identity.Person | None) -> DeltaGenerator:
+    """The languages, who is signed in, the way in and out: at the top right of every page. Returns
+    where the count of notices goes."""
     with st.container(key="frame-top", horizontal=True, vertical_alignment="center"):
         languages = i18n.available()
         if len(languages) > 1:
@@ -121,6 +142,7 @@ def _top(page: pages.Page, sign_in: Handle, person: identity.Person | None) -> N
                 key=LANGUAGE,
                 label_visibility="collapsed",
             )
+        bell = st.empty()
         if person is not None:
             short = f"{person.address[:6]}…{person.address[-4:]}"
             with st.popover(as_label(person.name or short), key="frame.person"):
@@ -132,6 +154,7 @@ def _top(page: pages.Page, sign_in: Handle, person: identity.Person | None) -> N
                 st.button(_("Sign out"), key="frame.sign_out", on_click=identity.sign_out)
         elif page.slug != SIGN_IN and st.button(_("Sign in"), key="frame.sign_in"):
             st.switch_page(sign_in)
+    return bell
 
 
 main()

@@ -65,6 +65,15 @@ RESIDENT: tuple[Page, ...] = (
     ),
     Page("orders", N_("Orders"), "resident", needs_person=True, icon=":material/receipt_long:"),
     Page("money", N_("Money"), "resident", needs_person=True, icon=":material/euro:"),
+    Page(
+        "statement",
+        N_("Statement"),
+        "resident",
+        needs_person=True,
+        icon=":material/description:",
+    ),
+    Page("my-data", N_("My data"), "resident", needs_person=True, icon=":material/shield_person:"),
+    Page("notices", N_("Notices"), "resident", needs_person=True, icon=":material/notifications:"),
 )
 MEMBER: tuple[Page, ...] = ()
 ANALYST: tuple[Page, ...] = ()

@@ -25,8 +25,10 @@ import numpy as np
 from dao.audit.bills import Bill, bills_with, close_bills, months_of_slots, trade_sums
 from dao.audit.build import ChainPart, OperatorPart
 from dao.audit.energy import newest_batches
+from dao.audit.export import Request, export
 from dao.audit.market import start_text
 from dao.audit.operator_rules import MIN_HOMES
+from dao.audit.package import Manifest
 from dao.audit.scope import Events, Period, Scope
 from dao.audit.tables import TABLES
 from dao.errors import CheckFailed
@@ -57,6 +59,24 @@ class Sources:
     secrets: Path | None = None
     relay: Path | None = None
     grid: _GRID_ROWS | None = None
+
+
+def write_dossier(
+    request: Request,
+    sources: Sources,
+    path: Path,
+    notify: Callable[[str], None] = lambda _: None,
+) -> Manifest:
+    """Write a dossier to `path`, whole or not at all; errors as `dao.audit.export.export` has them.
+
+    notify hears in words what begins.
+    """
+    return export(
+        request,
+        path,
+        lambda scope, events, chain: operator_part(sources, scope, events, chain),
+        notify,
+    )
 
 
 def operator_part(sources: Sources, scope: Scope, events: Events, chain: ChainPart) -> OperatorPart:

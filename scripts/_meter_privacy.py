@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dao.errors import CheckFailed
-from scripts import _meter_grants
+from scripts import _meter_evidence, _meter_grants
 from scripts._common import CHECK_MARKS, deployment_option, handles_errors, json_option, read_input
 from scripts._privacy_options import (
     addresses_from,
@@ -221,6 +221,7 @@ def erase(
 COMMANDS: tuple[click.Command, ...] = (
     disclose,
     verify,
+    _meter_evidence.evidence,
     _meter_grants.grant,
     _meter_grants.read,
     _meter_grants.access,

@@ -97,15 +97,14 @@ def export(
 ) -> None:
     """Write a zone's period as a dossier: data, proofs, and the report to read.
 
-    The days must be over for good: committed, final, and two hours past, so that they are scored.
+    The days must be over for good: committed, final, and an hour past, so that they are scored.
     No home's reading and no group below 15 homes is in it; each home can open its own bill with its
     secret. With --publish the root goes on the chain, and from then on nobody can change the file
     unseen.
     """
     from dao.audit.export import Request
-    from dao.audit.export import export as make
     from dao.audit.scope import Period
-    from forecasting.dossier import Sources, operator_part
+    from forecasting.dossier import Sources, write_dossier
 
     if not publish and (network is not None or account is not None):
         raise BadUse("--network and --account say who publishes: --publish is needed")
@@ -129,12 +128,7 @@ def export(
         corrects=corrects,
     )
     say = (lambda _: None) if as_json else (lambda text: click.echo(f"{text} ...", err=True))
-    manifest = make(
-        request,
-        output,
-        lambda scope, events, chain: operator_part(sources, scope, events, chain),
-        say,
-    )
+    manifest = write_dossier(request, sources, output, say)
     published = None
     if publish:
         published = _publish(manifest, network or url, account, deployment_file)

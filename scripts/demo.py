@@ -158,6 +158,7 @@ def _live(
     from dao.paths import deployment_path
     from scripts._simulation import world as worlds
     from scripts._simulation.counter import Counter
+    from scripts._simulation.dossier import leave_dossier
     from scripts._simulation.following import Following
     from scripts._simulation.living import Life
     from scripts._simulation.loop import Loop
@@ -200,6 +201,7 @@ def _live(
             "days_s": [round(day.seconds, 1) for day in loop.days],
         },
     )
+    display.say(leave_dossier(loop))
     return summary, life
 
 

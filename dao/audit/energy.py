@@ -22,8 +22,10 @@ import numpy as np
 from dao.audit.market import Ints, start_text
 from dao.audit.scope import EventRow, Events, Period
 from dao.audit.tables import TABLES
+from dao.errors import CheckFailed
 from dao.ledger import unpack_totals
 from dao.market.solver import NULL_PRICE
+from dao.slots import SLOTS_PER_DAY
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -36,8 +38,10 @@ def newest_batches(events: Events, first: int, end: int) -> list[tuple[EventRow,
     found: dict[int, tuple[EventRow, int]] = {}
     for version, name in ((1, "BatchCommitted"), (2, "BatchCorrected")):
         for row in events.of(name):
-            begin = row.args["first_slot"]
-            if begin < end and begin + row.args["slots"] > first:
+            begin, slots = row.args["first_slot"], row.args["slots"]
+            if not 4 <= slots <= SLOTS_PER_DAY or len(row.args["totals"]) != slots // 4:
+                raise CheckFailed(f"a batch of {slots} slots in block {row.block}")
+            if begin < end and begin + slots > first:
                 found[begin] = (row, version)
     return [found[begin] for begin in sorted(found)]
 

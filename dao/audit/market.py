@@ -20,7 +20,7 @@ import numpy.typing as npt
 from dao.audit.scope import EventRow, Events, Period, session_of
 from dao.audit.tables import TABLES
 from dao.errors import CheckFailed
-from dao.market.orders import PAGE_SIZES, fold
+from dao.market.orders import MAX_SESSION_SLOTS, PAGE_SIZES, fold
 from dao.market.solver import ASK, BID, NULL_PRICE, SessionClearing, clear_session, effective_limits
 from dao.slots import slot_start
 
@@ -120,6 +120,8 @@ def sessions_of(events: Events, period: Period) -> list[Session]:
     for row in events.of("SessionOpened"):
         args = row.args
         if period.has(args["first_slot"]):
+            if not 1 <= args["slots"] <= MAX_SESSION_SLOTS:
+                raise CheckFailed(f"a session of {args['slots']} slots opened in block {row.block}")
             one = Session(args["first_slot"], args["slots"], args["gate"], args["penalty"], row)
             for name in ("price", "volume", "delivered", "fees", "penalties"):
                 setattr(one, name, np.full(one.slots, -1, dtype=np.int64))

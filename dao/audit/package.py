@@ -156,14 +156,15 @@ def write(path: Path, content: Content, extra: Mapping[str, bytes]) -> Manifest:
         for name, data in _parts(content, extra):
             if not _PATH.fullmatch(name) or name == MANIFEST:
                 raise ValueError(f"{name} cannot name a part")
-            _add(archive, name, data)
+            add_part(archive, name, data)
             parts.append(Part(name, len(data), hashlib.sha256(data).hexdigest()))
         manifest = Manifest(content.scope, tuple(parts), "0x" + bills_root(content.bills).hex())
-        _add(archive, MANIFEST, manifest.encode())
+        add_part(archive, MANIFEST, manifest.encode())
     return manifest
 
 
-def _add(archive: zipfile.ZipFile, name: str, data: bytes) -> None:
+def add_part(archive: zipfile.ZipFile, name: str, data: bytes) -> None:
+    """Put a part into the zip as every dossier has it."""
     entry = zipfile.ZipInfo(name, _TIME)
     entry.external_attr = 0o644 << 16
     entry.create_system = 3
@@ -175,17 +176,18 @@ def _parts(content: Content, extra: Mapping[str, bytes]) -> Iterator[tuple[str, 
     """All parts by path, one at a time."""
     makers: dict[str, Any] = dict(extra)
     for name, table in content.tables.items():
-        makers[f"data/{name}.parquet"] = (_parquet, table)
+        makers[f"data/{name}.parquet"] = (parquet_bytes, table)
         makers[f"data/{name}.csv"] = (csv_bytes, table)
-    makers[EVENTS] = (_parquet, events_table(content.events))
-    makers[TRANSACTIONS] = (_parquet, transactions_table(content.spent))
-    makers[BILLS] = (_parquet, content.bills)
+    makers[EVENTS] = (parquet_bytes, events_table(content.events))
+    makers[TRANSACTIONS] = (parquet_bytes, transactions_table(content.spent))
+    makers[BILLS] = (parquet_bytes, content.bills)
     for name in sorted(makers):
         made = makers[name]
         yield name, made if isinstance(made, bytes) else made[0](made[1])
 
 
-def _parquet(table: pa.Table) -> bytes:
+def parquet_bytes(table: pa.Table) -> bytes:
+    """A table as a Parquet file: the same bytes for the same table, by one version of pyarrow."""
     import pyarrow.parquet as pq
 
     sink = io.BytesIO()
@@ -446,12 +448,12 @@ def csv_difference(data: bytes, table: pa.Table, spec: Table) -> str | None:
 
     Read with another parser than the one that wrote it.
     """
+    if data == csv_bytes(table):
+        return None
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError:
         return "not UTF-8"
-    if data == csv_bytes(table):
-        return None
     rows = csv.reader(io.StringIO(text, newline=""))
     header = next(rows, [])
     if header != [column.name for column in spec.columns]:

@@ -4,7 +4,7 @@
 The rule of belonging is the same for who makes a dossier and for who checks it, so an event left
 out or put in is seen. Events come from an index file; how one is filled is `dao.index`'s business.
 
-    before                 period                          finality, 2 h
+    before                 period                          finality, 1 h
     |----- of the same length -----|------------------------|--------|
                                     first slot ... end                as of: nothing later counts
 
@@ -28,7 +28,7 @@ from dao.index import EventReader
 from dao.parameters import KEYS
 from dao.slots import SLOT_SECONDS, SLOTS_PER_DAY, day_of, first_slot_of_day
 
-SCORING_SECONDS = 7_200
+SCORING_SECONDS = 3_600
 """After finality, for the keepers to have the days scored."""
 POSTING_SECONDS = 3 * 86_400
 """No event of a slot is older than this, when the slot begins: orders come at most two days before

@@ -16,6 +16,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -39,7 +40,7 @@ from dao.audit.build import (
 )
 from dao.audit.operator_rules import fault_of_operator
 from dao.audit.package import Content, Dossier, csv_difference
-from dao.audit.parts import fault_in_parts
+from dao.audit.parts import NotCompared, fault_in_parts
 from dao.audit.records import counted_transactions
 from dao.audit.remote import Remote, fetch
 from dao.audit.scope import POSTING_SECONDS, Events, Scope, args_text, closing_time, select
@@ -121,7 +122,7 @@ class _Run:
             except (_Failed, CheckFailed) as error:
                 checks.append(Check(name, "failed", str(error)))
                 broken = True
-            except (ValueError, KeyError, TypeError, IndexError, OverflowError) as error:
+            except (ValueError, LookupError, TypeError, ArithmeticError, AttributeError) as error:
                 # Parts whose hashes are right and whose content nobody would write.
                 text = f"{type(error).__name__} in what the dossier holds: {error}"
                 checks.append(Check(name, "failed", text[:300]))
@@ -206,18 +207,18 @@ class _Run:
         content = Content(
             scope, self.dossier.tables, self.dossier.events, self.dossier.spent, self.dossier.bills
         )
-        if (fault := fault_in_parts(content, self.dossier.read)) is not None:
+        try:
+            fault = fault_in_parts(content, self.dossier.read)
+        except NotCompared as why:
+            raise _NotChecked(str(why)) from None
+        if fault is not None:
             raise _Failed(fault)
         return "what is told beside the tables"
 
-    @property
+    @cached_property
     def chain(self) -> ChainPart:
-        """What follows from the dossier's events; computed once."""
-        if not hasattr(self, "_chain_part"):
-            self._chain_part = chain_part(
-                self.dossier.scope, self.dossier.events, self.dossier.spent
-            )
-        return self._chain_part
+        """What follows from the dossier's events."""
+        return chain_part(self.dossier.scope, self.dossier.events, self.dossier.spent)
 
     def _no_fault(self, kind: str) -> None:
         for fault in self.chain.faults:

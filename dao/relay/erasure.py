@@ -11,6 +11,7 @@ from dao.errors import CheckFailed
 from dao.relay import request_store
 from dao.relay.store import BUSY_TIMEOUT_S, State
 from dao.slots import SLOT_SECONDS
+from dao.sqlite import transaction
 
 
 def erase(path: Path, account: int, first_slot: int, end_slot: int) -> int:
@@ -28,18 +29,17 @@ def erase(path: Path, account: int, first_slot: int, end_slot: int) -> int:
     try:
         db = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None)
         with closing(db):
-            db.execute("BEGIN IMMEDIATE")
-            count = db.execute(
-                "DELETE FROM receipts WHERE meter = ? AND first_slot >= ? AND first_slot < ?",
-                (account, first_slot, end_slot),
-            ).rowcount
-            count += db.execute(
-                "DELETE FROM orders WHERE account = ? AND session >= ? AND session < ? "
-                "AND posted_block IS NULL AND state IN (?, ?, ?)",
-                (account, first_slot, end_slot, *unposted),
-            ).rowcount
-            count += request_store.erase(db, account, *times)
-            db.execute("COMMIT")
+            with transaction(db):
+                count = db.execute(
+                    "DELETE FROM receipts WHERE meter = ? AND first_slot >= ? AND first_slot < ?",
+                    (account, first_slot, end_slot),
+                ).rowcount
+                count += db.execute(
+                    "DELETE FROM orders WHERE account = ? AND session >= ? AND session < ? "
+                    "AND posted_block IS NULL AND state IN (?, ?, ?)",
+                    (account, first_slot, end_slot, *unposted),
+                ).rowcount
+                count += request_store.erase(db, account, *times)
             # The relay deletes without overwriting, so pages that were moved may hold old copies:
             # the whole file is written anew, and its log cut.
             db.execute("VACUUM")

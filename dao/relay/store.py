@@ -26,6 +26,7 @@ from dao.market.session import DeviceReceipt, SignedOrder
 from dao.paths import ensure_parent, home
 from dao.relay import request_store
 from dao.relay.request_store import RequestTable
+from dao.sqlite import transaction
 
 SCHEMA_VERSION = 2
 BUSY_TIMEOUT_S = 30.0
@@ -197,14 +198,8 @@ class RelayStore:
 
         All of it is kept, or on an exception nothing.
         """
-        with self._turn:
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                yield
-            except BaseException:
-                self._db.execute("ROLLBACK")
-                raise
-            self._db.execute("COMMIT")
+        with self._turn, transaction(self._db):
+            yield
 
     def add(self, order: StoredOrder) -> None:
         """Add a received order. Inside `writing`."""

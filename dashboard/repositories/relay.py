@@ -159,6 +159,26 @@ class OrderStatus:
 
 
 @dataclass(frozen=True)
+class Promised:
+    """The relay's signed promise to post an order before a time, as it tells it."""
+
+    order: str
+    account: int
+    session: int
+    post_before: int
+    market: str
+    relay: str
+    signature: str
+
+
+@dataclass(frozen=True)
+class WithPromise:
+    """An order's answer, of which only the promise is wanted."""
+
+    promise: Promised
+
+
+@dataclass(frozen=True)
 class Orders:
     """A page of an account's orders, the newest first; next: where the following page begins."""
 
@@ -238,6 +258,10 @@ class RelayClient:
     def order(self, order: str) -> OrderStatus:
         """One order by its id."""
         return read(OrderStatus, self._get(f"/v1/orders/{order}"))
+
+    def promised(self, order: str) -> Promised:
+        """The promise that the relay gave for an order: who signs it is not looked at here."""
+        return read(WithPromise, self._get(f"/v1/orders/{order}")).promise
 
     def requests(self, account: int) -> Requests:
         """What else was carried for the account."""

@@ -139,6 +139,24 @@ class Run:
 
 
 @dataclass(frozen=True)
+class Result:
+    """A settled order in sums: what it was, and what came of it."""
+
+    session: int
+    position: int
+    sells: bool
+    escrow: int
+    filled_wh: int
+    delivered_wh: int
+    credit: int
+
+    @property
+    def net(self) -> int:
+        """Change of the balance over the whole order."""
+        return self.credit - self.escrow
+
+
+@dataclass(frozen=True)
 class Cleared:
     """What a slot came to. price: None where nothing traded."""
 
@@ -519,6 +537,19 @@ class Trades:
             (*values, min(limit, MAX_ROWS)),
         )
         return [_posted(row) for row in rows]
+
+    def results(self, account: int, since: int) -> list[Result]:
+        """An account's settled orders of the sessions from a slot on, in sums; the newest 500."""
+        rows = self._ask(
+            "SELECT o.session, o.position, substr(o.words, 16, 1), o.escrow, sum(r.filled_wh), "
+            "sum(r.delivered_wh), sum(r.credit) FROM orders o "
+            "JOIN session s ON s.first_slot = o.session "
+            "JOIN settled r ON r.session = o.session AND r.position = o.position "
+            "WHERE o.account = ? AND o.session >= ? GROUP BY o.session, o.position "
+            "HAVING sum(r.slots) >= s.slots ORDER BY o.session DESC, o.position DESC LIMIT ?",
+            (account, since, MAX_ROWS),
+        )
+        return [Result(row[0], row[1], bool(row[2][0] & 1), *row[3:]) for row in rows]
 
     def runs(self, first_slot: int, position: int | None = None) -> list[Run]:
         """What settlement brought an order, or every order of the session, run by run."""

@@ -172,13 +172,13 @@ class Matter(StrEnum):
     MISSING = "missing"
     NO_MONEY = "no-money"
     REJECTED = "rejected"
-    PENALTY = "penalty"
+    SHORT = "short"
     GATE = "gate"
 
 
 @dataclass(frozen=True)
 class Attention:
-    """One thing to look at; number: what it is about (seconds, quarter-hours, µ€, orders)."""
+    """One thing to look at; number: what it is about (seconds, quarter-hours, Wh, orders)."""
 
     matter: Matter
     number: int = 0
@@ -191,13 +191,16 @@ def attention(
     week: Totals,
     free: int | None,
     rejected: int,
-    penalties: int,
+    short_wh: int,
     next_gate: int | None,
     has_order: bool,
 ) -> list[Attention]:
-    """What needs a look, the weightiest first. free: balance, None where it could not be asked;
-    rejected: orders turned away in the last day; penalties: µ€ paid in the last week; next_gate:
-    of the next session, has_order: whether something was ordered for it."""
+    """What needs a look, the weightiest first.
+
+    free: balance, None where it could not be asked; rejected: orders turned away in the last day;
+    short_wh: sold and not delivered in the last week; next_gate: of the next session, has_order:
+    whether something was ordered for it.
+    """
     found = []
     if newest is None:
         found.append(Attention(Matter.NO_READINGS))
@@ -207,8 +210,8 @@ def attention(
             found.append(Attention(Matter.STALE, age))
     if rejected:
         found.append(Attention(Matter.REJECTED, rejected))
-    if penalties > 0:
-        found.append(Attention(Matter.PENALTY, penalties))
+    if short_wh > 0:
+        found.append(Attention(Matter.SHORT, short_wh))
     if free == 0:
         found.append(Attention(Matter.NO_MONEY))
     # The newest batch of the week is still to come: a day's worth of gaps is worth a word.

@@ -8,7 +8,7 @@ chain says. Energy in Wh, money in µ€, prices in µ€/Wh, times in unix seco
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
@@ -23,6 +23,7 @@ from dao.slots import SLOT_SECONDS
 from dao.tariffs import Tariffs
 from dashboard.repositories.trades import (
     Posted,
+    Result,
     Run,
     SessionFacts,
 )
@@ -200,7 +201,7 @@ def view(
     delivered = sum(run.delivered_wh for run in runs)
     credit = sum(run.credit for run in runs)
     row = None if filled is None else filled.wh[posted.position]
-    fills = () if filled is None or row is None else _fills(posted, facts, filled)
+    fills = () if filled is None or row is None else fills_of(posted, facts, filled)
     mine = None if row is None else int(row.sum())
     agree = mine is None or not done or mine == settled_filled
     if not agree:
@@ -225,7 +226,8 @@ def view(
     )
 
 
-def _fills(posted: Posted, facts: SessionFacts, filled: Filled) -> tuple[Fill, ...]:
+def fills_of(posted: Posted, facts: SessionFacts, filled: Filled) -> tuple[Fill, ...]:
+    """What an order got in each slot that gave it something."""
     session, order = facts.session, posted.order
     at_slot = {one.slot: one for one in facts.settled}
     asks = np.array([one.order.side == ASK for one in facts.book])
@@ -456,8 +458,7 @@ class Sums:
 
     earned: what sales brought, penalties taken off, less what the feed-in tariff would have paid
     for the same energy. saved: what the energy that was bought and used would have cost at retail,
-    less all that was paid; bought_used_wh is None where readings are missing, and saved then counts
-    all that was delivered. open_orders: not settled yet.
+    less all that was paid. used_wh: of what was bought; use_known: whether the readings tell.
     """
 
     sold_wh: int
@@ -471,45 +472,47 @@ class Sums:
     orders: int
 
 
-def sums(views: Sequence[OrderView], tariffs: Tariffs, imported_wh: dict[int, int | None]) -> Sums:
-    """Sums over settled orders. imported_wh: by slot what the home drew, None or absent where it
-    is not known: what was bought there counts as used, and `use_known` is False."""
-    sold = bought = sales = purchases = used = 0
-    known = True
+def sums(
+    results: Sequence[Result],
+    tariffs: Tariffs,
+    imported_wh: Mapping[int, int | None],
+    fills: Callable[[Result], Sequence[Fill]],
+) -> Sums:
+    """Sums over settled orders.
+
+    imported_wh: by slot what the home drew, None or absent where it is not known: what was bought
+    there counts as used, and `use_known` is False. fills: of an order that bought something, empty
+    where they cannot be told.
+    """
     left = dict(imported_wh)
-    count = 0
-    for one in views:
-        if one.net is None or one.delivered_wh is None:
+    used, known = 0, True
+    for one in results:
+        if one.sells or not one.delivered_wh:
             continue
-        count += 1
-        if one.sells:
-            sold += one.delivered_wh
-            sales += one.net
-            continue
-        bought += one.delivered_wh
-        purchases -= one.net
-        per_slot = [(fill.slot, fill.delivered_wh) for fill in one.fills]
-        if sum(wh or 0 for _, wh in per_slot) != one.delivered_wh:
+        per_slot = [(fill.slot, fill.delivered_wh or 0) for fill in fills(one)]
+        if sum(wh for _, wh in per_slot) != one.delivered_wh:
             used += one.delivered_wh
-            known = known and not one.delivered_wh
+            known = False
             continue
         for slot, wh in per_slot:
             drawn = left.get(slot)
             if drawn is None:
-                used += wh or 0
+                used += wh
                 known = known and not wh
             else:
-                taken = min(wh or 0, drawn)
-                used += taken
-                left[slot] = drawn - taken
+                used += min(wh, drawn)
+                left[slot] = drawn - min(wh, drawn)
+    sold = sum(one.delivered_wh for one in results if one.sells)
+    sales = sum(one.net for one in results if one.sells)
+    purchases = -sum(one.net for one in results if not one.sells)
     return Sums(
         sold_wh=sold,
-        bought_wh=bought,
+        bought_wh=sum(one.delivered_wh for one in results if not one.sells),
         sales=sales,
         purchases=purchases,
         earned=sales - sold * tariffs.feed_in,
         saved=used * tariffs.retail - purchases,
         used_wh=used,
         use_known=known,
-        orders=count,
+        orders=len(results),
     )

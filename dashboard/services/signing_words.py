@@ -83,6 +83,8 @@ def _order(message: Mapping[str, Any]) -> tuple[str, list[Fact]]:
         energy = fmt.kwh(_number(message, "wh") * slots, 2)
         title = _("Sell {energy}") if sells else _("Buy {energy}")
         return title.format(energy=energy), facts
+    # Only a hash of the amounts is signed.
+    facts.append((_("Energy"), _("by quarter-hour, as the page shows it")))
     return (_("Sell energy") if sells else _("Buy energy")), facts
 
 
@@ -165,6 +167,38 @@ def _delegation(message: Mapping[str, Any]) -> tuple[str, list[Fact]]:
     return _("Let somebody vote for you"), [(_("Who"), _short(message["delegatee"]))]
 
 
+def _read_grant(message: Mapping[str, Any]) -> tuple[str, list[Fact]]:
+    fmt = formats()
+    facts = [
+        (_("Who may read"), _short(message["reader"])),
+        (_("From"), fmt.moment(_number(message, "fromSlot") * SLOT_SECONDS)),
+        (_("Until"), fmt.moment(_number(message, "toSlot") * SLOT_SECONDS)),
+        (_("Good until"), fmt.moment(_number(message, "expires"))),
+    ]
+    return _("Let somebody read your readings"), facts
+
+
+def _grant_revocation(message: Mapping[str, Any]) -> tuple[str, list[Fact]]:
+    return _("End a grant to read"), [(_("Grant"), _short(message["grant"]))]
+
+
+def _erasure(message: Mapping[str, Any]) -> tuple[str, list[Fact]]:
+    facts = [
+        (_("Metering point"), str(_number(message, "meter"))),
+        (_("Good until"), formats().moment(_number(message, "deadline"))),
+        (_("Can it be undone?"), _("No. The readings are gone for good.")),
+    ]
+    return _("Erase your readings of {month}").format(month=_short(message["month"])[:7]), facts
+
+
+def _access(message: Mapping[str, Any]) -> tuple[str, list[Fact]]:
+    return _("Read under a grant"), [(_("Grant"), _short(message["grant"]))]
+
+
+def _record(message: Mapping[str, Any]) -> tuple[str, list[Fact]]:
+    return _("See who read"), [(_("Metering point"), str(_number(message, "meter")))]
+
+
 _KINDS: dict[str, Callable[[Mapping[str, Any]], tuple[str, list[Fact]]]] = {
     "Order": _order,
     "Withdrawal": _withdrawal,
@@ -175,6 +209,11 @@ _KINDS: dict[str, Callable[[Mapping[str, Any]], tuple[str, list[Fact]]]] = {
     "StandingOffer": _standing_offer,
     "Ballot": _ballot,
     "Delegation": _delegation,
+    "ReadGrant": _read_grant,
+    "GrantRevocation": _grant_revocation,
+    "EraseMonth": _erasure,
+    "ReadAccess": _access,
+    "AccessRecord": _record,
 }
 
 

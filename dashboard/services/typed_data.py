@@ -82,27 +82,31 @@ def checked(
             raise NotAsAsked(f"the message has another {field}")
         if field == "deadline" and not now < number <= now + LONGEST:
             raise NotAsAsked("the message stays good for too long, or not at all")
+    told = {"name": str(domain.get("name")), "version": str(domain.get("version"))}
+    return _document(kind, dict(message), told, chain_id, contract)
+
+
+def own(kind: str, message: Mapping[str, Any], *, chain_id: int, contract: str) -> dict[str, Any]:
+    """The document of a message to the market of which every field is known here."""
+    told = {"name": DOMAIN_NAME, "version": DOMAIN_VERSION}
+    return _document(kind, dict(message), told, chain_id, contract)
+
+
+def _document(
+    kind: str, message: dict[str, Any], told: dict[str, str], chain_id: int, contract: str
+) -> dict[str, Any]:
+    name, fields = _members(TYPES[kind])
+    domain = ("name string", "version string", "chainId uint256", "verifyingContract address")
     return {
         "types": {
             "EIP712Domain": [
-                {"name": one, "type": of}
-                for one, of in (
-                    ("name", "string"),
-                    ("version", "string"),
-                    ("chainId", "uint256"),
-                    ("verifyingContract", "address"),
-                )
+                {"name": one, "type": of} for one, of in (part.split() for part in domain)
             ],
-            name: types[name],
+            name: [{"name": field, "type": of} for of, field in fields],
         },
         "primaryType": name,
-        "domain": {
-            "name": str(domain.get("name")),
-            "version": str(domain.get("version")),
-            "chainId": chain_id,
-            "verifyingContract": contract,
-        },
-        "message": dict(message),
+        "domain": {**told, "chainId": chain_id, "verifyingContract": contract},
+        "message": message,
     }
 
 

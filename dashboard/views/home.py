@@ -12,9 +12,10 @@ from dashboard import charts
 from dashboard.context import Context
 from dashboard.i18n import _, ngettext
 from dashboard.repositories.readings import Reading
-from dashboard.repositories.trades import Posted
+from dashboard.repositories.trades import Posted, Result
 from dashboard.services import home, orders
 from dashboard.services.home import Attention, Matter
+from dashboard.services.orders import Fill
 from dashboard.services.session import open_sessions
 from dashboard.views.parts import (
     Figure,
@@ -26,7 +27,7 @@ from dashboard.views.parts import (
     section,
     title,
 )
-from dashboard.views.resident import Resident, notes, order_views, resident, signed_euro
+from dashboard.views.resident import Resident, notes, order_views, resident, session, signed_euro
 from meters.readings import Quality
 
 LIVE_SECONDS = 5.0
@@ -161,15 +162,14 @@ def _attention(
     week = home.totals(buckets, slots)
     day_ago = context.now - 86_400
     rejected = [one for one in sources.trades.turned_away([account]) if one.at > day_ago]
-    recent = order_views(held, sources.trades.orders([account], limit=60, since=first))
-    penalties = sum(one.penalty or 0 for one in recent if one.sells)
+    sold = [one for one in sources.trades.results(account, first) if one.sells]
     matters = home.attention(
         newest=newest,
         now=context.now,
         week=week,
         free=free,
         rejected=len(rejected),
-        penalties=penalties,
+        short_wh=sum(one.filled_wh - one.delivered_wh for one in sold),
         next_gate=gate,
         has_order=has_order,
     )
@@ -211,11 +211,11 @@ def _words(context: Context, one: Attention) -> str:
             "{number} orders were turned away in the last day. The Orders page says why.",
             number,
         ).format(number=number)
-    if one.matter is Matter.PENALTY:
+    if one.matter is Matter.SHORT:
         return _(
-            "In the last seven days you sold more than your meter then gave, and paid {amount} in "
-            "penalties. Offer a little less to be on the safe side."
-        ).format(amount=fmt.euro(number))
+            "In the last seven days you sold {energy} more than your meter then gave. Each kWh "
+            "short costs a penalty: offer a little less to be on the safe side."
+        ).format(energy=fmt.kwh(number, 2))
     return _("The next gate closes in {time}, and nothing of yours stands in it yet.").format(
         time=fmt.duration(number)
     )
@@ -336,16 +336,22 @@ def _results(held: Resident) -> None:
         _("The last 30 days, everything that is settled, grid fees and penalties counted."),
     )
     first, slots = home.day_slots(context.now, 30)
-    posted = held.sources.trades.orders([held.account], limit=500, since=first)
-    if not posted:
-        empty(
-            _("You have not traded in this time"),
-            _("Sell what you do not need, or buy from neighbours, on the Trade page."),
-        )
+    trades = held.sources.trades
+    results = trades.results(held.account, first)
+    if not results:
+        if trades.orders([held.account], limit=1, since=first):
+            empty(
+                _("Nothing is settled yet"),
+                _("Money moves after delivery, once the meters have proved it."),
+            )
+        else:
+            empty(
+                _("You have not traded in this time"),
+                _("Sell what you do not need, or buy from neighbours, on the Trade page."),
+            )
         return
-    views = order_views(held, posted)
     imported: dict[int, int | None] = {}
-    if any(not one.sells and one.delivered_wh for one in views):
+    if any(not one.sells and one.delivered_wh for one in results):
         try:
             imported = {
                 one.slot: one.import_wh
@@ -353,13 +359,7 @@ def _results(held: Resident) -> None:
             }
         except CheckFailed:
             imported = {}
-    sums = orders.sums(views, context.tariffs, imported)
-    if not sums.orders:
-        empty(
-            _("Nothing is settled yet"),
-            _("Money moves after delivery, once the meters have proved it."),
-        )
-        return
+    sums = orders.sums(results, context.tariffs, imported, lambda one: _fills(held, one))
     note = (
         _("for energy that you bought and used, against {price}")
         if sums.use_known
@@ -391,3 +391,11 @@ def _results(held: Resident) -> None:
             ),
         ]
     )
+
+
+def _fills(held: Resident, one: Result) -> tuple[Fill, ...]:
+    """What an order got in each slot; empty where it cannot be told."""
+    known, filled = session(held.sources.key(one.session))
+    if known is None or filled is None:
+        return ()
+    return orders.fills_of(known.book[one.position], known, filled)

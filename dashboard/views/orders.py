@@ -19,14 +19,15 @@ from dao.slots import SLOT_SECONDS
 from dashboard import wallet
 from dashboard.context import Context
 from dashboard.i18n import _, ngettext
-from dashboard.repositories.relay import OrderFields, OrderStatus, RelayClient
+from dashboard.repositories.relay import OrderFields, OrderStatus
 from dashboard.repositories.trades import CORRECTION, GIVEN_BACK, Movement
 from dashboard.services import orders
 from dashboard.services.orders import Mark, Name, OrderView, Stage, Step
-from dashboard.services.typed_data import checked
+from dashboard.services.typed_data import own
 from dashboard.views.parts import empty, lead, pill, put, section, table, title
 from dashboard.views.resident import (
     Resident,
+    evidence_link,
     hash_text,
     notes,
     order_views,
@@ -41,7 +42,8 @@ LIVE_SECONDS = 5.0
 SHOWN = 8
 OPEN = "orders.open"
 OLDER = "orders.older"
-SAID = "orders.said"
+SAID = "orders.said."
+ASKED = "orders.asked"
 # Of the relay's states, those in which an order is not on the chain.
 _NOT_POSTED = ("received", "posted", "rejected", "withdrawn", "late")
 
@@ -52,7 +54,7 @@ def draw(context: Context) -> None:
     held = resident(context, "orders")
     if held is None:
         return
-    _said()
+    _said(held)
     signed = _waiting(held)
     _list(held, signed)
 
@@ -99,8 +101,11 @@ def _waiting(held: Resident) -> dict[str, int]:
     for one in shown[:SHOWN]:
         with st.container(border=True):
             put(_relay_card(held.context, one))
-            if one.state == "received" and one.order.mandate == 0:
-                _take_back(held, relay, one)
+            # An answer is taken up where the button stands, so it stays until there is one: by
+            # then the relay may know of it already.
+            asked = one.id in st.session_state.get(ASKED, ())
+            if one.order.mandate == 0 and (one.state == "received" or asked):
+                _take_back(held, one)
     return signed
 
 
@@ -144,29 +149,25 @@ def _reason(reason: str | None) -> str:
         "too many open": _("You had 32 open orders, which is the most."),
         "poor": _("There was not enough free money for it."),
         "bad signature": _("It was not signed by the owner of the metering point."),
+        "energy bound": _("Its energy was less or more than the rules allow."),
+        "malformed": _("It named quarter-hours outside the session."),
+        "unknown account": _("The metering point has no account in this zone."),
+        "no mandate": _("The agent had no mandate any more."),
+        "beyond mandate": _("It went beyond what the agent may do."),
     }
     plain = reason.lower().replace("_", " ").replace("-", " ")
     return words.get(plain, reason[:200]) + " " + _("No money moved.")
 
 
-def _take_back(held: Resident, relay: RelayClient, one: OrderStatus) -> None:
+def _take_back(held: Resident, one: OrderStatus) -> None:
     """Sign away an order's number before it is posted."""
     market, chain_id = held.sources.market, held.sources.chain_id
     if market is None or chain_id is None:
         return
     wanted = {"account": held.account, "nonce": one.order.nonce}
-    try:
-        document = checked(
-            relay.typed_data("revocation", wanted),
-            "revocation",
-            wanted,
-            chain_id=chain_id,
-            contract=market,
-            now=held.context.now,
-        )
-    except CheckFailed as error:
-        relay_trouble(error)
-        return
+    document = own("revocation", wanted, chain_id=chain_id, contract=market)
+    asked: set[str] = st.session_state.setdefault(ASKED, set())
+    asked.add(one.id)
     answer = wallet.button(
         _("Take this order back"),
         request=wallet.SignTypedData(
@@ -178,12 +179,13 @@ def _take_back(held: Resident, relay: RelayClient, one: OrderStatus) -> None:
         kind="secondary",
     )
     if answer is not None and answer.fresh:
-        st.session_state[SAID] = answer
+        asked.discard(one.id)
+        st.session_state[SAID + held.address] = answer
         st.rerun()
 
 
-def _said() -> None:
-    answer: Any = st.session_state.get(SAID)
+def _said(held: Resident) -> None:
+    answer: Any = st.session_state.get(SAID + held.address)
     if not isinstance(answer, wallet.Answer):
         return
     if not answer.ok:
@@ -252,11 +254,12 @@ def _card(context: Context, one: OrderView, taken: int | None) -> str:
     name, tone = _stage(one)
     wh = one.order.total_wh
     steps = [replace(one.steps[0], at=taken), *one.steps[1:]]
+    by_agent = _("by your agent") if one.order.mandate else ""
     head = _order_name(context, one.sells, one.order.first_slot, one.order.count)
     return (
         f'<article class="gc-order"><header><h3>{escape(head)}</h3>{pill(name, tone)}</header>'
         f"<p>{escape(_terms(context, one.sells, wh, one.order.limit))}</p>"
-        f"{_life(context, steps)}<p>{_outcome(context, one)}</p></article>"
+        f"{_life(context, steps, by_agent)}<p>{_outcome(context, one)}</p></article>"
     )
 
 
@@ -288,8 +291,8 @@ def _stage(one: OrderView) -> tuple[str, str]:
     return (_("In the book"), "open")
 
 
-def _life(context: Context, steps: Sequence[Step]) -> str:
-    """The five steps of an order, each with its time."""
+def _life(context: Context, steps: Sequence[Step], signer: str = "") -> str:
+    """The five steps of an order, each with its time; signer: who signed, where it says more."""
     names = {
         Name.SIGNED: _("Signed"),
         Name.POSTED: _("Posted"),
@@ -307,11 +310,13 @@ def _life(context: Context, steps: Sequence[Step]) -> str:
     parts = []
     for one in steps:
         at = context.fmt.moment(one.at) if one.at is not None else said[one.mark]
+        if one.name is Name.SIGNED and signer:
+            at = signer
         if one.at is not None and one.mark in (Mark.NOW, Mark.WAITING):
             at = _("until {time}").format(time=at)
         parts.append(
             f'<li class="{one.mark.value}"><b>{escape(names[one.name])}</b>'
-            f'<span aria-label="{escape(said[one.mark])}">{escape(at)}</span></li>'
+            f'<span title="{escape(said[one.mark])}">{escape(at)}</span></li>'
         )
     return (
         f'<ol class="gc-life" aria-label="{escape(_("Steps of the order"))}">{"".join(parts)}</ol>'
@@ -513,3 +518,12 @@ def _receipt(held: Resident, one: OrderView, taken: int | None) -> None:
             mime="text/csv",
             key="orders.csv",
         )
+    if one.key is not None:
+        lead(
+            _(
+                "Does something look wrong? The evidence gathers your meter's signed readings, "
+                "the relay's promise and the chain's transactions, and says what can still be "
+                "done, by whom and until when."
+            )
+        )
+        put(f'<p class="gc-files">{evidence_link(context, held.account, one.key)}</p>')

@@ -15,18 +15,19 @@ from dao.errors import CheckFailed, GridCommonsError
 from dashboard import wallet
 from dashboard.context import Context
 from dashboard.i18n import _
-from dashboard.repositories.cache import cached
 from dashboard.repositories.relay import RelayAway, RelayClient, RelayOdd, RelayRefused
-from dashboard.repositories.sources import SessionKey, Sources, facts, sources
-from dashboard.repositories.trades import Posted, SessionFacts
+from dashboard.repositories.sources import Sources, sources
+from dashboard.repositories.trades import Posted
 from dashboard.services.home import own_account
-from dashboard.services.orders import Filled, OrderView, session_fills
+from dashboard.services.known import session
+from dashboard.services.orders import OrderView
 from dashboard.services.orders import view as order_view
 from dashboard.services.typed_data import NotAsAsked
 from dashboard.views.parts import empty, error_box, lead, put
 
 STYLE = """<style>
 .gc-figures {{ grid-template-columns: repeat(auto-fit, minmax(min(13rem, 46%), 1fr)); }}
+[role="radio"][aria-checked="true"] p {{ color: {ink}; }}
 .gc-table td.num {{ white-space: nowrap; }}
 .gc-life {{ display: grid; grid-template-columns: repeat(5, 1fr); gap: .35rem; list-style: none;
   margin: .7rem 0 .2rem !important; padding: 0 !important; }}
@@ -52,6 +53,12 @@ STYLE = """<style>
 .gc-result {{ font-variant-numeric: tabular-nums; font-weight: 650; }}
 .gc-result.up {{ color: {green}; }}
 .gc-result.down {{ color: {red}; }}
+.gc-files {{ display: flex; flex-wrap: wrap; gap: .6rem; margin: .4rem 0 .8rem; }}
+.gc-file {{ display: inline-block; padding: .45rem .95rem; border: 1px solid {line};
+  border-radius: .5rem; color: {ink} !important; text-decoration: none !important;
+  font-weight: 500; }}
+.gc-file:hover, .gc-file:focus-visible {{ border-color: {green}; color: {green} !important; }}
+.gc-file.main {{ border-color: {green}; color: {green} !important; }}
 .gc-hash {{ font-family: ui-monospace, monospace; font-size: .85em; overflow-wrap: anywhere; }}
 @media (max-width: 760px) {{
   .gc-figures div:last-child:nth-child(odd) {{ grid-column: 1 / -1; }}
@@ -129,13 +136,6 @@ def resident(context: Context, key: str) -> Resident | None:
     if not opened.reached.whole:
         lead(_("The chain is still being read; older orders and movements appear as it goes on."))
     return Resident(context, opened, account)
-
-
-@cached(ttl=3_600, max_entries=512)
-def session(key: SessionKey) -> tuple[SessionFacts | None, Filled | None]:
-    """All that is known of a session, with its fills; worked out once for all visitors."""
-    known = facts(key)
-    return known, None if known is None else session_fills(known)
 
 
 def order_views(held: Resident, posted: Sequence[Posted]) -> list[OrderView]:
@@ -256,6 +256,18 @@ def hash_text(tx: str | None) -> str:
     if not tx:
         return ""
     return f'<span class="gc-hash" title="{escape(tx)}">{escape(tx[:10])}…{escape(tx[-6:])}</span>'
+
+
+def file_link(label: str, path: str, *, main: bool = False) -> str:
+    """A link to a file of `routes/files.py`, as HTML that looks like a button."""
+    tone = " main" if main else ""
+    return f'<a class="gc-file{tone}" href="{escape(path)}" download>{escape(label)}</a>'
+
+
+def evidence_link(context: Context, account: int, key: tuple[int, int]) -> str:
+    """The link to an order's evidence, as HTML."""
+    path = f"/my-data/v1/disputes/{account}/{key[0]}-{key[1]}.zip"
+    return file_link(_("Evidence about this order"), f"{path}?lang={context.locale.language}")
 
 
 def signed_euro(context: Context, micro: int) -> str:

@@ -470,6 +470,10 @@ def _steps(context: Context, home: Home, draft: _Draft) -> None:
     if not (granted or on_its_way):
         _step(_("Step 2: the offer"), _("After step 1"), "plain", said)
         return
+    held = [replace(one.offer, version=chosen.version) for one in home.offers]
+    if chosen in held:
+        _step(_("Step 2: the offer"), _("Done"), "good", _("This is the offer that you have."))
+        return
     _step(_("Step 2: the offer"), _("To sign"), "open", said)
     name = "sell" if offer.side == ASK else "buy"
     answer = _sign_offer(

@@ -8,6 +8,7 @@ ticket, field by field.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from html import escape
 from typing import Any
 
 import pandas as pd
@@ -30,6 +31,7 @@ from dashboard.views.resident import (
     relay_trouble,
     resident,
     signed_euro,
+    unbroken,
     wallet_problem,
 )
 
@@ -41,7 +43,7 @@ CAUTION = {
     SELL: {"safe": 150, "usual": 300, "bold": 500},
     BUY: {"safe": 50, "usual": 100, "bold": 300},
 }
-SAID = "trade.said"
+SAID = "trade.said."
 
 
 def draw(context: Context) -> None:
@@ -112,7 +114,8 @@ def _countdown(held: Resident, terms: Coming) -> None:
         time=held.context.fmt.moment(terms.orders_until), left="\0"
     )
     before, _mark, after = words.partition("\0")
-    put(f'<p class="gc-lead">{before}{countdown(terms.orders_until - now)}{after}</p>')
+    left = countdown(terms.orders_until - now)
+    put(f'<p class="gc-lead">{escape(before)}{left}{escape(after)}</p>')
 
 
 # The ticket
@@ -158,7 +161,7 @@ def _ticket(held: Resident, terms: Coming, relay: RelayClient) -> None:
     if faults:
         tone = "" if made.faults == (Fault.NOTHING,) else "bad"
         notes([(tone, words) for words in faults])
-        _said()
+        _said(held)
         return
     _sign(held, terms, relay, made, account)
 
@@ -304,7 +307,7 @@ def _preview(context: Context, terms: Coming, made: Preview) -> None:
     if not made.ticket.total_wh:
         return
     tariff = fmt.ct(context.tariffs.feed_in if sells else context.tariffs.retail)
-    got = _("You get") if sells else _("You pay")
+    got = unbroken(_("You get") if sells else _("You pay"))
     than = (
         _("More than feed-in at {price}").format(price=tariff)
         if sells
@@ -461,7 +464,7 @@ def _sign(
         )
     except CheckFailed as error:
         relay_trouble(error)
-        _said()
+        _said(held)
         return
     fmt, sells = context.fmt, made.ticket.side == SELL
     words = (
@@ -485,15 +488,15 @@ def _sign(
         ).format(time=fmt.duration(max(outlook.posted_within_s, 1)))
     )
     if answer is not None and answer.fresh:
-        st.session_state[SAID] = answer
+        st.session_state[SAID + held.address] = answer
         if answer.ok:
             st.rerun()
-    _said()
+    _said(held)
 
 
-def _said() -> None:
+def _said(held: Resident) -> None:
     """How the last signature ended."""
-    answer: Any = st.session_state.get(SAID)
+    answer: Any = st.session_state.get(SAID + held.address)
     if not isinstance(answer, wallet.Answer):
         return
     if not answer.ok:

@@ -108,17 +108,26 @@ class Life:
             last_call = gate - self._counter.pace.last_call
             if last_call - _AGENT_S > now:
                 chain.set_time(last_call - _AGENT_S)
-                self._agent.round(chain.now())
+                self._agent_orders()
             if last_call > now:
                 chain.set_time(last_call)
             self._counter.drain()
-            self._counter.round(flush=True)
+            self._carry(flush=True)
         if to > chain.now():
             chain.set_time(to)
-        self._agent.round(chain.now())
-        self._counter.round()
+        self._agent_orders()
+        self._carry(flush=False)
 
     # Inside
+
+    def _agent_orders(self) -> None:
+        """What the owners' agent orders now. A fault of its does not stop the clock."""
+        now = self._loop.world.chain.now()
+        self._guarded("the agent", partial(self._agent.round, now))
+
+    def _carry(self, *, flush: bool) -> None:
+        """A round of the relay. A fault of its does not stop the clock."""
+        self._guarded("the relay", partial(self._counter.round, flush=flush))
 
     def _due(self, until: int) -> Step | None:
         """The next step that is due by then, None where there is none."""
@@ -143,7 +152,7 @@ class Life:
         if step.name == "settlement" and (not done or len(loop.unsettled) > unsettled):
             self._again(step)
         # What people asked for while the step ran.
-        self._counter.round()
+        self._carry(flush=False)
         self._guarded("the page", partial(loop.publish, loop, step.name))
 
     def _again(self, step: Step) -> None:

@@ -81,6 +81,7 @@ def _state() -> list[Path]:
         home() / "evidence",
         home() / "battery",
         home() / "logs.jsonl",
+        *home().glob("dossier-zone-*.zip"),
         home() / "relay.lock",
         agent_keys_dir(),
         home() / "agent.json",

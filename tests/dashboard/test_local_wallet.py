@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -92,7 +93,11 @@ def test_a_transaction_is_sent(browser: Browser, node: AnvilNode) -> None:
     sent = {"from": HOMES[2], "to": STRANGER, "value": hex(12_345), "data": "0x"}
     before = int(ask(browser, "eth_getBalance", STRANGER, "latest")["result"], 16)
     tx = ask(browser, "eth_sendTransaction", sent)["result"]
-    assert ask(browser, "eth_getTransactionReceipt", tx)["result"]["status"] == "0x1"
+    for _ in range(200):
+        if receipt := ask(browser, "eth_getTransactionReceipt", tx)["result"]:
+            break
+        time.sleep(0.05)
+    assert receipt["status"] == "0x1"
     after = int(ask(browser, "eth_getBalance", STRANGER, "latest")["result"], 16)
     assert after - before == 12_345
 
@@ -189,6 +194,23 @@ class TestWords:
             ("MandateEnd", {"number": 2}, "End the agent’s mandate"),
             ("Ballot", {"support": 1, "proposalId": "7", "deadline": 1}, "Vote"),
             ("Delegation", {"delegatee": STRANGER}, "Let somebody vote for you"),
+            (
+                "StandingOffer",
+                {
+                    "side": 1,
+                    "withdrawn": False,
+                    "limit": 120,
+                    "dailyWh": 2_000,
+                    "hours": 1,
+                    "validUntil": 1,
+                },
+                "Offer what you do not need",
+            ),
+            (
+                "StandingOffer",
+                {"side": 1, "withdrawn": True, "version": 2},
+                "End your offer to sell",
+            ),
             ("Order", {"wh": "not ours"}, "Sign “Order”"),
             ("Permit", {"value": 10**40, "spender": MARKET, "deadline": 10**30}, "Sign “Permit”"),
             ("Whatever", {"a": [1, {"b": "<script>"}]}, "Sign “Whatever”"),

@@ -181,7 +181,7 @@ def test_what_needs_attention_is_said_and_nothing_else() -> None:
         "week": good,
         "free": 5,
         "rejected": 0,
-        "penalties": 0,
+        "short_wh": 0,
         "next_gate": now + 7_200,
         "has_order": True,
     }
@@ -191,11 +191,11 @@ def test_what_needs_attention_is_said_and_nothing_else() -> None:
     assert home.attention(**late) == []
     old = Reading(DAY - 110, 1, 1, Quality.MEASURED, True)
     assert [one.matter for one in home.attention(**{**calm, "newest": old})] == [Matter.STALE]
-    none = {**calm, "newest": None, "free": 0, "rejected": 2, "penalties": 7}
+    none = {**calm, "newest": None, "free": 0, "rejected": 2, "short_wh": 7}
     assert [one.matter for one in home.attention(**none)] == [
         Matter.NO_READINGS,
         Matter.REJECTED,
-        Matter.PENALTY,
+        Matter.SHORT,
         Matter.NO_MONEY,
     ]
     holed = home.Totals(1, 1, 500, 172, 0, 672)
@@ -376,6 +376,19 @@ def test_the_relay_may_fill_in_a_number_and_a_deadline_and_nothing_else() -> Non
     short = {key: value for key, value in wanted.items() if key != "amount"}
     with pytest.raises(NotAsAsked):
         ask(document(filled, typed_data.WITHDRAWAL_TYPE), "withdrawal", short)
+
+
+def test_a_revocation_made_here_has_the_digest_that_the_market_checks() -> None:
+    from eth_account.messages import encode_typed_data
+    from eth_utils import keccak
+
+    from dao.market.account import revocation_digest
+    from dao.market.orders import market_separator
+
+    made = typed_data.own("revocation", {"account": 7, "nonce": 3}, chain_id=CHAIN, contract=MARKET)
+    signable = encode_typed_data(full_message=made)
+    digest = keccak(b"\x19\x01" + signable.header + signable.body)
+    assert digest == revocation_digest(market_separator(CHAIN, MARKET), 7, 3)
 
 
 def test_numbers_count_however_they_are_written() -> None:

@@ -215,17 +215,28 @@ def test_a_cell_of_a_receipt_is_never_a_formula() -> None:
 def test_sums_count_what_was_bought_and_not_used_as_no_saving(
     trades: Trades, market: Market
 ) -> None:
-    one = views(trades, market, 7)
-    all_used = {fill.slot: 10_000 for view in one for fill in view.fills}
-    full = orders.sums(one, TARIFFS, dict(all_used))
+    results = trades.results(7, 0)
+    by_key = {one.key: one for one in views(trades, market, 7)}
+    assert [by_key[one.session, one.position].net for one in results] == [
+        one.net for one in results
+    ]
+
+    def fills(one: repo.Result) -> tuple[orders.Fill, ...]:
+        return by_key[one.session, one.position].fills
+
+    slots = {fill.slot: 10_000 for one in results for fill in fills(one)}
+    full = orders.sums(results, TARIFFS, slots, fills)
     assert full.use_known
     assert full.used_wh == full.bought_wh > 0
     assert full.saved == full.bought_wh * TARIFFS.retail - full.purchases
-    none = orders.sums(one, TARIFFS, dict.fromkeys(all_used, 0))
+    none = orders.sums(results, TARIFFS, dict.fromkeys(slots, 0), fills)
     assert none.saved == -none.purchases
-    unknown = orders.sums(one, TARIFFS, {})
+    unknown = orders.sums(results, TARIFFS, {}, fills)
     assert not unknown.use_known
     assert unknown.saved == full.saved
+    sold = orders.sums(trades.results(6, 0), TARIFFS, {}, fills)
+    assert sold.sold_wh > 0
+    assert sold.earned == sold.sales - sold.sold_wh * TARIFFS.feed_in
 
 
 def test_escrow_is_what_open_orders_hold(trades: Trades, market: Market) -> None:

@@ -35,7 +35,10 @@ from dao.runstate import RunState, Step, write_run_state
 from dao.slots import SLOT_SECONDS, SLOTS_PER_DAY, first_slot_of_day
 from dao.tariffs import Tariffs
 from meters.lake import write_batch
+from meters.leaves import leaves_of, root_of_leaves
 from meters.readings import Quality, Readings
+from meters.secrets import SecretStore
+from meters.signing import Head, heads_after, reading_separator, sign_chains
 
 ZONE, SEED, HOMES, SLOTS = 1, 1, 20, 24
 SUNNY = range(1, 9)
@@ -62,6 +65,7 @@ class Village:
     devices: tuple[LocalAccount, ...]
     nonces: dict[int, int] = field(default_factory=dict)
     short: dict[int, int] = field(default_factory=dict)
+    heads: dict[int, Head] = field(default_factory=dict)
 
     # time
 
@@ -120,10 +124,14 @@ class Village:
             made.quality[gap] = Quality.MISSING
             made.quality[(made.meter == 3) & (made.slot == first_slot + 9)] = Quality.ESTIMATED
         lake = self.folder / "lake"
-        leaves = [keccak(b"%d" % i) for i in range(len(made))]
-        write_batch(lake, ZONE, first_slot, slots, made, leaves)
         if not commit:
+            leaves = [keccak(b"%d" % i) for i in range(len(made))]
+            write_batch(lake, ZONE, first_slot, slots, made, leaves)
             return
+        made = self._signed(made)
+        with SecretStore(self.folder / "secrets.sqlite") as secrets:
+            leaves = leaves_of(made, secrets)
+        write_batch(lake, ZONE, first_slot, slots, made, leaves)
         truth = self.readings(first_slot, slots)
         export = truth.export_wh.reshape(HOMES, slots).sum(axis=0)
         imported = truth.import_wh.reshape(HOMES, slots).sum(axis=0)
@@ -132,12 +140,25 @@ class Village:
             self.chain.accounts[2],
             zone=ZONE,
             first_slot=first_slot,
-            root=keccak(f"root {first_slot}".encode()),
+            root=root_of_leaves(leaves),
             homes=HOMES,
             leaves=HOMES * slots,
             net_wh=imported - export,
             export_wh=export,
         )
+
+    def _signed(self, made: Readings) -> Readings:
+        """As the devices sign them; what was not measured carries nobody's signature."""
+        registry = self.deployment["MeterRegistry"].address
+        separator = reading_separator(self.chain.chain_id, registry)
+        keys = {meter: one.key for meter, one in enumerate(self.devices, 1)}
+        signed = sign_chains(keys, separator, made, self.heads)
+        self.heads.update(heads_after(separator, signed))
+        unsigned = made.quality != Quality.MEASURED
+        signed.signature[unsigned] = 0
+        signed.previous[unsigned] = 0
+        signed.sequence[unsigned] = 0
+        return signed
 
     # market
 

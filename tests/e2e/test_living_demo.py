@@ -25,6 +25,7 @@ from eth_account import Account as Signer
 
 from dao import deployment as deploying
 from dao.chain import Chain, Contract, LocalAccount
+from dao.demo_people import owner_account
 from dao.market.session import unpack_entries
 from dao.paths import cache_dir
 from dao.processes import free_port
@@ -32,7 +33,7 @@ from dao.relay.request_intake import fields_of
 from dao.relay.request_store import Kind
 from dao.slots import SLOT_SECONDS
 from meters.profiles import ZoneProfiles, zone_profiles
-from scripts._simulation.people import MANDATES, owner_account
+from scripts._simulation.people import MANDATES
 from tests.e2e.conftest import ROOT, ZONE, bring_cache, environment
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1_200)]

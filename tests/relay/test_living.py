@@ -68,7 +68,8 @@ def life_of(lane: Lane, counter: Counter) -> tuple[Life, Village, list[str]]:
     said: list[str] = []
     village = Village(lane)
     loop: Any = village
-    return Life(loop, counter, said.append), village, said
+    agent: Any = SimpleNamespace(round=lambda now: None, sides=lambda now: frozenset())
+    return Life(loop, counter, agent, said.append), village, said
 
 
 def test_the_gates_are_those_of_the_sessions() -> None:
@@ -140,6 +141,16 @@ def test_a_step_that_fails_is_told_once_and_the_village_goes_on(
     assert len(said) == 1
     assert "an odd order" in said[0]
     assert village.published == ["clearing", "clearing"]
+
+
+def test_an_agent_that_fails_does_not_stop_the_clock(lane: Lane, counter: Counter) -> None:
+    life, _, said = life_of(lane, counter)
+    life._agent = SimpleNamespace(round=lambda now: 1 // 0)  # type: ignore[assignment]
+    _, taken = ask(counter, "POST", "/v1/orders", lane.document(lane.order(1)))
+    life.move(MIDNIGHT)
+    assert lane.chain.now() == MIDNIGHT
+    assert promise.verdict(as_promise(taken["promise"]), lane.relay.market, ZONE) is Verdict.KEPT
+    assert len(said) == 1
 
 
 def test_what_could_not_be_settled_is_tried_again(lane: Lane, counter: Counter) -> None:

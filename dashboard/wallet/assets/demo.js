@@ -57,7 +57,8 @@ class Demo {
       case "eth_requestAccounts":
         return this.#become(await this.#pickPerson());
       case "demo_become":
-        return this.#become(params[0]);
+        if (await this.#isPerson(params[0])) return this.#become(params[0]);
+        return this.#become(await this.#pickPerson());
       case "wallet_switchEthereumChain": {
         const here = await this.#ask("eth_chainId", []);
         if (Number(params[0]?.chainId) === Number(here)) return null;
@@ -73,9 +74,13 @@ class Demo {
   /** The person chosen last, if this chain's people are still the same. */
   async #accounts() {
     const chosen = stored();
-    if (!chosen) return [];
+    return (await this.#isPerson(chosen)) ? [chosen] : [];
+  }
+
+  async #isPerson(account) {
+    if (!account) return false;
     const people = await this.#ask("demo_people", []);
-    return people.some(({ address }) => address === chosen) ? [chosen] : [];
+    return people.some(({ address }) => address === account);
   }
 
   #become(account) {

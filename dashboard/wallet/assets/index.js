@@ -14,11 +14,13 @@ const buttons = new WeakMap();
 
 export default function wallet(component) {
   const { parentElement, data } = component;
-  if (data.demo) import("./demo.js").then((demo) => demo.announce(data.demo, data.texts));
+  if (data.demo) {
+    wallets.expect(import("./demo.js").then((demo) => demo.announce(data.demo, data.texts)));
+  }
   if (!buttons.has(parentElement)) buttons.set(parentElement, new Button(parentElement));
   const button = buttons.get(parentElement);
   button.update(component);
-  requests.resume(data.texts);
+  requests.resume();
   // Streamlit also calls this for a call that was overtaken: only what left the page is ended.
   return () => setTimeout(() => parentElement.isConnected || button.end(), 0);
 }
@@ -139,9 +141,10 @@ class Button {
   /** What can be done beside the button: help, trying again, another wallet. */
   drawMore() {
     const { key, texts } = this.data;
-    const { stage, since, problem } = requests.standing(key);
+    const { stage, since, text, problem } = requests.standing(key);
     const parts = [];
     if (stage === "waiting" && Date.now() >= since + HELP_AFTER_MS) parts.push("help", "stop");
+    if (text === "retrying") parts.push("drop");
     if (stage === "failed" && problem === "unreachable") parts.push("sendAgain", "drop");
     else if (stage === "failed" && problem !== "no-wallet") parts.push("again");
     if (problem === "wrong-account" && wallets.all().length > 1) parts.push("another");
@@ -167,7 +170,7 @@ class Button {
       stop: () => requests.stop(key),
       again: () => this.begin(),
       another: () => this.begin(true),
-      sendAgain: () => requests.resend(key, texts),
+      sendAgain: () => requests.resend(key),
       drop: () => requests.drop(key),
     };
     const words = part === "another" ? texts.choose : texts[part];

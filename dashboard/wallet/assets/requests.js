@@ -20,12 +20,13 @@ const shown = new Map();
 const watchers = new Set();
 const looking = new Set();
 const delivering = new Set();
+const wakes = new Map();
 let active = null;
 
 /** How the button of this key stands: {stage, text, values, problem, since}. */
 export const standing = (key) => shown.get(key) ?? { stage: "idle" };
 
-export const isBusy = (key) => active?.key === key;
+export const isBusy = (key) => active?.key === key || delivering.has(key);
 
 /** Calls back with a key whose standing or record changed. Returns how to stop that. */
 export function watch(callback) {
@@ -45,6 +46,10 @@ export function settle(key, content, isNew) {
 function show(key, stage, text = null, values = {}, problem = null) {
   const content = active?.key === key ? active.content : shown.get(key)?.content;
   shown.set(key, { stage, text, values, problem, content, since: Date.now() });
+  notify(key);
+}
+
+function notify(key) {
   for (const callback of [...watchers]) callback(key);
 }
 
@@ -94,7 +99,7 @@ export async function begin(data, pick, another = false) {
   }
   const old = records.get(key);
   if (delivering.has(key)) return;
-  if (old?.state === "signed") return void deliver(old, data.texts);
+  if (old?.state === "signed") return void deliver(old);
   const isAnswered = old?.state === "ended" && old.answer.ok && old.id === request.id;
   if (isAnswered) return void show(key, "done", ...goodWords(old));
   const attempt = { key, content: data.content, stopped: false };
@@ -102,7 +107,7 @@ export async function begin(data, pick, another = false) {
   show(key, "preparing");
   try {
     if (records.isLost(old) && old.transaction) {
-      await wallets.settled;
+      await wallets.arrived();
       await wallets.reconnect();
       if (await lookOnce(old)) return;
     }
@@ -111,7 +116,7 @@ export async function begin(data, pick, another = false) {
     if (!attempt.stopped) fail(data, asProblem(error));
   } finally {
     if (active === attempt) active = null;
-    for (const callback of [...watchers]) callback(key);
+    notify(key);
   }
 }
 
@@ -144,18 +149,22 @@ export function acknowledge(record) {
 /** Forgets a signature that could not be delivered. */
 export function drop(key) {
   records.remove(key);
+  wakes.get(key)?.();
   show(key, "idle");
 }
 
 /** Tries again to deliver what is signed. */
-export function resend(key, texts) {
+export function resend(key) {
   const record = records.get(key);
-  if (record?.deliver) deliver(record, texts);
+  if (record?.deliver) deliver(record);
 }
 
 async function run(data, pick, attempt, another) {
   const { key, request } = data;
-  if (!(await connected(data, pick, attempt, another))) return void show(key, "idle");
+  if (!(await connected(data, pick, attempt, another))) {
+    if (!attempt.stopped) show(key, "idle");
+    return;
+  }
   const { wallet, accounts } = wallets.connection();
   const account = request.account
     ? accounts.find((one) => sameAddress(one, request.account))
@@ -168,7 +177,7 @@ async function run(data, pick, attempt, another) {
   if (attempt.stopped) return;
   if (request.kind === "connect") return void show(key, "connected");
   const record = { key, id: request.id, kind: request.kind, account, rdns: wallet.rdns };
-  await put(record, await question(request, account, wallet), wallet, data.texts, attempt);
+  await put(record, await question(request, account, wallet), wallet, attempt);
 }
 
 async function connected(data, pick, attempt, another) {
@@ -179,7 +188,7 @@ async function connected(data, pick, attempt, another) {
   const suits = now && (!request.wallet || now.rdns === request.wallet);
   const become = suits && request.wallet && request.account;
   if (suits && !become && !isConnect && !another) return true;
-  await wallets.settled;
+  await wallets.arrived();
   const choice = wallets.all().filter((one) => !request.wallet || one.rdns === request.wallet);
   if (!choice.length) throw new Problem("no-wallet", "noWallet");
   const wallet = choice.length === 1 ? choice[0] : await pick(choice);
@@ -191,7 +200,7 @@ async function connected(data, pick, attempt, another) {
 
 async function rightChain(wallet, chain, key, attempt) {
   const isRight = async () => Number(await wallets.refreshChain()) === Number(chain.chainId);
-  if (await isRight()) return;
+  if ((await isRight()) || attempt.stopped) return;
   show(key, "waiting", "switching");
   const { chainId } = chain;
   const change = () => wallets.ask(wallet, "wallet_switchEthereumChain", [{ chainId }]);
@@ -258,7 +267,7 @@ async function question(request, account, wallet) {
   }
 }
 
-async function put(head, { method, params, keep }, wallet, texts, attempt) {
+async function put(head, { method, params, keep }, wallet, attempt) {
   if (attempt.stopped) return;
   const older = records.get(head.key);
   const record = records.put({ ...head, ...keep, state: "asking", load: records.LOAD });
@@ -281,7 +290,8 @@ async function put(head, { method, params, keep }, wallet, texts, attempt) {
   if (attempt.stopped) return;
   if (!/^0x([0-9a-fA-F]{2}){1,10000}$/.test(result)) throw odd(record);
   const signed = records.put({ ...record, state: "signed", signature: usual(result) });
-  if (signed.deliver) await deliver(signed, texts);
+  // The wallet is free again: delivering holds up nobody else.
+  if (signed.deliver) deliver(signed);
   else end(signed, {});
 }
 
@@ -367,7 +377,7 @@ function reason(reply) {
 
 const isPassing = (status) => status >= 500 || status === 408 || status === 429;
 
-async function deliver(record, texts) {
+async function deliver(record) {
   const { key, deliver: where } = record;
   if (delivering.has(key)) return;
   delivering.add(key);
@@ -386,11 +396,12 @@ async function deliver(record, texts) {
       if (reply && !isPassing(reply.status)) return void judge(record, reply);
       if (turn >= delays.length) return void unreachable(record, reply);
       show(key, "working", "retrying");
-      await pause(Math.max(delays[turn], reply?.after ?? 0) * 1_000);
+      await pause(key, Math.max(delays[turn], reply?.after ?? 0) * 1_000);
       if (records.get(key)?.state !== "signed") return;
     }
   } finally {
     delivering.delete(key);
+    notify(key);
   }
 }
 
@@ -409,25 +420,27 @@ function unreachable(record, reply) {
   show(record.key, "failed", "unreachable", {}, record.deliver.once ? "refused" : "unreachable");
 }
 
-/** Waits, but not beyond the moment at which the network is back. */
-function pause(ms) {
+/** Waits, but not beyond the moment at which the network is back, or the person gives up. */
+function pause(key, ms) {
   return new Promise((resolve) => {
     const done = () => {
       clearTimeout(timer);
       window.removeEventListener("online", done);
+      wakes.delete(key);
       resolve();
     };
     const timer = setTimeout(done, ms);
     window.addEventListener("online", done);
+    wakes.set(key, done);
   });
 }
 
 /** Takes up what an earlier load of this page left behind. */
-export function resume(texts) {
+export function resume() {
   for (const record of records.all()) {
     if (record.state === "signed" && record.load !== records.LOAD && !delivering.has(record.key)) {
       if (record.deliver?.once) records.remove(record.key);
-      else if (record.deliver) deliver({ ...record, load: records.LOAD }, texts);
+      else if (record.deliver) deliver({ ...record, load: records.LOAD });
       else end(record, {});
     } else if (isKept(record) && standing(record.key).stage === "idle") {
       show(record.key, "failed", "unreachable", {}, "unreachable");
@@ -447,7 +460,7 @@ async function look(key) {
       if (!records.isLost(record)) return;
       await wallets.reconnect();
       if (await lookOnce(record)) return;
-      await pause(LOOK_EVERY_MS);
+      await pause(key, LOOK_EVERY_MS);
     }
   } finally {
     looking.delete(key);
@@ -459,6 +472,8 @@ async function lookOnce(record) {
   const { wallet } = wallets.connection();
   if (!wallet || wallet.rdns !== record.rdns) return false;
   try {
+    const chain = await wallets.refreshChain();
+    if (Number(chain) !== Number(record.transaction.chainId)) return false;
     const count = await wallets.ask(wallet, "eth_getTransactionCount", [record.account, "latest"]);
     if (Number(count) <= record.before.count) return false;
     const last = Number(await wallets.ask(wallet, "eth_blockNumber", []));

@@ -174,5 +174,15 @@ export const settled = new Promise((resolve) => {
   }, LEGACY_PATIENCE_MS);
 });
 
+let loading = Promise.resolve();
+
+/** A wallet of our own is on its way: nobody is told that there is none before it is there. */
+export function expect(wallet) {
+  loading = wallet.catch(() => {});
+}
+
+/** Resolves when every wallet that there is has been heard of. */
+export const arrived = () => Promise.all([settled, loading]);
+
 window.addEventListener("eip6963:announceProvider", announced);
 window.dispatchEvent(new Event("eip6963:requestProvider"));

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import pytest
 import requests
+from eth_account import Account
+from eth_account.messages import encode_defunct, encode_typed_data
 
 from dao.anvil import AnvilNode
 from tests.dashboard.wallet.asked import TO, document
@@ -24,7 +26,7 @@ def balance(node: AnvilNode) -> int:
 
 
 def test_a_signature_reaches_the_service_and_the_app_hears_it_once(
-    visit: Visit, wallet: Wallet, app: App
+    visit: Visit, wallet: Wallet, app: App, accounts: list[str]
 ) -> None:
     visit.open().click("Sign the order")
     wallet.approve(visit.page, CONNECT)
@@ -34,31 +36,17 @@ def test_a_signature_reaches_the_service_and_the_app_hears_it_once(
     assert answer["known"]
     assert answer["delivered"]["status"] == 201
     assert app.orders() == [{"wh": 500, "signature": answer["signature"]}]
+    # Signed is the document to the last of its 77 digits.
+    document_signed = encode_typed_data(full_message=document(500))
+    signer = Account.recover_message(document_signed, signature=answer["signature"])
+    assert signer.lower() == accounts[0].lower()
     visit.settle()
     assert len(visit.heard("order")) == 1
     assert wallet.asked == [CONNECT, TYPED]
     visit.status("Done.")
 
 
-def test_what_is_signed_is_the_document_to_the_last_digit(
-    visit: Visit, wallet: Wallet, accounts: list[str]
-) -> None:
-    from eth_account import Account
-    from eth_account.messages import encode_typed_data
-
-    visit.open().click("Sign the order")
-    wallet.approve(visit.page, CONNECT)
-    wallet.approve(visit.page, TYPED)
-    (answer,) = visit.heard("order")
-    signed = encode_typed_data(full_message=document(500))
-    signer = Account.recover_message(signed, signature=answer["signature"])
-    assert signer.lower() == accounts[0].lower()
-
-
 def test_a_message_is_signed_as_utf8(visit: Visit, wallet: Wallet, accounts: list[str]) -> None:
-    from eth_account import Account
-    from eth_account.messages import encode_defunct
-
     visit.open().click("Sign the note")
     wallet.approve(visit.page, CONNECT)
     wallet.approve(visit.page, NOTE)
@@ -141,7 +129,7 @@ def test_a_refusal_changes_nothing_and_can_be_retried(
     assert wallet.asked.count(TYPED) == 2
 
 
-@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize("known", [pytest.param(True, marks=pytest.mark.deep), False])
 def test_another_chain_is_left_for_the_right_one(
     visit: Visit, wallet: Wallet, app: App, known: bool
 ) -> None:
@@ -159,6 +147,7 @@ def test_another_chain_is_left_for_the_right_one(
     assert len(app.orders()) == 1
 
 
+@pytest.mark.deep
 def test_a_chain_that_the_person_keeps_ends_the_request(visit: Visit, wallet: Wallet) -> None:
     wallet.chain = 1
     visit.open().click("Sign the order")
@@ -241,6 +230,7 @@ def test_a_double_click_is_one_request(visit: Visit, wallet: Wallet, app: App) -
     assert len(app.orders()) == 1
 
 
+@pytest.mark.deep
 def test_two_buttons_do_not_ask_at_once(visit: Visit, wallet: Wallet) -> None:
     wallet.trusts = True
     visit.open().click("Sign the order")
@@ -379,6 +369,27 @@ def test_a_service_that_stays_away_gets_the_same_signature_later(
 
 
 @pytest.mark.deep
+def test_a_person_may_give_up_on_a_service_that_is_away(
+    visit: Visit, wallet: Wallet, app: App
+) -> None:
+    wallet.trusts = True
+    app.control(away=1_000)
+    visit.open().click("Sign the order")
+    wallet.approve(visit.page, TYPED)
+    visit.status("Trying again")
+    # Meanwhile the wallet is free for another request.
+    visit.click("Sign the note")
+    wallet.approve(visit.page, NOTE)
+    assert visit.heard("note")[0]["ok"]
+    visit.click("Forget it")
+    app.control(away=0)
+    visit.open()
+    visit.settle()
+    assert app.orders() == []
+    assert wallet.asked == [TYPED, NOTE]
+
+
+@pytest.mark.deep
 def test_what_is_over_is_not_said_of_another_request(visit: Visit, wallet: Wallet) -> None:
     wallet.trusts = True
     visit.open().click("Sign the order")
@@ -391,6 +402,7 @@ def test_what_is_over_is_not_said_of_another_request(visit: Visit, wallet: Walle
     visit.page.get_by_role("status").filter(has_text="Done.").wait_for(state="detached")
 
 
+@pytest.mark.deep
 def test_a_wallet_that_answers_nonsense_is_not_believed(
     visit: Visit, wallet: Wallet, app: App
 ) -> None:

@@ -126,7 +126,6 @@ def test_an_account_is_shown_what_was_done_and_why(home: Village) -> None:
 @pytest.mark.parametrize(
     ("given", "code", "message"),
     [
-        (["--rpc", "http://127.0.0.1:{free}"], 1, "node unreachable"),
         (["--rpc", "{node}", "--relay", "http://127.0.0.1:{free}"], 1, "does not answer"),
         (["--rpc", "{node}", "--relay", "nowhere"], 2, "--relay nowhere"),
         (["--rpc", "{node}", "--deployment", "/nonexistent"], 2, "cannot read"),

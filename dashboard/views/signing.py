@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Having something about one's data signed and brought to `/my-data/v1/...`, and what became of
+it, told where the page begins."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import streamlit as st
+
+from dashboard import wallet
+from dashboard.i18n import _
+from dashboard.views.parts import error_box
+from dashboard.views.resident import Resident, notes, wallet_problem
+
+SAID = "my-data.said"
+DONE = "my-data.done"
+"""What was signed last, and whether a form that led to it is to be emptied."""
+
+
+def said() -> None:
+    """What became of what was signed last."""
+    answer = st.session_state.get(SAID)
+    if not isinstance(answer, wallet.Answer):
+        return
+    if answer.ok:
+        status = (answer.delivered or {}).get("status")
+        body = (answer.delivered or {}).get("body")
+        state = body.get("state") if isinstance(body, Mapping) else None
+        words = {
+            "received": _("The grant holds from now on. You can end it at any time."),
+            "revoked": _("The grant is ended. Whatever was read before stays with its reader."),
+            "done": _("The month is erased."),
+            "running": _("The month is being erased. This page says when it is done."),
+        }
+        if status is not None and state in words:
+            notes([("good", words[state])])
+        return
+    body = (answer.delivered or {}).get("body")
+    why = body.get("error") if isinstance(body, Mapping) else None
+    if answer.problem == "delivery-failed" and isinstance(why, Mapping):
+        error_box(
+            _("It was not taken: {problem}.").format(problem=str(why.get("problem"))[:300]),
+            _("Your readings, your grants and your money are as they were."),
+            _("It would accept: {accepted}.").format(accepted=str(why.get("accepted"))[:200]),
+        )
+        return
+    wallet_problem(answer)
+
+
+def sign(
+    held: Resident,
+    label: str,
+    document: dict[str, Any],
+    path: str,
+    body: dict[str, Any],
+    *,
+    key: str,
+    kind: Any = "primary",
+    disabled: bool = False,
+) -> None:
+    """A button that has something signed and brought to `/my-data/v1/...`."""
+    answer = wallet.button(
+        label,
+        request=wallet.SignTypedData(
+            document,
+            held.address,
+            wallet.Deliver(f"/my-data/v1/{path}", {**body, "signature": "$signature"}),
+        ),
+        key=key,
+        kind=kind,
+        disabled=disabled,
+    )
+    if answer is not None and answer.fresh:
+        st.session_state[SAID] = answer
+        st.session_state[DONE] = answer.ok
+        st.rerun()
