@@ -268,7 +268,9 @@ def event_alterations(forger: Forger) -> list[Alteration]:
                 forger.write(target, events=other)
 
         found.append(
-            Alteration(name, make, (event, "data/", "proofs/", "session", "slot", "closes"))
+            Alteration(
+                name, make, (event, "data/", "proofs/", "session", "slot", "closes", "no rule")
+            )
         )
 
     for kind in kinds:
