@@ -277,7 +277,9 @@ def carbon(reader: Reader) -> list[Block]:
     columns = -(-days // width)
     sums = np.zeros((2, columns, 24), dtype=np.int64)
     for at, values in enumerate((matched, drawn)):
-        np.add.at(sums[at], (first // 24 // width, first % 24), values.filled(0))
+        here = (first >= 0) & (first < 24 * days)
+        hours, found_wh = first[here], values.filled(0)[here]
+        np.add.at(sums[at], (hours // 24 // width, hours % 24), found_wh)
     cells: list[list[float | None]] = [
         [float(m / d) if d else None for m, d in zip(ms, ds, strict=True)]
         for ms, ds in zip(sums[0], sums[1], strict=True)

@@ -81,7 +81,11 @@ def _effect_chart(reader: Reader, actions: list[dict[str, Any]]) -> list[Block]:
     """One span for each window; for each bin where there are too many."""
     w = reader.words
     names = ("forecast_low_wh", "forecast_wh", "forecast_high_wh", "without_wh", "measured_wh")
-    known = [row for row in actions if all(row[name] is not None for name in names)]
+    known = [
+        row
+        for row in actions
+        if reader.period.has(row["first_slot"]) and all(row[name] is not None for name in names)
+    ]
     if not known:
         return [blocks.paragraph(w("balancing.no_forecast"))]
     groups: dict[tuple[int, str], list[dict[str, Any]]] = defaultdict(list)
@@ -206,7 +210,7 @@ def _fan(reader: Reader) -> Block:
     w = reader.words
     slots = reader.ints("forecasts", "slot").filled(0)
     windowed = np.array(reader.texts("forecasts", "in_window"), dtype=bool)
-    everywhere = np.ones(slots.size, dtype=bool)
+    everywhere = (slots >= reader.period.first_slot) & (slots < reader.period.end_slot)
     if reader.bins.name == "hour":
         places, bins = slots - reader.period.first_slot, reader.period.slots
         labels = [reader.bins.labels[at // 4] if at % 4 == 0 else "" for at in range(bins)]
@@ -227,9 +231,12 @@ def _fan(reader: Reader) -> Block:
         labels,
         [
             charts.Line(w("forecast.median"), middle, charts.BLUE, "dash"),
-            charts.Line(w("balancing.metered"), mean("net_wh", ~windowed), charts.INK),
+            charts.Line(w("balancing.metered"), mean("net_wh", everywhere & ~windowed), charts.INK),
             charts.Line(
-                w("forecasts.metered_action"), mean("net_wh", windowed), charts.AMBER, "thin"
+                w("forecasts.metered_action"),
+                mean("net_wh", everywhere & windowed),
+                charts.AMBER,
+                "thin",
             ),
         ],
         w("unit.kwh_slot"),
