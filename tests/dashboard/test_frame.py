@@ -223,7 +223,9 @@ class TestLanguage:
                     counted += 1
                     literal = isinstance(one, ast.Constant) and isinstance(one.value, str)
                     # A list marked with N_ is read by its fields.
-                    if not literal and not isinstance(one, ast.Attribute | ast.Name | ast.Subscript):
+                    if not literal and not isinstance(
+                        one, ast.Attribute | ast.Name | ast.Subscript
+                    ):
                         wrong.append(f"{path.name}:{node.lineno}")
         assert wrong == []
         assert counted > 20
