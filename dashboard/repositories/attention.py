@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from dao.errors import GridCommonsError
 from dao.index import EventReader
 from dao.slots import SLOT_SECONDS, SLOTS_PER_DAY
-from dashboard.repositories.cache import cached
+from dashboard.repositories.cache import Version, cached, version
 from dashboard.repositories.marks import marks
 from dashboard.repositories.months import corrections, first_session
 from dashboard.repositories.own_data import grants_of
@@ -49,8 +49,10 @@ _DAY = 86_400
 
 def notices_of(settings: Settings, state: State, account: int) -> list[Notice]:
     """The notices of an account, at most half a minute old."""
-    # By the quarter-hour, so that those who look again soon are told the same.
-    return _notices(str(settings.home), state.zone, account, state.now // SLOT_SECONDS)
+    # By the quarter-hour, so that those who look again soon are told the same; who read is told
+    # at once.
+    read = version(settings.home / "grants.sqlite")
+    return _notices(str(settings.home), state.zone, account, state.now // SLOT_SECONDS, read)
 
 
 def unseen_of(settings: Settings, state: State, accounts: tuple[int, ...]) -> int:
@@ -63,7 +65,7 @@ def unseen_of(settings: Settings, state: State, accounts: tuple[int, ...]) -> in
 
 
 @cached(ttl=30, max_entries=256)
-def _notices(home: str, zone: int, account: int, slot: int) -> list[Notice]:
+def _notices(home: str, zone: int, account: int, slot: int, read: Version) -> list[Notice]:
     from dashboard.context import read_state
 
     return notices(known(read_settings(), read_state(), account))

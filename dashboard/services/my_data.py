@@ -78,8 +78,8 @@ def utc_day(seconds: int) -> date:
 
 @dataclass(frozen=True)
 class DayQuality:
-    """One UTC day of a home. measured, estimated, missing: quarter-hours of it; missing counts
-    those without a value, and of past days those that nobody reported."""
+    """One UTC day of a home, in quarter-hours: measured, estimated, missing (on record, without a
+    value), absent (past, and nothing on record)."""
 
     slot: int
     import_wh: int | None
@@ -87,6 +87,7 @@ class DayQuality:
     measured: int
     estimated: int
     missing: int
+    absent: int
 
 
 def day_qualities(buckets: Sequence[Bucket], now_slot: int) -> list[DayQuality]:
@@ -94,7 +95,7 @@ def day_qualities(buckets: Sequence[Bucket], now_slot: int) -> list[DayQuality]:
     found = []
     for one in sorted(buckets, key=lambda bucket: bucket.slot, reverse=True):
         due = min(one.slots, max(0, now_slot - one.slot))
-        missing = max(one.missing, due - one.known)
+        absent = max(0, due - one.known - one.missing)
         found.append(
             DayQuality(
                 one.slot,
@@ -102,7 +103,8 @@ def day_qualities(buckets: Sequence[Bucket], now_slot: int) -> list[DayQuality]:
                 one.export_wh,
                 one.known - one.estimated,
                 one.estimated,
-                missing,
+                one.missing,
+                absent,
             )
         )
     return found

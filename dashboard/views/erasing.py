@@ -147,14 +147,21 @@ def _sign(held: Resident, data: OwnData, month: int, now: int) -> None:
     try:
         data.check_final(held.account, month, now)
     except GridCommonsError as error:
-        ready = my_data.month_start(month + 1) + SETTLING_SECONDS
-        said = plain(error)
+        over = my_data.month_start(month + 1)
+        ready = over + SETTLING_SECONDS
+        if now < over:
+            reason = _("the month is not over")
+        elif now < ready:
+            reason = _("sessions of it may still be settled")
+        elif "node" in plain(error):
+            reason = _("the chain does not answer")
+        else:
+            reason = plain(error)
         error_box(
             _("This month cannot be erased yet."),
             _("Nothing was erased, everything is where it was."),
             _("The earliest day is {day} (UTC). The reason: {reason}.").format(
-                day=datetime.fromtimestamp(ready, UTC).date().isoformat(),
-                reason=said if "node" not in said else _("the chain does not answer"),
+                day=datetime.fromtimestamp(ready, UTC).date().isoformat(), reason=reason
             ),
         )
         return

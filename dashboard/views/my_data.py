@@ -24,7 +24,7 @@ from dashboard.services.statement_words import month_title
 from dashboard.views import erasing
 from dashboard.views.parts import empty, error_box, lead, pill, put, section, table, title
 from dashboard.views.resident import Resident, file_link, notes, resident
-from dashboard.views.signing import DONE, said, sign
+from dashboard.views.signing import DONE, is_waiting, said, sign
 from meters.consent import revocation_data
 from meters.grants import Access, Held, Outcome, typed_data
 
@@ -120,6 +120,8 @@ def _quality(one: DayQuality) -> str:
         parts.append(_("{number} estimated").format(number=one.estimated))
     if one.missing:
         parts.append(_("{number} missing").format(number=one.missing))
+    if one.absent:
+        parts.append(_("{number} not in").format(number=one.absent))
     return ", ".join(parts)
 
 
@@ -284,16 +286,18 @@ def _grants(held: Resident, found: Sequence[Held], names: Mapping[str, str]) -> 
                 f'<p class="gc-hash">{escape(_("Number for the reader:"))} 0x{one.id.hex()}</p>'
                 "</article>"
             )
-            if holds and registry is not None and chain_id is not None:
-                number = "0x" + one.id.hex()
+            number = "0x" + one.id.hex()
+            key = f"my-data.revoke.{number[:18]}"
+            if registry is not None and chain_id is not None and (holds or is_waiting(key)):
                 sign(
                     held,
                     _("End this grant"),
                     revocation_data(grant.meter, one.id, chain_id, registry),
                     "revocations",
                     {"meter": grant.meter, "grant": number},
-                    key=f"my-data.revoke.{number[:18]}",
+                    key=key,
                     kind="secondary",
+                    disabled=not holds,
                 )
     if len(found) > SHOWN:
         lead(_("The newest {shown} of {all}.").format(shown=SHOWN, all=len(found)))

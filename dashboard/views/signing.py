@@ -16,6 +16,7 @@ from dashboard.views.resident import Resident, notes, wallet_problem
 
 SAID = "my-data.said"
 DONE = "my-data.done"
+HEARD = "my-data.heard"
 """What was signed last, and whether a form that led to it is to be emptied."""
 
 
@@ -49,6 +50,12 @@ def said() -> None:
     wallet_problem(answer)
 
 
+def is_waiting(key: str) -> bool:
+    """Whether a button has been there and not answered yet: what it did may be done already, and
+    only a button that is drawn again hears of it."""
+    return key in st.session_state and key not in st.session_state.get(HEARD, set())
+
+
 def sign(
     held: Resident,
     label: str,
@@ -75,4 +82,5 @@ def sign(
     if answer is not None and answer.fresh:
         st.session_state[SAID] = answer
         st.session_state[DONE] = answer.ok
+        st.session_state.setdefault(HEARD, set()).add(key)
         st.rerun()

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from html import escape
 
 import pandas as pd
 import streamlit as st
@@ -36,6 +37,16 @@ from meters.secrets import month_name
 MONTHS = 36
 """So many months back can be chosen."""
 ORDERS_SHOWN = 30
+STYLE = """<style>
+.gc-lines th.num, .gc-lines td.num {{ width: 8.2rem; white-space: nowrap; }}
+.gc-lines td small {{ color: {muted}; margin-left: .6rem; white-space: nowrap; }}
+.gc-lines tr.sum td {{ font-weight: 650; }}
+.gc-lines tr.sum td small {{ font-weight: 400; }}
+@media (max-width: 760px) {{
+  .gc-lines th.num, .gc-lines td.num {{ width: auto; }}
+  .gc-lines td small {{ display: block; margin: 0; }}
+}}
+</style>"""
 
 
 def draw(context: Context) -> None:
@@ -47,6 +58,7 @@ def draw(context: Context) -> None:
     held = resident(context, "statement")
     if held is None:
         return
+    st.html(STYLE.format(**vars(context.colours)))
     month = _chosen(held)
     try:
         one = statement_of(held.sources, held.account, month, context.tariffs, context.now)
@@ -124,18 +136,27 @@ def _files(context: Context, one: Statement) -> None:
 
 
 def _part(heading: str, lines: Sequence[Line]) -> None:
+    """A part's lines as a table; whence a figure comes stands under its name."""
     section(heading)
-    columns = (_("What"), _("Energy"), _("Price"), _("Amount"), _("Source"))
-    rows = [
-        (one.name, one.energy, one.price, one.amount, words.source_name(one.source))
-        for one in lines
-    ]
+    columns = (_("Energy"), _("Price"), _("Amount"))
+    cells = [(one.energy, one.price, one.amount) for one in lines]
     # A column that no line fills takes no room.
-    used = [i for i in range(len(columns)) if i in (0, 4) or any(row[i] for row in rows)]
-    kept = [[row[i] for i in used] for row in rows]
-    frame = pd.DataFrame(kept, columns=[columns[i] for i in used])
-    numeric = {columns[i] for i in (1, 2, 3)}
-    put(table(frame, heading, numeric))
+    used = [i for i in range(len(columns)) if any(row[i] for row in cells)]
+    head = f'<th scope="col">{escape(_("What"))}</th>' + "".join(
+        f'<th scope="col" class="num">{escape(columns[i])}</th>' for i in used
+    )
+    rows = "".join(
+        f'<tr class="{"sum" if one.strong else ""}"><td>{escape(one.name)}'
+        f"<small>{escape(words.source_name(one.source))}</small></td>"
+        + "".join(f'<td class="num">{escape(row[i])}</td>' for i in used)
+        + "</tr>"
+        for one, row in zip(lines, cells, strict=True)
+    )
+    put(
+        f'<div class="gc-scroll" role="region" aria-label="{escape(heading)}" tabindex="0">'
+        f'<table class="gc-table gc-lines" aria-label="{escape(heading)}">'
+        f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
+    )
 
 
 def _orders(context: Context, one: Statement) -> None:
