@@ -432,6 +432,19 @@ def test_a_scope_in_an_unknown_language_is_refused_plainly() -> None:
         document.pdf(strange)
 
 
+@pytest.mark.parametrize("moved", [-96, 96])
+def test_tables_of_another_period_or_with_unknown_words_still_draw(moved: int) -> None:
+    # So that the check of verify can say what is wrong with them.
+    content = content_of(2)
+    scope = content.scope
+    other = replace(scope, period=replace(scope.period, first_slot=scope.period.first_slot + moved))
+    sessions = [{**row, "state": "settle1"} for row in content.tables["sessions"].to_pylist()]
+    table = TABLES["sessions"].of_rows(tuple(row.values()) for row in sessions)
+    strange = replace(content, scope=other, tables={**content.tables, "sessions": table})
+
+    assert "settle1" in shown_text(strange)
+
+
 def test_periods_are_drawn_by_hour_day_or_week() -> None:
     for days, name, bins in ((1, "hour", 24), (3, "hour", 72), (4, "day", 4), (63, "week", 9)):
         reader = Reader(content_of(days))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The report's words (texts/*.toml), and numbers, money and dates as people write them."""
+"""The report's words (texts_*.toml), and numbers, money and dates as people write them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _HEXADECIMAL = re.compile(r"0x[0-9A-Fa-f]{40,64}")
 @cache
 def table_of(language: str) -> dict[str, Any]:
     """A language's file."""
-    path = files("dao.audit.report").joinpath(f"texts/{language}.toml")
+    path = files("dao.audit.report").joinpath(f"texts_{language}.toml")
     return tomllib.loads(path.read_text(encoding="utf-8"))
 
 
