@@ -73,10 +73,18 @@ class Visit:
 
     def open(self, url: str) -> float:
         """Seconds from the start of the navigation until the page stands."""
+        self.start(url)
+        return self.stands()
+
+    def start(self, url: str) -> None:
+        """Begin to go to a page, without waiting for it."""
         self.received = self.largest = 0
-        self.page.goto(url)
+        self.page.goto(url, wait_until="commit", timeout=PATIENCE)
+
+    def stands(self) -> float:
+        """Seconds from the start of the navigation until the page stood; waits for that."""
         self.page.wait_for_function("() => window.readyAt !== undefined", timeout=PATIENCE)
-        return float(self.page.evaluate("window.readyAt")) / 1000
+        return float(self.page.evaluate("() => window.readyAt")) / 1000
 
     def act(self, control: Locator) -> float:
         """Seconds from a click on a control until what it changed stands."""

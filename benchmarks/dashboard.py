@@ -12,15 +12,13 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.browsing import PATIENCE, Visit, open_browser, visit
+from benchmarks.browsing import Visit, open_browser, visit
 from benchmarks.empty import EmptyServer
 from benchmarks.results import Result
 from dao.anvil import checkout_root
@@ -102,7 +100,7 @@ def measure(home: Path) -> Result:
         first, first_empty = _first_views(browser, server.url, empty.url)
         pages, received, page_empty = _pages(browser, server.url, empty.url, cookie)
         acts = _interactions(browser, server.url, cookie)
-        problems = _ten_people(server.url, cookie)
+        problems = _ten_people(browser, server.url, cookie)
     slowest = max(pages, key=lambda slug: pages[slug])
     largest = max(received, key=lambda slug: received[slug])
     act = max(acts, key=lambda name: acts[name])
@@ -130,7 +128,7 @@ def measure(home: Path) -> Result:
             "dashboard.page_1m_s": f"/{slowest}, the slowest of {len(pages)}, signed in",
             "dashboard.interaction_s": f"{act}, the slowest of {len(acts)}",
             "dashboard.response_bytes": f"all that /{largest} received of ours",
-            "dashboard.ten_people_errors": f"{PEOPLE} browsers on every page at once",
+            "dashboard.ten_people_errors": f"{PEOPLE} people on every page at once",
             "dashboard.readings": "in the lake behind the pages",
         },
     )
@@ -173,6 +171,8 @@ def sign_in(url: str, home: Path) -> str:
         asked = session.post(
             f"{url}/session/challenge", json={"account": account.address}, timeout=30
         )
+        if not asked.ok:
+            raise CheckFailed(f"signing in failed: {asked.text[:200]}")
         message = asked.json()["message"]
         signed = Account.sign_message(encode_defunct(text=message), account.key).signature
         answer = session.post(
@@ -259,29 +259,25 @@ def _medians(times: Mapping[str, list[float]]) -> dict[str, float]:
     return {name: statistics.median(those) for name, those in times.items() if those}
 
 
-def _ten_people(url: str, cookie: str) -> list[str]:
-    """What went wrong while ten people looked at every page at the same time.
-
-    One driver cannot wait for ten pages at once, so each person has a driver and a browser.
-    """
-    begin = threading.Barrier(PEOPLE)
-
-    def look(person: int) -> list[str]:
-        problems: list[str] = []
-        with open_browser() as own, _visitor(own, url, cookie if person % 2 else "") as one:
-            begin.wait(PATIENCE / 1_000)
-            for page in PAGES:
+def _ten_people(browser: Browser, url: str, cookie: str) -> list[str]:
+    """What went wrong while ten people, every other one signed in, opened each page at once."""
+    problems: list[str] = []
+    with ExitStack() as stack:
+        people = [
+            stack.enter_context(_visitor(browser, url, cookie if person % 2 else ""))
+            for person in range(PEOPLE)
+        ]
+        for page in PAGES:
+            for one in people:
+                one.start(f"{url}/{page.slug}")
+            for one in people:
                 try:
-                    one.open(f"{url}/{page.slug}")
+                    one.stands()
                 except Exception as error:
                     problems.append(f"/{page.slug}: {type(error).__name__}")
                     continue
                 problems += [f"/{page.slug}: {_said(part)}" for part in _faults(one)]
-            problems += one.problems
-        return problems
-
-    with ThreadPoolExecutor(PEOPLE) as pool:
-        return [problem for those in pool.map(look, range(PEOPLE)) for problem in those]
+        return problems + [problem for one in people for problem in one.problems]
 
 
 def _faults(one: Visit) -> list[Any]:

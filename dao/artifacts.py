@@ -8,6 +8,7 @@ without importing Ape.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import importlib.metadata
 import json
@@ -75,18 +76,24 @@ def load_artifacts(
     takes about 20 seconds. Raises BadUse without contracts, CheckFailed when they do not compile.
     """
     root = folder or checkout_root()
-    digest = _digest(root / "contracts")
+    digest = sources_digest(root / "contracts")
     store = root / ".build" / "artifacts.json"
     if (kept := _read(store, digest)) is not None:
         return kept
     if notify is not None:
         notify("Compiling the contracts (once, about 20 s) ...")
-    compiled = _compile(root)
-    _write(store, digest, compiled)
+    store.parent.mkdir(parents=True, exist_ok=True)
+    with store.with_suffix(".lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)  # who comes second waits for the first one's work
+        if (kept := _read(store, digest)) is not None:
+            return kept
+        compiled = _compile(root)
+        _write(store, digest, compiled)
     return compiled
 
 
-def _digest(contracts: Path) -> str:
+def sources_digest(contracts: Path) -> str:
+    """What changes with every source under `contracts`, and with what compiles them."""
     sources = sorted(path for path in contracts.rglob("*") if path.suffix in (".vy", ".vyi"))
     if not sources:
         raise BadUse(f"no contracts in {contracts}; run from a checkout of GridCommons")
@@ -106,10 +113,14 @@ def _compile(root: Path) -> dict[str, Artifact]:
     import ape
     from ape.exceptions import ApeException
 
-    try:
-        types = ape.Project(root).load_contracts(use_cache=False)
-    except ApeException as error:
-        raise CheckFailed(f"the contracts do not compile: {error}") from error
+    # Ape writes what it compiled into a manifest of 13 MB, and would read all of it whenever it is
+    # imported in the checkout: it gets a place for that which goes with the compilation.
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            project = ape.Project(root, manifest_path=Path(folder) / "__local__.json")
+            types = project.load_contracts(use_cache=False)
+        except ApeException as error:
+            raise CheckFailed(f"the contracts do not compile: {error}") from error
     found: dict[str, Artifact] = {}
     for name, kind in types.items():
         data = kind.model_dump(mode="json", by_alias=True)
@@ -148,7 +159,6 @@ def _write(store: Path, digest: str, artifacts: Mapping[str, Artifact]) -> None:
         one.name: {"abi": one.abi, "bytecode": one.bytecode.hex(), "runtime": one.runtime.hex()}
         for one in artifacts.values()
     }
-    store.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(
         "w", dir=store.parent, prefix=store.name, suffix=".tmp", delete=False
     ) as part:

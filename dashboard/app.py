@@ -7,7 +7,7 @@ The server is started by `dashboard.serve`; pages are listed in `dashboard.pages
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from html import escape
 from pathlib import Path
 
@@ -42,12 +42,11 @@ def main() -> None:
         page_title="GridCommons",
         page_icon=ICON,
         layout="wide",
-        initial_sidebar_state="collapsed",
         # With an entry of its own the menu is there, and the choice of light and dark with it.
         menu_items={"About": _("GridCommons: a neighbourhood’s own electricity market.")},
     )
     colours = palette(st.context.theme.type)
-    st.html(style_sheet(colours, menu=_("Menu")))
+    st.html(style_sheet(colours))
     st.logo(ICON, size="large")
     handles: dict[str, Handle] = {}
 
@@ -74,7 +73,7 @@ def main() -> None:
 
 
 def _draw(
-    page: pages.Page, handles: dict[str, Handle], colours: Palette, locale: i18n.Locale
+    page: pages.Page, handles: Mapping[str, Handle], colours: Palette, locale: i18n.Locale
 ) -> None:
     """The page that was asked for, and what stands above it."""
     st.set_page_config(page_title=f"{_(page.title)} · GridCommons")
@@ -87,6 +86,7 @@ def _draw(
             _wait()
             return
         person = identity.current(settings)
+        _menu(handles)
         bell = _top(page, handles[SIGN_IN], person)
         parts = {one.name: getattr(state, one.name) for one in dataclasses.fields(state)}
         context = Context(settings=settings, colours=colours, person=person, locale=locale, **parts)
@@ -126,6 +126,21 @@ def _bell(settings: Settings, state: State, person: identity.Person, notices: Ha
         icon=":material/notifications:",
     ):
         st.switch_page(notices)
+
+
+def _menu(handles: Mapping[str, Handle]) -> None:
+    """The pages in a menu of our own, where there is little room for Streamlit's: its list with
+    headings in it is none to a screen reader."""
+    with (
+        st.container(key="frame-menu"),
+        st.popover(_("Menu"), icon=":material/menu:", key="frame.pages"),
+    ):
+        for key, heading in pages.SECTIONS.items():
+            those = [one for one in pages.PAGES if one.section == key and one.listed]
+            if those and key != "public":
+                put(f'<p class="gc-menu">{escape(_(heading))}</p>')
+            for one in those:
+                st.page_link(handles[one.slug], label=_(one.title), icon=one.icon)
 
 
 def _top(page: pages.Page, sign_in: Handle, person: identity.Person | None) -> DeltaGenerator:

@@ -127,10 +127,12 @@ class Formats:
 
     def number(self, value: float, digits: int = 0) -> str:
         """`1,234`, with `digits` decimals."""
-        from babel.numbers import format_decimal
-
-        pattern = "#,##0" + ("." + "0" * digits if digits else "")
-        return str(format_decimal(value, format=pattern, locale=self.locale.tag))
+        # Babel's own formatting reads its pattern anew each time, and a chart has hundreds.
+        group, point = _signs(self.locale.tag)
+        plain = f"{value:,.{digits}f}"
+        if plain.startswith("-") and not plain.strip("-0.,"):
+            plain = plain[1:]
+        return plain.translate({ord(","): group, ord("."): point})
 
     def percent(self, share: float, digits: int = 0) -> str:
         """A share of one as `12 %`."""
@@ -211,6 +213,14 @@ class Formats:
     @staticmethod
     def _local(seconds: int) -> datetime:
         return local_time(seconds)
+
+
+@cache
+def _signs(tag: str) -> tuple[str, str]:
+    """What parts thousands, and what parts decimals."""
+    from babel.numbers import get_decimal_symbol, get_group_symbol
+
+    return str(get_group_symbol(tag)), str(get_decimal_symbol(tag))
 
 
 @lru_cache(maxsize=1_024)

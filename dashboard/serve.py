@@ -84,10 +84,10 @@ class DashboardServer(ChildServer):
         command = [sys.executable, *server_command("dashboard.asgi:app", self.port)]
         environment = {
             **os.environ,
-            **self._given,
             "GRIDCOMMONS_HOME": str(home()),
             # Importable from any checkout, installed or not.
             "PYTHONPATH": os.pathsep.join([str(folder.parent), os.environ.get("PYTHONPATH", "")]),
+            **self._given,
         }
         # Streamlit's settings are found in .streamlit/ beside app.py.
         self._launch(command, self._answers, patience, environment=environment, folder=folder)

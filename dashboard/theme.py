@@ -62,10 +62,8 @@ def palette(kind: str | None) -> Palette:
     return DARK if kind == "dark" else LIGHT
 
 
-def style_sheet(colours: Palette, menu: str = "Menu") -> str:
-    """The page's own styles; Streamlit's theme does the rest. menu: the word that opens it."""
-    # A word inside a CSS string: whatever could end the string is left out.
-    word = "".join(sign for sign in menu if sign.isalnum() or sign == " ")
+def style_sheet(colours: Palette) -> str:
+    """The page's own styles; Streamlit's theme does the rest."""
     return f"""<style>
 .block-container {{ max-width: 1180px; padding: 4.2rem 1.4rem 3rem; }}
 .st-key-frame-top {{ position: fixed; top: .72rem; right: 3.2rem; width: auto; z-index: 999991;
@@ -73,9 +71,10 @@ def style_sheet(colours: Palette, menu: str = "Menu") -> str:
 .st-key-frame-top button, .st-key-frame-top [data-baseweb="select"] > div {{
   min-height: 2.25rem; padding-top: 0; padding-bottom: 0; }}
 .st-key-frame-language {{ width: 7.2rem; }}
-[data-testid="stExpandSidebarButton"] span {{ display: none; }}
-[data-testid="stExpandSidebarButton"]::before {{ content: "☰  {word}"; font-weight: 600;
-  white-space: pre; }}
+.st-key-frame-menu {{ display: none; position: fixed; top: .72rem; left: 3.4rem; width: auto;
+  z-index: 999991; }}
+.st-key-frame-menu button {{ min-height: 2.25rem; padding-top: 0; padding-bottom: 0; }}
+.gc-menu {{ margin: .5rem 0 0; font-weight: 650; color: {colours.muted}; font-size: .9rem; }}
 /* What is read anew every few seconds is no work that a visitor could wish to stop. */
 [data-testid="stStatusWidget"] {{ display: none; }}
 [data-testid="stHeader"] button:has(> [data-testid="stHeaderLogo"])::after,
@@ -199,12 +198,15 @@ def style_sheet(colours: Palette, menu: str = "Menu") -> str:
 .gc-foot {{ margin-top: 1.6rem; padding-top: .8rem; border-top: 1px solid {colours.line};
   font-size: .86rem; color: {colours.muted}; }}
 .gc-foot p {{ margin: 0 0 .3rem; }}
-@media (max-width: 760px) {{
-  .block-container {{ padding: 4.2rem .9rem 2rem; }}
-  .stApp:has([data-testid="stSidebar"]:not([data-collapsed="true"])) .st-key-frame-top {{
-    display: none; }}
+/* Where Streamlit would move its menu into the sidebar, ours stands instead. */
+@media (max-width: 768px) {{
+  [data-testid="stSidebar"], [data-testid="stExpandSidebarButton"] {{ display: none !important; }}
+  .st-key-frame-menu {{ display: block; }}
   [data-testid="stHeader"] button::after, [data-testid="stHeader"] div::after {{
     display: none; }}
+}}
+@media (max-width: 760px) {{
+  .block-container {{ padding: 4.2rem .9rem 2rem; }}
   .gc-below .minor {{ display: none; }}
   .gc-steps {{ grid-template-columns: repeat(4, 1fr); row-gap: .7rem; }}
   .gc-figures {{ grid-template-columns: 1fr 1fr; gap: .55rem; }}

@@ -448,12 +448,12 @@ def csv_difference(data: bytes, table: pa.Table, spec: Table) -> str | None:
 
     Read with another parser than the one that wrote it.
     """
+    if data == csv_bytes(table):
+        return None
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError:
         return "not UTF-8"
-    if data == csv_bytes(table):
-        return None
     rows = csv.reader(io.StringIO(text, newline=""))
     header = next(rows, [])
     if header != [column.name for column in spec.columns]:

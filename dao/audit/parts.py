@@ -3,7 +3,7 @@
 
 Such a module has `files(content) -> Mapping[str, bytes]` (path to bytes, the same for
 the same content) and may have `check(content, read) -> str | None`, which says what is wrong with
-its parts in a dossier; `read` gives a part's bytes.
+its parts in a dossier; `read` gives a part's bytes. It raises NotCompared where it cannot tell.
 """
 
 from __future__ import annotations
@@ -13,7 +13,12 @@ from collections.abc import Callable, Mapping
 
 from dao.audit.package import Content
 
-PARTS: tuple[str, ...] = ()
+
+class NotCompared(Exception):
+    """Why a part cannot be made again here."""
+
+
+PARTS: tuple[str, ...] = ("dao.audit.report",)
 """Modules, imported when a dossier is made or checked."""
 
 

@@ -40,7 +40,7 @@ from dao.audit.build import (
 )
 from dao.audit.operator_rules import fault_of_operator
 from dao.audit.package import Content, Dossier, csv_difference
-from dao.audit.parts import fault_in_parts
+from dao.audit.parts import NotCompared, fault_in_parts
 from dao.audit.records import counted_transactions
 from dao.audit.remote import Remote, fetch
 from dao.audit.scope import POSTING_SECONDS, Events, Scope, args_text, closing_time, select
@@ -207,7 +207,11 @@ class _Run:
         content = Content(
             scope, self.dossier.tables, self.dossier.events, self.dossier.spent, self.dossier.bills
         )
-        if (fault := fault_in_parts(content, self.dossier.read)) is not None:
+        try:
+            fault = fault_in_parts(content, self.dossier.read)
+        except NotCompared as why:
+            raise _NotChecked(str(why)) from None
+        if fault is not None:
             raise _Failed(fault)
         return "what is told beside the tables"
 

@@ -10,12 +10,13 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from dao.errors import CheckFailed
 from dao.slots import SLOTS_PER_DAY
+from dashboard.repositories.cache import Version, cached, version
 from meters.inbox_file import LAYOUT
 from meters.lake.batches import batch_files
 from meters.lake.store import BatchFile, Lake, LakeLike
@@ -143,18 +144,10 @@ class HomeReadings:
     def _query(self, files: Sequence[BatchFile], sql: str, **values: int) -> list[tuple[Any, ...]]:
         if not files:
             return []
-        import duckdb
-
-        try:
-            with duckdb.connect(":memory:") as connection:
-                connection.execute("SET threads = 2")
-                self._lake.attach(connection)
-                names = [self._lake.query_name(file.path) for file in files]
-                connection.from_parquet(names, hive_partitioning=False).create_view("batch")
-                return connection.execute(sql, values).fetchall()
-        except duckdb.Error as error:
-            reason = str(error).splitlines()[0]
-            raise CheckFailed(f"the readings cannot be read: {reason}") from error
+        names = tuple(self._lake.query_name(file.path) for file in files)
+        # Erasing rewrites a file under its name.
+        marks = tuple(version(Path(name)) for name in names)
+        return _rows(_Question(names, marks, sql, tuple(values.items()), self._lake))
 
     def _waiting(self, meter: int, first_slot: int, slots: int) -> list[Reading]:
         """What the inbox holds of the last days of a range; of a slot the newest report."""
@@ -183,6 +176,33 @@ class HomeReadings:
         for row in readings_of(b"".join(bytes(record) for (record,) in rows)) if rows else ():
             found[row.slot] = Reading(row.slot, row.import_wh, row.export_wh, row.quality, False)
         return list(found.values())
+
+
+@dataclass(frozen=True)
+class _Question:
+    """A question to files of a lake, as they stand."""
+
+    names: tuple[str, ...]
+    marks: tuple[Version, ...]
+    sql: str
+    values: tuple[tuple[str, int], ...]
+    lake: Lake = field(compare=False)
+
+
+@cached(ttl=60, max_entries=512)
+def _rows(question: _Question) -> list[tuple[Any, ...]]:
+    import duckdb
+
+    try:
+        with duckdb.connect(":memory:") as connection:
+            connection.execute("SET threads = 2")
+            question.lake.attach(connection)
+            batch = connection.from_parquet(list(question.names), hive_partitioning=False)
+            batch.create_view("batch")
+            return connection.execute(question.sql, dict(question.values)).fetchall()
+    except duckdb.Error as error:
+        reason = str(error).splitlines()[0]
+        raise CheckFailed(f"the readings cannot be read: {reason}") from error
 
 
 def _check(slots: int) -> None:

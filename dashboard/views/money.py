@@ -52,7 +52,7 @@ from dashboard.views.resident import (
 LIVE_SECONDS = 3.0
 ROWS = 40
 FILE_ROWS = 500
-SAID = "money.said"
+SAID = "money.said."
 
 
 def draw(context: Context) -> None:
@@ -208,7 +208,7 @@ def _own_deposit(held: Resident, amount: int) -> None:
     )
     for answer in (first, second):
         if answer is not None and answer.fresh:
-            st.session_state[SAID] = ("transaction", answer)
+            st.session_state[SAID + held.address] = ("transaction", answer)
             st.rerun()
 
 
@@ -297,13 +297,13 @@ def _signed(
         key=key,
     )
     if answer is not None and answer.fresh:
-        st.session_state[SAID] = (plural, answer)
+        st.session_state[SAID + held.address] = (plural, answer)
         st.rerun()
 
 
 def _said(held: Resident) -> None:
     """How the last signature ended."""
-    said: Any = st.session_state.get(SAID)
+    said: Any = st.session_state.get(SAID + held.address)
     if not (isinstance(said, tuple) and len(said) == 2 and isinstance(said[1], wallet.Answer)):
         return
     kind, answer = said

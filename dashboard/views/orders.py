@@ -42,7 +42,7 @@ LIVE_SECONDS = 5.0
 SHOWN = 8
 OPEN = "orders.open"
 OLDER = "orders.older"
-SAID = "orders.said"
+SAID = "orders.said."
 ASKED = "orders.asked"
 # Of the relay's states, those in which an order is not on the chain.
 _NOT_POSTED = ("received", "posted", "rejected", "withdrawn", "late")
@@ -54,7 +54,7 @@ def draw(context: Context) -> None:
     held = resident(context, "orders")
     if held is None:
         return
-    _said()
+    _said(held)
     signed = _waiting(held)
     _list(held, signed)
 
@@ -180,12 +180,12 @@ def _take_back(held: Resident, one: OrderStatus) -> None:
     )
     if answer is not None and answer.fresh:
         asked.discard(one.id)
-        st.session_state[SAID] = answer
+        st.session_state[SAID + held.address] = answer
         st.rerun()
 
 
-def _said() -> None:
-    answer: Any = st.session_state.get(SAID)
+def _said(held: Resident) -> None:
+    answer: Any = st.session_state.get(SAID + held.address)
     if not isinstance(answer, wallet.Answer):
         return
     if not answer.ok:

@@ -27,6 +27,7 @@ from dashboard.views.parts import empty, error_box, lead, put
 
 STYLE = """<style>
 .gc-figures {{ grid-template-columns: repeat(auto-fit, minmax(min(13rem, 46%), 1fr)); }}
+[role="radio"][aria-checked="true"] p {{ color: {ink}; }}
 .gc-table td.num {{ white-space: nowrap; }}
 .gc-life {{ display: grid; grid-template-columns: repeat(5, 1fr); gap: .35rem; list-style: none;
   margin: .7rem 0 .2rem !important; padding: 0 !important; }}

@@ -43,7 +43,7 @@ CAUTION = {
     SELL: {"safe": 150, "usual": 300, "bold": 500},
     BUY: {"safe": 50, "usual": 100, "bold": 300},
 }
-SAID = "trade.said"
+SAID = "trade.said."
 
 
 def draw(context: Context) -> None:
@@ -161,7 +161,7 @@ def _ticket(held: Resident, terms: Coming, relay: RelayClient) -> None:
     if faults:
         tone = "" if made.faults == (Fault.NOTHING,) else "bad"
         notes([(tone, words) for words in faults])
-        _said()
+        _said(held)
         return
     _sign(held, terms, relay, made, account)
 
@@ -464,7 +464,7 @@ def _sign(
         )
     except CheckFailed as error:
         relay_trouble(error)
-        _said()
+        _said(held)
         return
     fmt, sells = context.fmt, made.ticket.side == SELL
     words = (
@@ -488,15 +488,15 @@ def _sign(
         ).format(time=fmt.duration(max(outlook.posted_within_s, 1)))
     )
     if answer is not None and answer.fresh:
-        st.session_state[SAID] = answer
+        st.session_state[SAID + held.address] = answer
         if answer.ok:
             st.rerun()
-    _said()
+    _said(held)
 
 
-def _said() -> None:
+def _said(held: Resident) -> None:
     """How the last signature ended."""
-    answer: Any = st.session_state.get(SAID)
+    answer: Any = st.session_state.get(SAID + held.address)
     if not isinstance(answer, wallet.Answer):
         return
     if not answer.ok:

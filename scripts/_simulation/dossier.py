@@ -72,9 +72,11 @@ def _leave(loop: Loop) -> str:
     manifest = write_dossier(request, sources, path)
     publish(world.deployment["DossierAnchor"], manifest, world.offices.collector)
     begin, end = period.days
+    # Without a page the node ends with the run.
+    node = f" --rpc {chain.url}" if settings.living else ""
     return (
         f"The audit dossier of {begin} to {end} is {path}; check it with: "
-        f"gridcommons audit verify {path} --rpc {chain.url}"
+        f"gridcommons audit verify {path}{node}"
     )
 
 

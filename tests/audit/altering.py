@@ -268,7 +268,9 @@ def event_alterations(forger: Forger) -> list[Alteration]:
                 forger.write(target, events=other)
 
         found.append(
-            Alteration(name, make, (event, "data/", "proofs/", "session", "slot", "closes"))
+            Alteration(
+                name, make, (event, "data/", "proofs/", "session", "slot", "closes", "no rule")
+            )
         )
 
     for kind in kinds:
@@ -373,7 +375,7 @@ def proof_alterations(forger: Forger) -> list[Alteration]:
 
     def with_rows(changed_rows: list[dict[str, Any]]) -> Callable[[Path, Path], None]:
         table = pa.Table.from_pylist(changed_rows, schema=bills.schema)
-        return lambda _, target: forger.write(target, bills=table)
+        return lambda _, target: forger.write(target, bills=table, told_anew=True)
 
     def exchanged(*columns: str) -> list[dict[str, Any]]:
         other = [dict(row) for row in rows]

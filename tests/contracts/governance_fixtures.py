@@ -9,8 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import boa
@@ -19,7 +17,8 @@ from eth_account.messages import encode_typed_data
 from eth_utils import keccak
 from vyper.compiler.output import build_abi_output
 
-CONTRACTS = Path(__file__).parents[2] / "contracts"
+from tests.contracts.compiling import compiled
+
 LOCAL_CHAIN = 31_337
 # 2016-06-06 00:00 UTC, the first second of a day.
 START = 1_465_171_200
@@ -70,11 +69,6 @@ RULES: dict[int, tuple[str, int, int, int, int, int]] = {
     28: ("MAX_ALLOWANCE", 4, 0, 8, 4, DAY),
     29: ("ADMISSION_DELAY", HOUR, HOUR, 30 * DAY, 7 * DAY, DAY),
 }
-
-
-@cache
-def compiled(name: str) -> Any:
-    return boa.load_partial(str(CONTRACTS / f"{name}.vy"))
 
 
 def deploy(name: str, *args: Any) -> Any:

@@ -10,8 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import boa
@@ -41,8 +39,8 @@ from dao.market.session import (
     unpack_entries,
 )
 from dao.parameters import MARKET_RULES
+from tests.contracts.compiling import compiled
 
-CONTRACTS = Path(__file__).parents[2] / "contracts"
 ZONE = 1
 NO_PRICE = 65_535
 # 2016-06-06 00:00 UTC, a Monday; any day would do.
@@ -61,11 +59,6 @@ def key_of(name: str) -> bytes:
     return keccak(name.encode())
 
 
-@cache
-def _source(name: str) -> Any:
-    return boa.load_partial(str(CONTRACTS / f"{name}.vy"))
-
-
 def key_with_twin(digest: bytes) -> tuple[bytes, int, int, int]:
     """A key, and r and two forms of `vs` with which it signed the digest: the lower, which may be
     taken, and its malleable twin with an s in the upper half.
@@ -81,8 +74,8 @@ def key_with_twin(digest: bytes) -> tuple[bytes, int, int, int]:
 
 
 def load(name: str, *args: Any) -> Any:
-    """Deploy a contract; each is compiled once."""
-    return _source(name).deploy(*args)
+    """Deploy a contract."""
+    return compiled(name).deploy(*args)
 
 
 def logged(contract: Any, name: str) -> list[Any]:

@@ -11,6 +11,7 @@ import pytest
 from eth_abi import encode
 from vyper.compiler.output import build_abi_output
 
+from tests.contracts.compiling import compiled
 from tests.contracts.governance_fixtures import (
     ABSTAIN,
     AGAINST,
@@ -24,7 +25,6 @@ from tests.contracts.governance_fixtures import (
     ZERO,
     Dao,
     Proposal,
-    compiled,
     events,
     new_dao,
     reverts,

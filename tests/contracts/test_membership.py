@@ -20,13 +20,13 @@ from eth_account.messages import encode_typed_data
 from eth_utils import keccak
 from vyper.compiler.output import build_abi_output
 
+from tests.contracts.compiling import compiled
 from tests.contracts.governance_fixtures import (
     DAY,
     HOUR,
     LOCAL_CHAIN,
     START,
     ZERO,
-    compiled,
     deploy,
     events,
     reverts,

@@ -27,6 +27,7 @@ from dao.ledger import pack_totals
 from dao.market.orders import correction_digest, market_separator
 from dao.market.session import DeviceReceipt
 from dao.parameters import KEYS
+from tests.contracts.compiling import compiled
 from tests.contracts.forecast_bench import EVIDENCE, FORECAST, SALT, commitment_of, pack
 from tests.contracts.governance_fixtures import (
     CONTRACTS,
@@ -36,7 +37,6 @@ from tests.contracts.governance_fixtures import (
     HOUR,
     LOCAL_CHAIN,
     ZERO_HASH,
-    compiled,
 )
 from tests.contracts.market_world import ASK, BID, DAY_SLOT, GATE, ZONE, World, delivered, traded
 from tests.contracts.role_matrix import (

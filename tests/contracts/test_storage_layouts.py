@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from vyper.compiler.output import build_layout_output
 
-from tests.contracts.governance_fixtures import CONTRACTS, compiled
+from tests.contracts.compiling import CONTRACTS, compiled
 
 SNAPSHOT = Path(__file__).with_name("storage_layouts.json")
 UPDATE = ".venv/bin/python -m tests.contracts.test_storage_layouts"

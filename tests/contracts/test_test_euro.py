@@ -11,7 +11,8 @@ from eth_account import Account
 from eth_account.messages import encode_typed_data
 from eth_utils import keccak
 
-from tests.contracts.governance_fixtures import LOCAL_CHAIN, compiled, deploy, reverts
+from tests.contracts.compiling import compiled
+from tests.contracts.governance_fixtures import LOCAL_CHAIN, deploy, reverts
 
 ANNA = Account.from_key(keccak(text="anna"))
 MALLORY = str(boa.env.generate_address("mallory"))

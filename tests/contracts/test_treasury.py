@@ -19,7 +19,8 @@ from eth_utils import keccak
 from dao.eip712 import keccak as keccak256
 from meters.leaves import leaves_of, root_of_leaves
 from meters.readings import Reading, Readings
-from tests.contracts.governance_fixtures import DAY, START, ZERO, compiled, reverts
+from tests.contracts.compiling import compiled
+from tests.contracts.governance_fixtures import DAY, START, ZERO, reverts
 from tests.contracts.treasury_world import (
     CANCELLED,
     EURO,

@@ -13,13 +13,17 @@ from pathlib import Path
 import playwright.sync_api as playwright
 import pytest
 
+from benchmarks.dashboard import sign_in
 from benchmarks.empty import EmptyServer
+from dao.paths import home
 from dao.processes import free_port
 from dao.runstate import write_run_state
 from dashboard.pages import PAGES, Page
+from dashboard.routes.session import COOKIE
 from dashboard.serve import DashboardServer
 from tests.dashboard.browsing import PATIENCE, Watched, browser_path, watch
-from tests.dashboard.sample import Index, fill, run_state
+from tests.dashboard.sample import run_state
+from tests.dashboard.village import village
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 
@@ -34,13 +38,24 @@ def browser() -> Iterator[playwright.Browser]:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DashboardServer]:
-    home = tmp_path_factory.mktemp("walk")
+    """The pages over a village with a chain, a relay and a week of readings."""
+    folder = tmp_path_factory.mktemp("walk")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("GRIDCOMMONS_HOME", str(home))
-        fill(Index(home / "index.sqlite"))
-        write_run_state(run_state())
-        with DashboardServer(free_port()) as running:
-            yield running
+        patch.setenv("GRIDCOMMONS_HOME", str(folder))
+        with village(folder, history_days=8) as made:
+            made.publish()
+            with DashboardServer(free_port()) as running:
+                yield running
+
+
+@pytest.fixture(scope="module")
+def cookie(server: DashboardServer) -> str:
+    """The session of the first home's person."""
+    return sign_in(server.url, home())
+
+
+def signed_in(watched: Watched, server: DashboardServer, cookie: str) -> None:
+    watched.page.context.add_cookies([{"name": COOKIE, "value": cookie, "url": server.url}])
 
 
 def violations(page: playwright.Page) -> list[tuple[str, str]]:
@@ -52,14 +67,15 @@ def violations(page: playwright.Page) -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize(("width", "theme"), [(1280, "light"), (390, "dark")])
-def test_every_page_stands_alone_and_is_as_easy_to_read_as_an_empty_one(
-    browser: playwright.Browser, server: DashboardServer, width: int, theme: str
+def test_every_page_is_as_easy_to_read_as_an_empty_one(
+    browser: playwright.Browser, server: DashboardServer, cookie: str, width: int, theme: str
 ) -> None:
     watched = watch(browser, width, theme)
     with EmptyServer() as empty:
         watched.open(empty.url)
         known = {rule for rule, _ in violations(watched.page)}
     watched.complaints.clear()
+    signed_in(watched, server, cookie)
     for one in PAGES:
         walk(watched, server, one)
         levels = watched.page.evaluate(
@@ -75,12 +91,26 @@ def test_every_page_stands_alone_and_is_as_easy_to_read_as_an_empty_one(
 
 
 @pytest.mark.parametrize(("width", "theme"), [(1280, "dark"), (390, "light")])
-def test_every_page_stands_alone(
-    browser: playwright.Browser, server: DashboardServer, width: int, theme: str
+def test_every_page_stands_for_whoever_is_signed_in(
+    browser: playwright.Browser, server: DashboardServer, cookie: str, width: int, theme: str
 ) -> None:
     watched = watch(browser, width, theme)
+    signed_in(watched, server, cookie)
     for one in PAGES:
         walk(watched, server, one)
+    assert watched.foreign_hosts() == set()
+    assert watched.complaints == []
+    watched.page.context.close()
+
+
+def test_whoever_is_not_signed_in_is_asked_to(
+    browser: playwright.Browser, server: DashboardServer
+) -> None:
+    watched = watch(browser, 390)
+    for one in PAGES:
+        walk(watched, server, one)
+        if one.needs_person:
+            watched.page.get_by_role("button", name="Sign in with a wallet").wait_for()
     assert watched.foreign_hosts() == set()
     assert watched.complaints == []
     watched.page.context.close()

@@ -15,16 +15,24 @@ from dao.errors import CheckFailed
 from dao.market import session
 from dao.market.orders import ASK, BID, correction_digest, pack, sign_order
 from dao.market.session import Rejection, SignedOrder
+from tests.chains import put_back
 
 HOUR = 3_600
 SLOTS = 24
 
 
-@pytest.fixture
-def on() -> Iterator[Street]:
+@pytest.fixture(scope="module")
+def settled() -> Iterator[Street]:
     with street(days_before=1) as made:
         made.at(-12 * HOUR)
         yield made
+
+
+@pytest.fixture
+def on(settled: Street) -> Iterator[Street]:
+    """The street as it was when it had settled in; what a test does to it is undone."""
+    with put_back(settled.chain):
+        yield replace(settled, nonces=dict(settled.nonces))
 
 
 def market(on: Street) -> Contract:

@@ -17,11 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from dao import deployment as deploying
 from dao.processes import free_port, start_child
 from dao.relay import promise
 from dao.relay.promise import Verdict
+from scripts.relay import cli
 from tests.relay.conftest import DAY_SLOT, HOUR, ZONE, Lane, as_promise
 
 pytestmark = pytest.mark.e2e
@@ -144,21 +146,22 @@ def test_a_node_that_goes_away_is_said_so(own_lane: Lane, tmp_path: Path) -> Non
     assert "Traceback" not in log
 
 
-def ended(*arguments: str) -> tuple[int, str]:
-    done = subprocess.run(
-        command(*arguments), cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
-    )
-    assert "Traceback" not in done.stderr
-    return done.returncode, done.stderr.strip().splitlines()[-1]
-
-
 def test_a_taken_port_is_named(lane: Lane) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = str(taken.getsockname()[1])
-        code, text = ended("--network", lane.node.url, "--port", port)
-    assert code == 1
+        done = subprocess.run(
+            command("--network", lane.node.url, "--port", port),
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    text = done.stderr.strip().splitlines()[-1]
     assert text.startswith("Error: cannot listen on 127.0.0.1 port " + port)
 
 
@@ -180,6 +183,7 @@ def test_bad_use_and_failures_end_with_one_clear_line(
     given = [one.format(free=free_port(), node=lane.node.url) for one in options]
     if "--port" not in given:
         given += ["--port", str(free_port())]
-    found, text = ended(*given)
-    assert found == code
-    assert message in text
+    found = CliRunner(mix_stderr=False).invoke(cli, given)
+    assert isinstance(found.exception, SystemExit), found.exception
+    assert found.exit_code == code
+    assert message in found.stderr.strip().splitlines()[-1]
