@@ -136,6 +136,8 @@ def test_a_resident_pays_in_sells_is_paid_and_pays_out(visit: Visit, street: Vil
     fill(visit, "Energy in kWh over the whole time", "2.40")
     fill(visit, "Sell for at least, ct/kWh", "9.5")
     page.get_by_text("all of it is sold at your limit").wait_for()
+    # The first draft stands with the price suggested, until the typed one has been heard.
+    page.get_by_text("€0.23").first.wait_for()
     shown = page.get_by_label("What the order comes to").first.inner_text()
     assert "€0.23" in shown  # 2.40 kWh at 9.5 ct
     assert "\u2212€0.24" in shown  # nothing delivered: 10 ct for each kWh
