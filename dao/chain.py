@@ -589,8 +589,10 @@ def _open(
 
     stack = ExitStack()
     try:
-        # The checkout's ape-config.yaml holds, wherever the command was started.
-        networks = ape.Project(checkout_root()).network_manager
+        # The checkout's ape-config.yaml holds, wherever the command was started. What `ape compile`
+        # may have left there is not wanted: reading it takes seconds.
+        nothing = home() / "ape" / "no-project" / "__local__.json"
+        networks = ape.Project(checkout_root(), manifest_path=nothing).network_manager
         if settings is None:
             context = networks.parse_network_choice(choice)
         else:

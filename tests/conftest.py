@@ -30,7 +30,7 @@ def state_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 # Files that take minutes: begun last, one of them would keep one worker busy and the other idle.
-LONG = ("e2e/", "keeper/", "relay/test_command", "_stateful", "_brute_force")
+LONG = ("e2e/", "keeper/", "relay/test_command", "_stateful", "_brute_force", "market_fuzz")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

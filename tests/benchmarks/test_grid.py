@@ -10,6 +10,7 @@ from benchmarks import grid as suite
 from dao.errors import CheckFailed
 from dao.paths import cache_dir
 from forecasting.grid import ZoneGrid, load_grid
+from tests.kept import bring_extract
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +44,7 @@ def test_the_suite_reports_rates_beside_pandapowers() -> None:
 def test_a_grid_with_another_tap_is_not_what_pandapower_computes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    document = copy.deepcopy(load_grid(suite.CODE, cache_dir()).document)
+    document = copy.deepcopy(load_grid(suite.CODE, bring_extract(cache_dir())).document)
     document["transformer"]["tap_pos"] = 0
     monkeypatch.setattr(suite, "load_grid", lambda code, cache: ZoneGrid(document))
     with pytest.raises(CheckFailed, match="grid states differ"):

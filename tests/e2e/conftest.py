@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -13,11 +13,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
+
+from scripts.__main__ import gridcommons as cli
+from tests.kept import bring_extract
 
 ROOT = Path(__file__).parents[2]
 ZONE = "1-LV-rural3--2-sw"
 # Three weeks of history keep the runs short and are enough for Prophet.
 HISTORY = ("--history-days", "21")
+TWO_DAYS = ("demo", "--days", "2", "--headless", "--json", *HISTORY)
 
 
 @dataclass(frozen=True)
@@ -50,15 +55,24 @@ def gridcommons(*arguments: str, home: Path, timeout: float = 600) -> Run:
     return Run(done.returncode, done.stdout, done.stderr, home)
 
 
-def bring_cache(home: Path) -> None:
-    """Give a state folder the extract of SimBench, made once per test session: it takes 15 s."""
-    from dao.paths import cache_dir
-    from forecasting.grid import load_grid
-    from meters.simbench import load_grid as load_profiles
+def in_process(*arguments: str, home: Path) -> Run:
+    """Run the command as a user would, but in this process: a process of its own takes seconds."""
+    handlers = {sign: signal.getsignal(sign) for sign in (signal.SIGINT, signal.SIGTERM)}
+    bring_cache(home)
+    try:
+        runner = CliRunner(mix_stderr=False, env=environment(home))
+        found = runner.invoke(cli, arguments, prog_name="gridcommons")
+    finally:
+        for sign, handler in handlers.items():  # a command may have set its own
+            signal.signal(sign, handler)
+    if found.exception is not None and not isinstance(found.exception, SystemExit):
+        raise found.exception  # what would have been a traceback
+    return Run(found.exit_code, found.stdout, found.stderr, home)
 
-    load_profiles(ZONE, cache_dir())
-    load_grid(ZONE, cache_dir())
-    shutil.copytree(cache_dir(), home / "cache", dirs_exist_ok=True)
+
+def bring_cache(home: Path) -> None:
+    """Give a state folder the extract of SimBench."""
+    bring_extract(home / "cache")
 
 
 def environment(home: Path) -> dict[str, str]:
@@ -70,5 +84,4 @@ def environment(home: Path) -> dict[str, str]:
 @pytest.fixture(scope="session")
 def demo_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """Two days in a week with broken limits; the members accept."""
-    home = tmp_path_factory.mktemp("demo")
-    return gridcommons("demo", "--days", "2", "--headless", "--json", *HISTORY, home=home)
+    return gridcommons(*TWO_DAYS, home=tmp_path_factory.mktemp("demo"))

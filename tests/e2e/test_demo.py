@@ -3,6 +3,12 @@
 
 from __future__ import annotations
 
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from collections import defaultdict
 from pathlib import Path
 
@@ -12,7 +18,14 @@ import pytest
 from dao.parameters import MARKET_RULES
 from tests.dao.reference_market import canonical_price, effective_book, fills_at
 from tests.e2e import raw_logs
-from tests.e2e.conftest import HISTORY, Run, gridcommons
+from tests.e2e.conftest import (
+    ROOT,
+    TWO_DAYS,
+    Run,
+    bring_cache,
+    environment,
+    gridcommons,
+)
 
 FEED_IN, RETAIL, FEE = 79, 397, 110
 PENALTY, BAND = 100, (0, 1_000)
@@ -45,24 +58,16 @@ KEYS = {
 }
 # A run takes well under a minute on two idle cores, but machines are shared.
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1_200)]
-# What may differ between two runs of one seed: how long they took.
-TIMES = {"wall_s", "timings", "gas_used"}
 
 
 @pytest.fixture(scope="session")
 def without_proposals(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    home = tmp_path_factory.mktemp("silent")
-    return gridcommons(
-        "demo", "--days", "2", "--headless", "--json", "--no-proposals", *HISTORY, home=home
-    )
+    return gridcommons(*TWO_DAYS, "--no-proposals", home=tmp_path_factory.mktemp("silent"))
 
 
 @pytest.fixture(scope="session")
 def rejected(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    home = tmp_path_factory.mktemp("rejected")
-    return gridcommons(
-        "demo", "--days", "2", "--headless", "--json", "--voters", "reject", *HISTORY, home=home
-    )
+    return gridcommons(*TWO_DAYS, "--voters", "reject", home=tmp_path_factory.mktemp("rejected"))
 
 
 def test_two_days_end_well(demo_run: Run) -> None:
@@ -89,41 +94,85 @@ def test_executed_schedules_keep_slots_inside_the_limit(
     assert demo_run.summary["slots_over_limit"] < silent["slots_over_limit"]
 
 
-def test_the_same_seed_gives_the_same_figures(
-    demo_run: Run, tmp_path_factory: pytest.TempPathFactory
+# What may differ between two runs of one seed: how long they took.
+TIMES = {"wall_s", "timings", "gas_used"}
+ONE_DAY = ("demo", "--days", "1", "--headless", "--json", "--history-days", "14")
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks at /proc")
+@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_demo_leaves_no_process_and_the_next_run_works(
+    tmp_path: Path, demo_run: Run, sign: signal.Signals
 ) -> None:
-    again = gridcommons(
-        "demo",
-        "--days",
-        "2",
-        "--headless",
-        "--json",
-        *HISTORY,
-        home=tmp_path_factory.mktemp("again"),
+    interrupt_a_demo(tmp_path, sign)
+    if sign is signal.SIGTERM:
+        again = gridcommons(*TWO_DAYS, home=tmp_path).summary
+        assert {k: v for k, v in again.items() if k not in TIMES} == {
+            k: v for k, v in demo_run.summary.items() if k not in TIMES
+        }, "the same seed gives the same figures, whatever went before"
+    else:
+        is_another(gridcommons(*ONE_DAY, "--seed", "2", home=tmp_path), demo_run)
+
+
+def test_another_start_gives_other_figures(demo_run: Run, tmp_path: Path) -> None:
+    is_another(gridcommons(*ONE_DAY, "--start", "2016-05-23", home=tmp_path), demo_run)
+
+
+def is_another(run: Run, than: Run) -> None:
+    assert run.summary["traded_wh"] != than.summary["traded_wh"]
+    assert run.summary["conservation_ok"] is True
+
+
+def interrupt_a_demo(home: Path, sign: signal.Signals) -> None:
+    """In the middle of the history, with node and page running."""
+    bring_cache(home)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "scripts", "demo", "--days", "3", "--history-days", "14"],
+        cwd=ROOT,
+        env={**environment(home), "DISPLAY": ""},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     )
-    first, second = demo_run.summary, again.summary
-    assert {k: v for k, v in first.items() if k not in TIMES} == {
-        k: v for k, v in second.items() if k not in TIMES
-    }
+    state = home / "run.json"
+    deadline = time.monotonic() + 180
+    while time.monotonic() < deadline:
+        assert process.poll() is None, process.stdout.read() if process.stdout else ""
+        if state.exists() and "History" in json.loads(state.read_text())["work"]["what"]:
+            break
+        time.sleep(0.1)
+    below = children(process.pid)
+    assert len(below) >= 2, "a node and a page should run"
+    process.send_signal(sign)
+    out, _ = process.communicate(timeout=30)
+    assert process.returncode == 130, out
+    assert "Traceback" not in out
+    # The kernel takes a moment to reap.
+    time.sleep(0.5)
+    assert [pid for pid in below if Path(f"/proc/{pid}").exists() and _lives(pid)] == []
 
 
-def test_another_seed_or_start_gives_other_figures(
-    demo_run: Run, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    for other in (("--seed", "2"), ("--start", "2016-05-23")):
-        run = gridcommons(
-            "demo",
-            "--days",
-            "1",
-            "--headless",
-            "--json",
-            "--history-days",
-            "14",
-            *other,
-            home=tmp_path_factory.mktemp("other"),
-        )
-        assert run.summary["traded_wh"] != demo_run.summary["traded_wh"]
-        assert run.summary["conservation_ok"] is True
+def children(pid: int) -> list[int]:
+    """Every process below `pid`."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                stat = (entry / "stat").read_text()
+            except OSError:
+                continue
+            if int(stat.rsplit(")", 1)[1].split()[1]) == pid:
+                found += [int(entry.name), *children(int(entry.name))]
+    return found
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+    return stat.rsplit(")", 1)[1].split()[0] != "Z"
 
 
 def lake_imports(home: Path) -> dict[tuple[int, int], tuple[int, int]]:

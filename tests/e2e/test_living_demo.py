@@ -27,7 +27,6 @@ from dao import deployment as deploying
 from dao.chain import Chain, Contract, LocalAccount
 from dao.demo_people import owner_account
 from dao.market.session import unpack_entries
-from dao.paths import cache_dir
 from dao.processes import free_port
 from dao.relay.request_intake import fields_of
 from dao.relay.request_store import Kind
@@ -169,7 +168,9 @@ def test_a_resident_deposits_sells_is_paid_and_withdraws(tmp_path: Path) -> None
         assert state["finished"] is False
         deployed = deploying.read(chain, tmp_path / "deployment.json")
         market = deployed["EnergyMarket"]
-        profiles = zone_profiles(ZONE, state["sim_time"] // SLOT_SECONDS, 5 * 96, SEED, cache_dir())
+        profiles = zone_profiles(
+            ZONE, state["sim_time"] // SLOT_SECONDS, 5 * 96, SEED, tmp_path / "cache"
+        )
         _, shown = village.ask("GET", "/v1/zones/1/sessions")
         first, slot, meter = sunny(shown["sessions"], profiles, shown["now"])
         who = owner_account(SEED, meter)

@@ -15,6 +15,7 @@ from dao.slots import first_slot_of_day
 from forecasting.grid import ZoneGrid, load_grid
 from forecasting.series import IntervalSeries
 from meters.profiles import Home, zone_profiles
+from tests.kept import bring_extract
 
 CODE = "1-LV-rural3--2-sw"
 
@@ -68,7 +69,7 @@ class DemoZone:
 
 @pytest.fixture(scope="session")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("cache")
+    return bring_extract(tmp_path_factory.mktemp("cache"))
 
 
 @pytest.fixture(scope="session")

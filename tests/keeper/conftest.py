@@ -28,6 +28,7 @@ from dao.market.orders import ASK, BID, sign_order
 from dao.market.session import DeviceReceipt, SessionState, SignedOrder
 from dao.parameters import HOUR
 from dao.processes import LOOPBACK, free_port
+from tests.chains import put_back
 
 SLOTS = 24
 LATER_SLOT = DAY_SLOT + SLOTS
@@ -45,10 +46,24 @@ class Receipts(dict[int, dict[int, DeviceReceipt]]):
         return self.get(first_slot, {})
 
 
-@pytest.fixture
-def on() -> Iterator[Street]:
+@pytest.fixture(scope="module")
+def settled() -> Iterator[Street]:
+    """A street that the tests of a module share: settling in takes seconds."""
     with street(days_before=1) as made:
         made.at(-12 * HOUR)
+        yield made
+
+
+@contextlib.contextmanager
+def anew(settled: Street) -> Iterator[Street]:
+    """The street as it was when it had settled in; what is done to it inside is undone."""
+    with put_back(settled.chain):
+        yield replace(settled, nonces=dict(settled.nonces))
+
+
+@pytest.fixture
+def on(settled: Street) -> Iterator[Street]:
+    with anew(settled) as made:
         yield made
 
 

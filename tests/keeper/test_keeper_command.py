@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from benchmarks.street import DAY, DAY_SLOT, Street, street
+from benchmarks.street import DAY, DAY_SLOT, Street
 from dao import deployment as deploying
 from dao.anvil import AnvilNode
 from dao.parameters import HOUR
@@ -28,6 +28,7 @@ from tests.keeper.conftest import (
     SLOTS,
     Gateway,
     Receipts,
+    anew,
     balance,
     deliver,
     keeper,
@@ -63,10 +64,18 @@ class Command:
         )
 
     def run(self, *options: str) -> tuple[int, str, str]:
-        """Exit code, output and complaints."""
-        process = self.start(*options)
-        out, err = process.communicate(timeout=120)
-        return process.returncode, out, err
+        """Exit code, output and complaints; not a process of its own, which takes seconds."""
+        place = ["--network", self.url, "--deployment", str(self.folder / "deployment.json")]
+        state = {"GRIDCOMMONS_HOME": str(self.folder / "state")}
+        handlers = {sign: signal.getsignal(sign) for sign in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            found = CliRunner(mix_stderr=False, env=state).invoke(cli, [*place, *options])
+        finally:
+            for sign, handler in handlers.items():  # the command has set its own
+                signal.signal(sign, handler)
+        if found.exception is not None and not isinstance(found.exception, SystemExit):
+            raise found.exception
+        return found.exit_code, found.stdout, found.stderr
 
 
 def command_for(on: Street, folder: Path, url: str = "") -> Command:
@@ -137,10 +146,9 @@ def end_state(on: Street) -> list[object]:
 
 
 @pytest.fixture(scope="module")
-def undisturbed() -> list[object]:
+def undisturbed(settled: Street) -> list[object]:
     """The end state where one keeper did everything in one go."""
-    with street(days_before=1) as on:
-        on.at(-12 * HOUR)
+    with anew(settled) as on:
         context = keeper(on, receipts_of(on))
         through_two_sessions(on, lambda: turn(context), None)
         return end_state(on)

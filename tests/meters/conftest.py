@@ -18,6 +18,7 @@ from meters.registry import KeyPeriods
 from meters.secrets import DerivedSecrets
 from meters.signing import Head, heads_after, sign_chains
 from meters.simbench import Grid, load_grid
+from tests.kept import bring_extract
 from tests.meters.batch_rows import DAY, SEPARATOR
 from tests.meters.town import Town, built
 
@@ -27,7 +28,7 @@ HOMES = 16
 
 @pytest.fixture(scope="session")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("simbench-cache")
+    return bring_extract(tmp_path_factory.mktemp("simbench-cache"))
 
 
 @pytest.fixture(scope="session")

@@ -30,6 +30,7 @@ from meters.readings import Readings
 from meters.registry import KeyPeriods
 from meters.secrets import SecretStore
 from meters.signing import digests, heads_after, reading_separator, sign_chain, sign_chains
+from tests.kept import bring_extract
 from tests.meters.batch_rows import fleet
 from tests.meters.conftest import CODE
 from tests.meters.on_node import OnNode, addresses_of, deploy
@@ -205,7 +206,7 @@ def _commit(
 
 def write_feeder(folder: Path) -> None:
     """The transformer's meter, behind it, and where the homes are connected."""
-    grid = load_grid(CODE, folder / "cache")
+    grid = load_grid(CODE, bring_extract(folder / "cache"))
     buses = grid.buses[-HOMES:].tolist()
     imported, exported = true_values()
     net = (imported - exported).T

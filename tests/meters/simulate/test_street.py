@@ -29,6 +29,7 @@ from meters.simulate.p1 import P1Meter
 from meters.simulate.street import KINDS, LISTENS, Place, Street, Zone, make
 from meters.simulate.truth import Truth
 from scripts.meter import cli
+from tests.kept import bring_extract
 
 CODE = "1-LV-rural3--2-sw"
 DAY = first_slot_of_day(date(2016, 6, 1))
@@ -37,7 +38,7 @@ DAY = first_slot_of_day(date(2016, 6, 1))
 @pytest.fixture(scope="module")
 def zone() -> Zone:
     # The command's own cache: SimBench is read once for all of them.
-    return Zone(CODE, DAY, 7, cache_dir(), slots=96)
+    return Zone(CODE, DAY, 7, bring_extract(cache_dir()), slots=96)
 
 
 def test_every_kind_that_listens_runs_side_by_side_and_is_reached(zone: Zone) -> None:
