@@ -399,13 +399,22 @@ def _history(held: Resident) -> None:
         same_block=told is None or told.same_block,
     )
     _proof(held, proof)
-    st.download_button(
-        _("Movements as JSON"),
-        json.dumps(money.statement(moves), indent=2),
-        file_name=f"movements-{held.account}.json",
-        mime="application/json",
-        key="money.json",
-    )
+    name = f"movements-{held.account}"
+    with st.container(horizontal=True):
+        st.download_button(
+            _("Movements as CSV"),
+            money.statement_csv(moves),
+            file_name=f"{name}.csv",
+            mime="text/csv",
+            key="money.csv",
+        )
+        st.download_button(
+            _("Movements as JSON"),
+            json.dumps(money.statement(moves), indent=2),
+            file_name=f"{name}.json",
+            mime="application/json",
+            key="money.json",
+        )
 
 
 def _proof(held: Resident, proof: Proof) -> None:
