@@ -73,6 +73,8 @@ def style_sheet(colours: Palette, menu: str = "Menu") -> str:
 .st-key-frame-top button, .st-key-frame-top [data-baseweb="select"] > div {{
   min-height: 2.25rem; padding-top: 0; padding-bottom: 0; }}
 .st-key-frame-language {{ width: 7.2rem; }}
+/* Streamlit only moves a closed menu aside; its links are then for nobody, keyboard or reader. */
+[data-testid="stSidebar"][data-collapsed="true"] {{ visibility: hidden; }}
 [data-testid="stExpandSidebarButton"] span {{ display: none; }}
 [data-testid="stExpandSidebarButton"]::before {{ content: "☰  {word}"; font-weight: 600;
   white-space: pre; }}
@@ -140,6 +142,7 @@ def style_sheet(colours: Palette, menu: str = "Menu") -> str:
 .gc-table th, .gc-table td {{ padding: .36rem .5rem .36rem 0; border: 0;
   border-bottom: 1px solid {colours.line}; }}
 .gc-table .num {{ text-align: right; }}
+.gc-table .num + :not(.num) {{ padding-left: .6rem; }}
 .gc-table .num:last-child {{ padding-right: 0; }}
 .gc-table .wait {{ color: {colours.muted}; }}
 .gc-vote {{ background: {colours.surface}; border: 1px solid {colours.line}; border-radius: .6rem;

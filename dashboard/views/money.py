@@ -45,7 +45,6 @@ from dashboard.views.resident import (
     relay_trouble,
     resident,
     signed_euro,
-    unbroken,
     wallet_problem,
 )
 
@@ -374,15 +373,16 @@ def _history(held: Resident) -> None:
     shown = money.lines(moves[:ROWS], money.held_orders(moves))
     rows = [
         {
-            _("When"): unbroken(fmt.moment(one.movement.at)),
+            _("When"): fmt.moment(one.movement.at),
             _("What"): _what(context, one),
             _("Change"): signed_euro(context, one.movement.amount),
             _("Balance"): fmt.euro(one.movement.balance),
-            _("Transaction"): f"\u2002{one.movement.tx[:10]}…",
+            _("Transaction"): f"{one.movement.tx[:10]}…",
         }
         for one in shown
     ]
-    put(table(pd.DataFrame(rows), _("Movements of your balance"), {_("Change"), _("Balance")}))
+    history = table(pd.DataFrame(rows), _("Movements of your balance"), {_("Change"), _("Balance")})
+    put(f'<div class="gc-moves">{history}</div>')
     if len(moves) > ROWS:
         lead(
             ngettext(
