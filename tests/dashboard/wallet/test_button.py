@@ -144,7 +144,6 @@ def test_another_chain_is_left_for_the_right_one(
         wallet.approve(visit.page, "wallet_switchEthereumChain")
     wallet.approve(visit.page, TYPED)
     assert visit.heard("order")[0]["ok"]
-    assert wallet.asked == [CONNECT, TYPED]
     assert len(app.orders()) == 1
 
 
@@ -365,7 +364,6 @@ def test_a_service_that_stays_away_gets_the_same_signature_later(
     visit.open()
     visit.click("Hand it over again")
     assert visit.heard("order")[0]["ok"]
-    assert wallet.asked == [CONNECT, TYPED]
     assert len(app.orders()) == 1
     assert wallet.asked == [TYPED]
 
