@@ -29,7 +29,8 @@ WIDTHS = (390, 1_280)
 THEMES = ("light", "dark")
 # A picture shows what one sees first and some of what comes below.
 _TALLEST = 2_400
-_COLOURS = 96
+# Enough that two colours of a legend stay two.
+_COLOURS = (240, 160, 112, 72)
 _SETTLE_MS = 800
 MOST_BYTES = 120_000
 
@@ -99,9 +100,10 @@ def _small(picture: bytes, path: Path) -> int:
     from PIL import Image
 
     whole = Image.open(BytesIO(picture)).convert("RGB")
-    for colours in (_COLOURS, 48, 24, 12):
+    for colours in _COLOURS:
         kept = BytesIO()
-        whole.quantize(colours, dither=Image.Dither.NONE).save(kept, "PNG", optimize=True)
+        fewer = whole.quantize(colours, kmeans=2, dither=Image.Dither.NONE)
+        fewer.save(kept, "PNG", optimize=True)
         if kept.tell() <= MOST_BYTES:
             break
     path.write_bytes(kept.getvalue())

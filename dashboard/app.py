@@ -7,6 +7,7 @@ The server is started by `dashboard.serve`; pages are listed in `dashboard.pages
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Callable, Mapping
 from html import escape
 from pathlib import Path
@@ -24,6 +25,8 @@ from dashboard.repositories.attention import unseen_of
 from dashboard.settings import Settings, read_settings
 from dashboard.theme import Palette, palette, style_sheet
 from dashboard.views.parts import as_label, empty, put, title
+
+log = logging.getLogger("dashboard")
 
 ICON = str(Path(__file__).with_name("icon.svg"))
 LANGUAGE = "frame.language"
@@ -98,7 +101,7 @@ def _draw(
         # Last, so that nobody waits for it to see the page.
         if person is not None and person.accounts and page.slug != NOTICES:
             with bell:
-                _bell(settings, state, person, handles[NOTICES])
+                _count(settings, state, person, handles[NOTICES])
     except Exception as error:
         on_script_error(error)
 
@@ -128,13 +131,23 @@ def _bell(settings: Settings, state: State, person: identity.Person, notices: Ha
         st.switch_page(notices)
 
 
+def _count(settings: Settings, state: State, person: identity.Person, notices: Handle) -> None:
+    """The count of notices; a page does not fail for want of it."""
+    try:
+        _bell(settings, state, person, notices)
+    except Exception as error:
+        log.error("the notices cannot be counted", exc_info=error)
+
+
+@st.fragment
 def _menu(handles: Mapping[str, Handle]) -> None:
     """The pages in a menu of our own, where there is little room for Streamlit's: its list with
-    headings in it is none to a screen reader."""
-    with (
-        st.container(key="frame-menu"),
-        st.popover(_("Menu"), icon=":material/menu:", key="frame.pages"),
-    ):
+    headings in it is none to a screen reader. What is in it is drawn once it is open."""
+    with st.container(key="frame-menu"):
+        menu = st.popover(_("Menu"), icon=":material/menu:", key="frame.pages", on_change="rerun")
+    if not menu.open:
+        return
+    with menu:
         for key, heading in pages.SECTIONS.items():
             those = [one for one in pages.PAGES if one.section == key and one.listed]
             if those and key != "public":

@@ -41,6 +41,8 @@ _WHERE = (
     "window.__streamlit = {BACKEND_BASE_URL: location.origin + '/', "
     "MAIN_PAGE_BASE_URL: location.origin + '/'}"
 )
+# What every page of ours needs of Streamlit's scripts, beside what every page of Streamlit's does.
+_WANTED = ("Html", "purify.es", "Button", "Popover")
 # Streamlit's own; we have nothing there.
 _STREAMLIT = ("/_stcore/", "/static/", "/media/", "/component/")
 
@@ -60,7 +62,12 @@ def shell() -> bytes:
         if old not in text:
             raise CheckFailed(f"Streamlit's page has no {old}: this version of it is not known")
         text = text.replace(old, new, 1)
-    return text.encode()
+    wanted = "".join(
+        f'<link rel="modulepreload" href="./static/js/{path.name}">'
+        for name in _WANTED
+        for path in sorted((_STATIC / "static" / "js").glob(f"{name}.*.js"))
+    )
+    return text.replace("</head>", f"{wanted}</head>", 1).encode()
 
 
 @cache

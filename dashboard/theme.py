@@ -205,12 +205,17 @@ def style_sheet(colours: Palette) -> str:
 @media (max-width: 768px) {{
   [data-testid="stSidebar"], [data-testid="stExpandSidebarButton"] {{ display: none !important; }}
   .st-key-frame-menu {{ display: block; }}
+  /* The bell alone; its words stay for a screen reader. */
+  .st-key-frame-notices [data-testid="stMarkdownContainer"] {{ position: absolute; width: 1px;
+    height: 1px; overflow: hidden; clip-path: inset(50%); }}
   [data-testid="stHeader"] button::after, [data-testid="stHeader"] div::after {{
     display: none; }}
 }}
 @media (max-width: 760px) {{
   .block-container {{ padding: 4.2rem .9rem 2rem; }}
   .gc-below .minor {{ display: none; }}
+  /* A wide table scrolls in its box rather than breaking its words. */
+  .gc-scroll td:not(.num) {{ min-width: 7.5rem; }}
   .gc-steps {{ grid-template-columns: repeat(4, 1fr); row-gap: .7rem; }}
   .gc-figures {{ grid-template-columns: 1fr 1fr; gap: .55rem; }}
   .gc-figures div {{ padding: .65rem .8rem; }}

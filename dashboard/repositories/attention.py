@@ -167,8 +167,9 @@ def _mandates(settings: Settings, account: int) -> list[Ending]:
     for one in events("MandateGranted"):
         args = one["args"]
         if args["number"] not in ended:
-            # The last day counts to its end.
-            ends = (int(args["terms"]["last_day"]) + 1) * _DAY
+            # A mandate's terms in the contract's order; the last day counts to its end.
+            _agent, _side, _limit, _daily_cap, last_day = args["terms"]
+            ends = (int(last_day) + 1) * _DAY
             found.append(Ending(int(args["number"]), ends))
     return found
 

@@ -16,6 +16,7 @@ from dao.errors import BadUse, CheckFailed
 from dao.runstate import write_run_state
 from dashboard import context, errors, hosts, i18n, pages, settings, theme
 from dashboard.i18n import Formats, Locale
+from dashboard.repositories import attention
 from dashboard.repositories.cache import cached, version
 from tests.dashboard.sample import FIRST_SLOT, Index, run_state
 
@@ -334,3 +335,14 @@ def luminance(colour: str) -> float:
     parts = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
     linear = [one / 12.92 if one <= 0.03928 else ((one + 0.055) / 1.055) ** 2.4 for one in parts]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def test_a_mandate_on_chain_ends_with_its_last_day(home: Path) -> None:
+    """As the index keeps it: the terms in the contract's order, without names."""
+    index = Index(home / "index.sqlite")
+    terms = ["0x" + "11" * 20, 1, 138, 4_095, 16_960]
+    index.add("MandateGranted", 1, {"account": 7, "number": 2, "terms": terms}, "EnergyMarket")
+    index.add("MandateGranted", 2, {"account": 7, "number": 3, "terms": terms}, "EnergyMarket")
+    index.add("MandateEnded", 3, {"account": 7, "number": 3}, "EnergyMarket")
+    found = attention._mandates(settings.read_settings(), 7)
+    assert found == [attention.Ending(2, 16_961 * 86_400)]
