@@ -26,7 +26,6 @@ from meters.consent import access_data
 from meters.grants import access_digest, grant_separator
 from scripts._meter_evidence import evidence
 from scripts._meter_privacy import verify
-from tests.dashboard.browsing import browser_path
 from tests.dashboard.near import Browser
 from tests.dashboard.village import FIRST, SLOTS, Village, village
 from tests.dashboard.wallet.drive import Visit
@@ -54,15 +53,6 @@ def street(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Village]:
 def server(street: Village) -> Iterator[DashboardServer]:
     with DashboardServer(free_port()) as running:
         yield running
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[playwright.Browser]:
-    with playwright.sync_playwright() as driver:
-        flags = ["--no-sandbox", "--disable-quic", "--disable-background-networking"]
-        opened = driver.chromium.launch(executable_path=browser_path(), args=flags)
-        yield opened
-        opened.close()
 
 
 @pytest.fixture

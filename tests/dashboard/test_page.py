@@ -15,21 +15,12 @@ from dao.paths import index_path, run_state_path
 from dao.processes import free_port
 from dao.runstate import Step, Work, write_run_state
 from dashboard.serve import DashboardServer
-from tests.dashboard.browsing import PATIENCE, Watched, browser_path, watch
+from tests.dashboard.browsing import PATIENCE, Watched, watch
 from tests.dashboard.sample import FIRST_SLOT, Index, fill, proposal, run_state
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(180)]
 
 CHARTS = 5
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[playwright.Browser]:
-    path = browser_path()
-    with playwright.sync_playwright() as driver:
-        opened = driver.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield opened
-        opened.close()
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +51,7 @@ def index(home: Path) -> Index:
 
 @pytest.fixture
 def open_page(
-    browser: playwright.Browser, server: DashboardServer
+    chromium: playwright.Browser, server: DashboardServer
 ) -> Iterator[list[playwright.BrowserContext]]:
     contexts: list[playwright.BrowserContext] = []
     yield contexts
@@ -69,13 +60,13 @@ def open_page(
 
 
 def visit(
-    browser: playwright.Browser,
+    chromium: playwright.Browser,
     contexts: list[playwright.BrowserContext],
     server: DashboardServer,
     width: int = 1280,
     theme: str = "light",
 ) -> Watched:
-    watched = watch(browser, width, theme)
+    watched = watch(chromium, width, theme)
     contexts.append(watched.page.context)
     watched.page.goto(server.url)
     watched.page.get_by_role("heading", level=1).wait_for(timeout=PATIENCE)
@@ -98,7 +89,7 @@ def wait_for_charts(page: playwright.Page, number: int = CHARTS) -> None:
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 390])
 def test_the_page_is_drawn(
-    browser: playwright.Browser,
+    chromium: playwright.Browser,
     open_page: list[playwright.BrowserContext],
     server: DashboardServer,
     index: Index,
@@ -108,7 +99,7 @@ def test_the_page_is_drawn(
 ) -> None:
     fill(index)
     write_run_state(run_state())
-    watched = visit(browser, open_page, server, width, theme)
+    watched = visit(chromium, open_page, server, width, theme)
     page = watched.page
     wait_for_charts(page)
 
@@ -156,12 +147,12 @@ def test_the_page_is_drawn(
 
 
 def test_the_page_follows_the_run_without_a_reload(
-    browser: playwright.Browser,
+    chromium: playwright.Browser,
     open_page: list[playwright.BrowserContext],
     server: DashboardServer,
     index: Index,
 ) -> None:
-    watched = visit(browser, open_page, server)
+    watched = visit(chromium, open_page, server)
     page = watched.page
     assert page.get_by_role("heading", level=1).inner_text() == "No run yet"
     page.get_by_text("make demo").wait_for(timeout=PATIENCE)
@@ -198,13 +189,13 @@ def test_the_page_follows_the_run_without_a_reload(
 
 
 def test_a_broken_state_file_is_told_in_words_and_heals(
-    browser: playwright.Browser,
+    chromium: playwright.Browser,
     open_page: list[playwright.BrowserContext],
     server: DashboardServer,
     index: Index,
 ) -> None:
     run_state_path().write_text("not a run")
-    watched = visit(browser, open_page, server)
+    watched = visit(chromium, open_page, server)
     watched.page.get_by_text("The run cannot be shown").wait_for(timeout=PATIENCE)
     assert "Traceback" not in watched.page.content()
     write_run_state(run_state())
@@ -212,7 +203,7 @@ def test_a_broken_state_file_is_told_in_words_and_heals(
 
 
 def test_text_from_data_stays_text(
-    browser: playwright.Browser,
+    chromium: playwright.Browser,
     open_page: list[playwright.BrowserContext],
     server: DashboardServer,
     index: Index,
@@ -222,7 +213,7 @@ def test_text_from_data_stays_text(
     )
     one = proposal(FIRST_SLOT + 96, title=hostile, summary=hostile)
     write_run_state(run_state(zone=hostile, proposals=(one,)))
-    watched = visit(browser, open_page, server)
+    watched = visit(chromium, open_page, server)
     heading = watched.page.get_by_role("heading", level=3)
     heading.wait_for(timeout=PATIENCE)
     assert heading.inner_text() == hostile

@@ -23,7 +23,6 @@ from dao.market.session import unpack_entries
 from dao.processes import free_port
 from dao.runstate import read_run_state, write_run_state
 from dashboard.serve import DashboardServer
-from tests.dashboard.test_page import browser_path
 from tests.dashboard.village import FIRST, HOUR, PURSE, SLOTS, ZONE, Village, village
 from tests.dashboard.wallet.drive import Visit
 
@@ -50,15 +49,6 @@ def street(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Village]:
 def server(street: Village) -> Iterator[DashboardServer]:
     with DashboardServer(free_port()) as running:
         yield running
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[playwright.Browser]:
-    with playwright.sync_playwright() as driver:
-        flags = ["--no-sandbox", "--disable-quic", "--disable-background-networking"]
-        opened = driver.chromium.launch(executable_path=browser_path(), args=flags)
-        yield opened
-        opened.close()
 
 
 @pytest.fixture

@@ -20,19 +20,11 @@ from dao.processes import free_port
 from dao.runstate import write_run_state
 from dashboard.pages import PAGES, Page
 from dashboard.serve import DashboardServer
-from tests.dashboard.browsing import PATIENCE, Watched, browser_path, watch
+from tests.dashboard.browsing import PATIENCE, Watched, watch
 from tests.dashboard.sample import run_state
 from tests.dashboard.village import village
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[playwright.Browser]:
-    with playwright.sync_playwright() as driver:
-        opened = driver.chromium.launch(executable_path=browser_path(), args=["--no-sandbox"])
-        yield opened
-        opened.close()
 
 
 @pytest.fixture(scope="module")
@@ -69,9 +61,9 @@ def violations(page: playwright.Page) -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize(("width", "theme"), [(1280, "light"), (390, "dark")])
 def test_every_page_is_as_easy_to_read_as_an_empty_one(
-    browser: playwright.Browser, server: DashboardServer, cookie: Cookie, width: int, theme: str
+    chromium: playwright.Browser, server: DashboardServer, cookie: Cookie, width: int, theme: str
 ) -> None:
-    watched = watch(browser, width, theme)
+    watched = watch(chromium, width, theme)
     with EmptyServer() as empty:
         watched.open(empty.url)
         known = {rule for rule, _ in violations(watched.page)}
@@ -93,9 +85,9 @@ def test_every_page_is_as_easy_to_read_as_an_empty_one(
 
 @pytest.mark.parametrize(("width", "theme"), [(1280, "dark"), (390, "light")])
 def test_every_page_stands_for_whoever_is_signed_in(
-    browser: playwright.Browser, server: DashboardServer, cookie: Cookie, width: int, theme: str
+    chromium: playwright.Browser, server: DashboardServer, cookie: Cookie, width: int, theme: str
 ) -> None:
-    watched = watch(browser, width, theme)
+    watched = watch(chromium, width, theme)
     signed_in(watched, cookie)
     for one in PAGES:
         walk(watched, server, one)
@@ -105,9 +97,9 @@ def test_every_page_stands_for_whoever_is_signed_in(
 
 
 def test_whoever_is_not_signed_in_is_asked_to(
-    browser: playwright.Browser, server: DashboardServer
+    chromium: playwright.Browser, server: DashboardServer
 ) -> None:
-    watched = watch(browser, 390)
+    watched = watch(chromium, 390)
     for one in PAGES:
         walk(watched, server, one)
         if one.needs_person:
@@ -127,9 +119,9 @@ def walk(watched: Watched, server: DashboardServer, one: Page) -> None:
 
 
 def test_the_keyboard_reaches_the_content_and_the_way_in(
-    browser: playwright.Browser, server: DashboardServer
+    chromium: playwright.Browser, server: DashboardServer
 ) -> None:
-    watched = watch(browser)
+    watched = watch(chromium)
     watched.open(server.url)
     page = watched.page
     page.keyboard.press("Tab")
@@ -146,14 +138,14 @@ def test_the_keyboard_reaches_the_content_and_the_way_in(
 
 
 def test_a_page_that_fails_is_told_in_words(
-    browser: playwright.Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    chromium: playwright.Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An index that is no index: the page says what is safe, and shows nothing of the inside."""
     monkeypatch.setenv("GRIDCOMMONS_HOME", str(tmp_path))
     write_run_state(run_state())
     (tmp_path / "index.sqlite").write_text("no index at all " * 100)
     with DashboardServer(free_port()) as server:
-        watched = watch(browser)
+        watched = watch(chromium)
         watched.open(server.url)
         text = watched.page.locator("main").inner_text()
         assert "Nothing on the chain is affected" in text

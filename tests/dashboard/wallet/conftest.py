@@ -15,7 +15,6 @@ import requests
 
 from dao.anvil import AnvilNode
 from dao.processes import LOOPBACK, ChildServer, free_port
-from tests.dashboard.browsing import browser_path
 from tests.dashboard.wallet.drive import Visit
 from tests.dashboard.wallet.people import Wallet
 
@@ -76,17 +75,7 @@ def app(node: AnvilNode, accounts: list[str]) -> Iterator[App]:
         yield running
 
 
-@pytest.fixture(scope="session")
-def chromium() -> Iterator[playwright.Browser]:
-    path = browser_path()
-    with playwright.sync_playwright() as driver:
-        flags = ["--no-sandbox", "--disable-quic", "--disable-background-networking"]
-        opened = driver.chromium.launch(executable_path=path, args=flags)
-        yield opened
-        opened.close()
-
-
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def context(chromium: playwright.Browser) -> Iterator[playwright.BrowserContext]:
     """One for all, so that Streamlit's own files are fetched once; each test has its own page."""
     opened = chromium.new_context(viewport={"width": 900, "height": 900})

@@ -250,8 +250,8 @@ def test_a_rerun_while_the_wallet_is_open_asks_nothing_twice(
     wallet.wait(visit.page, TYPED)
     visit.settle()
     # Another amount is another request; the one in the wallet stays what it is.
-    visit.page.get_by_label("Wh").fill("700")
-    visit.page.get_by_label("Wh").press("Enter")
+    visit.page.get_by_label("Wh", exact=True).fill("700")
+    visit.page.get_by_label("Wh", exact=True).press("Enter")
     visit.settle()
     visit.button("Sign the order").click(force=True)
     wallet.approve(visit.page, TYPED)
@@ -397,8 +397,8 @@ def test_what_is_over_is_not_said_of_another_request(visit: Visit, wallet: Walle
     visit.heard("order")
     visit.status("Done.")
     visit.page.evaluate("{ const now = Date.now; Date.now = () => now() + 9_000; }")
-    visit.page.get_by_label("Wh").fill("700")
-    visit.page.get_by_label("Wh").press("Enter")
+    visit.page.get_by_label("Wh", exact=True).fill("700")
+    visit.page.get_by_label("Wh", exact=True).press("Enter")
     visit.page.get_by_role("status").filter(has_text="Done.").wait_for(state="detached")
 
 
