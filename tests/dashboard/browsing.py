@@ -77,3 +77,18 @@ def watch(
         ),
     )
     return watched
+
+
+def choose(page: playwright.Page, label: str, option: str) -> None:
+    """Choose from a list. A page that is drawn anew closes an open list: then it is opened again,
+    as a person would."""
+    wanted = page.get_by_role("option", name=option)
+    for _ in range(8):
+        page.get_by_role("combobox", name=label).click()
+        try:
+            wanted.click(timeout=6_000)
+        except playwright.TimeoutError:
+            page.keyboard.press("Escape")
+        else:
+            return
+    raise AssertionError(f"{label} does not offer {option}")

@@ -26,6 +26,7 @@ from meters.consent import access_data
 from meters.grants import access_digest, grant_separator
 from scripts._meter_evidence import evidence
 from scripts._meter_privacy import verify
+from tests.dashboard.browsing import choose
 from tests.dashboard.near import Browser
 from tests.dashboard.village import FIRST, SLOTS, Village, village
 from tests.dashboard.wallet.drive import Visit
@@ -207,8 +208,7 @@ def test_why_a_month_cannot_go_yet_is_said(visit: Visit, street: Village) -> Non
     sign_in(visit, ME)
     visit.open("my-data")
     stands(visit)
-    visit.page.get_by_role("combobox", name="Month to erase").click()
-    visit.page.get_by_role("option", name="June 2016").click()
+    choose(visit.page, "Month to erase", "June 2016")
     visit.page.get_by_text("This stays").wait_for()
     visit.page.get_by_text("This month cannot be erased yet.").wait_for()
     visit.page.get_by_text("The earliest day is 2016-07-09").wait_for()

@@ -197,6 +197,7 @@ def test_an_order_is_taken_back_before_it_is_posted(visit: Visit, street: Villag
     before = street.balance(OTHER)
     visit.open("trade")
     page.get_by_role("radio", name="Buy").click()
+    page.get_by_label("Pay at most, grid fee included, ct/kWh").wait_for()
     fill(visit, "Energy in kWh over the whole time", "1.20")
     page.get_by_text("all is bought at your limit").wait_for()
     sign(visit, "Sign and buy 1.20")
