@@ -16,7 +16,8 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import urlsplit
 
 from benchmarks.browsing import Visit, open_browser, visit
 from benchmarks.empty import EmptyServer
@@ -31,6 +32,15 @@ from dashboard.serve import DashboardServer
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext
+
+
+class Cookie(NamedTuple):
+    """A cookie, and the address that it belongs to."""
+
+    name: str
+    value: str
+    url: str
+
 
 READINGS = 1_000_000
 HISTORY_DAYS = 91
@@ -153,15 +163,17 @@ def _readings(home: Path) -> int:
     return int(row[0]) if row and row[0] else 0
 
 
-def sign_in(url: str, home: Path) -> str:
+def sign_in(url: str, home: Path) -> Cookie:
     """Sign in as the first home's person, as a wallet would; returns the session's cookie."""
     import requests
     from eth_account import Account
     from eth_account.messages import encode_defunct
 
     from dao.demo_people import owner_account
-    from dashboard.routes.session import COOKIE
+    from dashboard.hosts import cookie_name
+    from dashboard.routes.session import SESSION_COOKIE
 
+    name = cookie_name(SESSION_COOKIE, urlsplit(url).netloc)
     state = read_run_state(home / "run.json")
     if state is None:
         raise CheckFailed(f"no run in {home}")
@@ -180,27 +192,25 @@ def sign_in(url: str, home: Path) -> str:
             json={"message": message, "signature": "0x" + bytes(signed).hex()},
             timeout=30,
         )
-        if COOKIE not in answer.cookies:
+        if name not in answer.cookies:
             raise CheckFailed(f"signing in failed: {answer.text[:200]}")
-        return str(answer.cookies[COOKIE])
+        return Cookie(name, str(answer.cookies[name]), url)
 
 
 @contextmanager
-def _visitor(browser: Browser, url: str = "", cookie: str = "") -> Iterator[Visit]:
+def _visitor(browser: Browser, cookie: Cookie | None = None) -> Iterator[Visit]:
     """A visitor with a browser of their own, signed in where a cookie is given."""
-    from dashboard.routes.session import COOKIE
-
     context: BrowserContext = browser.new_context(viewport={"width": WIDTH, "height": HEIGHT})
     try:
         if cookie:
-            context.add_cookies([{"name": COOKIE, "value": cookie, "url": url}])
+            context.add_cookies([{"name": cookie.name, "value": cookie.value, "url": cookie.url}])
         yield visit(context)
     finally:
         context.close()
 
 
-def _seen(browser: Browser, url: str, cookie: str) -> None:
-    with _visitor(browser, url, cookie) as one:
+def _seen(browser: Browser, url: str, cookie: Cookie) -> None:
+    with _visitor(browser, cookie) as one:
         for page in PAGES:
             one.open(f"{url}/{page.slug}")
 
@@ -216,14 +226,14 @@ def _first_views(browser: Browser, ours: str, theirs: str) -> tuple[float, float
 
 
 def _pages(
-    browser: Browser, ours: str, theirs: str, cookie: str
+    browser: Browser, ours: str, theirs: str, cookie: Cookie
 ) -> tuple[dict[str, float], dict[str, int], float]:
     """Median seconds of each page and of the empty one, for somebody who has been here before;
     and the bytes that each page received."""
     times: dict[str, list[float]] = {one.slug: [] for one in PAGES}
     received: dict[str, int] = {}
     empty: list[float] = []
-    with _visitor(browser, ours, cookie) as one, _visitor(browser) as other:
+    with _visitor(browser, cookie) as one, _visitor(browser) as other:
         for url, visitor in ((ours, one), (theirs, other)):
             visitor.open(url)
         for _ in range(ROUNDS):
@@ -236,10 +246,10 @@ def _pages(
     return _medians(times), received, statistics.median(empty)
 
 
-def _interactions(browser: Browser, url: str, cookie: str) -> dict[str, float]:
+def _interactions(browser: Browser, url: str, cookie: Cookie) -> dict[str, float]:
     """Median seconds of each choice that a page offers beside each other."""
     found: dict[str, list[float]] = {}
-    with _visitor(browser, url, cookie) as one:
+    with _visitor(browser, cookie) as one:
         for page in PAGES:
             one.open(f"{url}/{page.slug}")
             count = one.page.locator(_CONTROL).count()
@@ -259,12 +269,12 @@ def _medians(times: Mapping[str, list[float]]) -> dict[str, float]:
     return {name: statistics.median(those) for name, those in times.items() if those}
 
 
-def _ten_people(browser: Browser, url: str, cookie: str) -> list[str]:
+def _ten_people(browser: Browser, url: str, cookie: Cookie) -> list[str]:
     """What went wrong while ten people, every other one signed in, opened each page at once."""
     problems: list[str] = []
     with ExitStack() as stack:
         people = [
-            stack.enter_context(_visitor(browser, url, cookie if person % 2 else ""))
+            stack.enter_context(_visitor(browser, cookie if person % 2 else None))
             for person in range(PEOPLE)
         ]
         for page in PAGES:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.browsing import open_browser, visit
-from benchmarks.dashboard import sign_in, village
+from benchmarks.dashboard import Cookie, sign_in, village
 from dao.anvil import checkout_root
 from dao.errors import BadUse, GridCommonsError
 from dao.processes import free_port
@@ -69,10 +69,8 @@ def draw(home: Path | None, slugs: list[str], into: Path) -> None:
 
 
 def _pictures(
-    browser: Browser, url: str, cookie: str, slugs: list[str], into: Path, width: int, theme: str
+    browser: Browser, url: str, cookie: Cookie, slugs: list[str], into: Path, width: int, theme: str
 ) -> None:
-    from dashboard.routes.session import COOKIE
-
     context = browser.new_context(
         viewport={"width": width, "height": 900},
         color_scheme="dark" if theme == "dark" else "light",
@@ -82,7 +80,7 @@ def _pictures(
         # Who is signed in would not see the way in.
         context.clear_cookies()
         if slug != "sign-in":
-            context.add_cookies([{"name": COOKIE, "value": cookie, "url": url}])
+            context.add_cookies([{"name": cookie.name, "value": cookie.value, "url": cookie.url}])
         one = visit(context)
         one.open(f"{url}/{slug}")
         tall = one.page.evaluate(

@@ -49,9 +49,9 @@ def current(settings: Settings) -> Person | None:
 def person_of(request: Request, settings: Settings) -> Person | None:
     """The person whose browser sends a request to one of our routes, None where nobody is signed
     in. A route that gives private data or acts for somebody asks this, and nothing else."""
-    from dashboard.routes.session import COOKIE
+    from dashboard.routes.session import token_of
 
-    session = SESSIONS.of_token(request.cookies.get(COOKIE))
+    session = SESSIONS.of_token(token_of(request.cookies, request.headers.get("host", "")))
     if session is None or session.chain_id != settings.chain_id:
         return None
     return person(settings, session.account)
@@ -169,11 +169,12 @@ def _sessions() -> list[Session]:
     """The sessions of this page: the one it took up itself, and the one its browser came with."""
     import streamlit as st
 
-    from dashboard.routes.session import COOKIE
+    from dashboard.routes.session import token_of
 
+    host = st.context.headers.get("host") or ""
     found = (
         SESSIONS.of_id(str(st.session_state.get(_SESSION, ""))),
-        SESSIONS.of_token(st.context.cookies.get(COOKIE)),
+        SESSIONS.of_token(token_of(st.context.cookies, host)),
     )
     return [one for one in found if one is not None]
 

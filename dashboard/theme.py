@@ -75,6 +75,8 @@ def style_sheet(colours: Palette) -> str:
   z-index: 999991; }}
 .st-key-frame-menu button {{ min-height: 2.25rem; padding-top: 0; padding-bottom: 0; }}
 .gc-menu {{ margin: .5rem 0 0; font-weight: 650; color: {colours.muted}; font-size: .9rem; }}
+/* Streamlit only moves a closed menu aside; its links are then for nobody, keyboard or reader. */
+[data-testid="stSidebar"][data-collapsed="true"] {{ visibility: hidden; }}
 /* What is read anew every few seconds is no work that a visitor could wish to stop. */
 [data-testid="stStatusWidget"] {{ display: none; }}
 [data-testid="stHeader"] button:has(> [data-testid="stHeaderLogo"])::after,
@@ -139,6 +141,7 @@ def style_sheet(colours: Palette) -> str:
 .gc-table th, .gc-table td {{ padding: .36rem .5rem .36rem 0; border: 0;
   border-bottom: 1px solid {colours.line}; }}
 .gc-table .num {{ text-align: right; }}
+.gc-table .num + :not(.num) {{ padding-left: .6rem; }}
 .gc-table .num:last-child {{ padding-right: 0; }}
 .gc-table .wait {{ color: {colours.muted}; }}
 .gc-vote {{ background: {colours.surface}; border: 1px solid {colours.line}; border-radius: .6rem;

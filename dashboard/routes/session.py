@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -21,13 +21,15 @@ from starlette.routing import BaseRoute, Route
 from dao.eip712 import checksum_address, recover
 from dao.errors import GridCommonsError
 from dao.node import Node
+from dashboard.hosts import cookie_name
 from dashboard.routes._guard import Refused, read_json
 from dashboard.services.sign_in import SignInText, personal_digest, read
 from dashboard.sessions import SESSION_S, SESSIONS, TEXT_S, NotSignedIn
 from dashboard.settings import Settings
 
-COOKIE = "gridcommons_session"
-BROWSER = "gridcommons_browser"
+SESSION_COOKIE = "gridcommons_session"
+BROWSER_COOKIE = "gridcommons_browser"
+"""Their names before the port is added, see `hosts.cookie_name`."""
 MAX_BODY = 32_768
 
 _ADDRESS = re.compile(r"0x[0-9a-fA-F]{40}")
@@ -64,7 +66,7 @@ async def _challenge(request: Request, settings: Settings) -> Response:
         domain, f"{scheme}://{domain}", checksum_address(account), _chain(settings), browser
     )
     response = _json({"message": text.write()})
-    _set_cookie(response, request, BROWSER, browser, TEXT_S)
+    _set_cookie(response, request, BROWSER_COOKIE, browser, TEXT_S)
     return response
 
 
@@ -91,8 +93,8 @@ async def _sign_in(request: Request, settings: Settings) -> Response:
         SESSIONS.close(old)
     token = SESSIONS.open(text.account, chain_id)
     response = _json({"account": text.account, "ticket": SESSIONS.ticket(token)})
-    _set_cookie(response, request, COOKIE, token, SESSION_S)
-    response.delete_cookie(BROWSER, path="/session", httponly=True, samesite="strict")
+    _set_cookie(response, request, SESSION_COOKIE, token, SESSION_S)
+    _end_cookie(response, request, BROWSER_COOKIE)
     return response
 
 
@@ -101,14 +103,19 @@ async def _sign_out(request: Request, _: Settings) -> Response:
     if (session_id := session_of(request)) is not None:
         SESSIONS.close(session_id)
     response = _json({"account": None})
-    response.delete_cookie(COOKIE, path="/", httponly=True, samesite="strict")
+    _end_cookie(response, request, SESSION_COOKIE)
     return response
 
 
 def session_of(request: Request) -> str | None:
     """The id of the session that a request's cookie opens."""
-    session = SESSIONS.of_token(request.cookies.get(COOKIE))
+    session = SESSIONS.of_token(token_of(request.cookies, _domain(request)))
     return session.id if session else None
+
+
+def token_of(cookies: Mapping[str, str], host: str) -> str | None:
+    """The secret of a session among the cookies that a browser sent to `host`."""
+    return cookies.get(cookie_name(SESSION_COOKIE, host))
 
 
 def _is_signed(text: SignInText, message: str, signature: str, settings: Settings) -> bool:
@@ -144,20 +151,30 @@ def _is_secure(request: Request) -> bool:
 
 
 def _browser(request: Request) -> str | None:
-    secret = request.cookies.get(BROWSER, "")
+    secret = request.cookies.get(cookie_name(BROWSER_COOKIE, _domain(request)), "")
     return secret if _SECRET.fullmatch(secret) else None
 
 
 def _set_cookie(response: Response, request: Request, name: str, value: str, seconds: int) -> None:
     response.set_cookie(
-        name,
+        cookie_name(name, _domain(request)),
         value,
         max_age=seconds,
-        path="/" if name == COOKIE else "/session",
+        path=_path(name),
         httponly=True,
         samesite="strict",
         secure=_is_secure(request),
     )
+
+
+def _end_cookie(response: Response, request: Request, name: str) -> None:
+    response.delete_cookie(
+        cookie_name(name, _domain(request)), path=_path(name), httponly=True, samesite="strict"
+    )
+
+
+def _path(name: str) -> str:
+    return "/" if name == SESSION_COOKIE else "/session"
 
 
 def _text(body: Any, field: str, pattern: re.Pattern[str], accepted: str) -> str:

@@ -7,8 +7,11 @@ contract tells; both are shown, and whether they agree.
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from dao.eip712 import address_word, keccak, word
@@ -129,3 +132,28 @@ def statement(movements: Sequence[Movement]) -> list[dict[str, Any]]:
         }
         for one in reversed(movements)
     ]
+
+
+def statement_csv(movements: Sequence[Movement]) -> str:
+    """The same rows for a spreadsheet: the time also as a date (UTC), the money also in euro."""
+    rows = [
+        {
+            "time_utc": datetime.fromtimestamp(row["time"], UTC).strftime("%Y-%m-%d %H:%M:%S"),
+            "amount_euro": _euro(row["amount_micro_euro"]),
+            "balance_euro": _euro(row["balance_micro_euro"]),
+            **row,
+        }
+        for row in statement(movements)
+    ]
+    out = io.StringIO(newline="")
+    if rows:
+        writer = csv.DictWriter(out, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    return out.getvalue()
+
+
+def _euro(micro: int) -> str:
+    """µ€ in euro, to the last digit."""
+    whole, rest = divmod(abs(micro), 1_000_000)
+    return f"{'-' if micro < 0 else ''}{whole}.{rest:06d}"

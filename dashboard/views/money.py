@@ -45,7 +45,6 @@ from dashboard.views.resident import (
     relay_trouble,
     resident,
     signed_euro,
-    unbroken,
     wallet_problem,
 )
 
@@ -374,15 +373,16 @@ def _history(held: Resident) -> None:
     shown = money.lines(moves[:ROWS], money.held_orders(moves))
     rows = [
         {
-            _("When"): unbroken(fmt.moment(one.movement.at)),
+            _("When"): fmt.moment(one.movement.at),
             _("What"): _what(context, one),
             _("Change"): signed_euro(context, one.movement.amount),
             _("Balance"): fmt.euro(one.movement.balance),
-            _("Transaction"): f"\u2002{one.movement.tx[:10]}…",
+            _("Transaction"): f"{one.movement.tx[:10]}…",
         }
         for one in shown
     ]
-    put(table(pd.DataFrame(rows), _("Movements of your balance"), {_("Change"), _("Balance")}))
+    history = table(pd.DataFrame(rows), _("Movements of your balance"), {_("Change"), _("Balance")})
+    put(f'<div class="gc-moves">{history}</div>')
     if len(moves) > ROWS:
         lead(
             ngettext(
@@ -399,13 +399,22 @@ def _history(held: Resident) -> None:
         same_block=told is None or told.same_block,
     )
     _proof(held, proof)
-    st.download_button(
-        _("Movements as JSON"),
-        json.dumps(money.statement(moves), indent=2),
-        file_name=f"movements-{held.account}.json",
-        mime="application/json",
-        key="money.json",
-    )
+    name = f"movements-{held.account}"
+    with st.container(horizontal=True):
+        st.download_button(
+            _("Movements as CSV"),
+            money.statement_csv(moves),
+            file_name=f"{name}.csv",
+            mime="text/csv",
+            key="money.csv",
+        )
+        st.download_button(
+            _("Movements as JSON"),
+            json.dumps(money.statement(moves), indent=2),
+            file_name=f"{name}.json",
+            mime="application/json",
+            key="money.json",
+        )
 
 
 def _proof(held: Resident, proof: Proof) -> None:

@@ -25,6 +25,7 @@ STYLE = """<style>
 .gc-notices p {{ margin: 0; }}
 .gc-notices time {{ color: {muted}; font-size: .92rem; white-space: nowrap; }}
 .gc-notices b {{ display: block; }}
+.gc-notices a {{ color: {green} !important; }}
 .gc-notices .seen b {{ font-weight: 400; }}
 @media (max-width: 760px) {{ .gc-notices li {{ grid-template-columns: 1fr; }} }}
 </style>"""

@@ -61,6 +61,7 @@ STYLE = """<style>
 .gc-file.main {{ border-color: {green}; color: {green} !important; }}
 .gc-hash {{ font-family: ui-monospace, monospace; font-size: .85em; overflow-wrap: anywhere; }}
 @media (max-width: 760px) {{
+  .gc-moves th:last-child, .gc-moves td:last-child {{ display: none; }}
   .gc-figures div:last-child:nth-child(odd) {{ grid-column: 1 / -1; }}
   .gc-life {{ grid-template-columns: 1fr; gap: .3rem; }}
   .gc-life li {{ border-top: 0; border-left: 4px solid {line}; padding: 0 0 0 .6rem;

@@ -91,17 +91,11 @@ def settle(visit: Visit) -> None:
 
 
 def sign(visit: Visit, button: str) -> None:
-    """Press a button and agree in the wallet's window. On a machine under heavy load the first
-    press may come before the button listens; a person then presses again."""
+    """Press a button and agree in the wallet's window."""
     settle(visit)
+    visit.page.get_by_role("button", name=button).first.click()
     dialog = visit.page.get_by_role("dialog")
-    pressed = visit.page.get_by_role("button", name=button).first
-    pressed.click()
-    try:
-        dialog.wait_for(timeout=10_000)
-    except playwright.TimeoutError:
-        pressed.click()
-        dialog.wait_for()
+    dialog.wait_for()
     dialog.get_by_role("button", name="Sign", exact=True).click()
     dialog.wait_for(state="detached")
 

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import math
 from datetime import UTC, datetime
 from pathlib import Path
@@ -264,6 +266,23 @@ def test_money_that_came_back_is_paired_with_what_the_order_had_put_in() -> None
     moves = [move("settlement", 130, 9), move("escrow", -100, 5)]
     found = money.lines(moves, money.held_orders(moves))
     assert [one.result for one in found] == [30, None]
+
+
+def test_the_spreadsheet_of_movements_says_what_the_json_says() -> None:
+    moves = [
+        Movement("withdrawal", -1, 129_999_999, 1_465_300_800, 9, 0, 3, "0xb", party="0xc"),
+        Movement("deposit", 130_000_000, 130_000_000, 1_465_214_400, 5, 0, 3, "0xa"),
+    ]
+    header, first, last = csv.reader(io.StringIO(money.statement_csv(moves)))
+    rows = [dict(zip(header, one, strict=True)) for one in (first, last)]
+    assert [one["amount_euro"] for one in rows] == ["130.000000", "-0.000001"]
+    assert rows[1]["balance_euro"] == "129.999999"
+    assert rows[0]["time_utc"] == "2016-06-06 12:00:00"
+    for row, told in zip(rows, money.statement(moves), strict=True):
+        assert {name: row[name] for name in told} == {
+            name: "" if value is None else str(value) for name, value in told.items()
+        }
+    assert money.statement_csv([]) == ""
 
 
 @pytest.mark.parametrize(("typed", "micro"), [(12.34, 12_340_000), (0.1 + 0.2, 300_000), (None, 0)])

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 import requests
@@ -16,6 +17,7 @@ from dao.anvil import AnvilNode
 from dao.chain import LocalAccount
 from dao.eip712 import keccak, sign_digest
 from dashboard import sessions as store
+from dashboard.hosts import cookie_name
 from dashboard.routes import session as routes
 from dashboard.services import sign_in
 from dashboard.sessions import NotSignedIn, Sessions
@@ -80,17 +82,22 @@ def enter(browser: Browser, signer: LocalAccount = ALICE) -> requests.Response:
     return browser.post("/session/sign-in", signed(challenge(browser, signer.address), signer))
 
 
+def cookie(browser: Browser, name: str = routes.SESSION_COOKIE) -> str:
+    """The cookie's name at the place that the browser visits."""
+    return cookie_name(name, urlsplit(browser.url).netloc)
+
+
 def refused(answer: requests.Response, status: int, words: str) -> None:
     assert answer.status_code == status
     assert words in answer.json()["error"]["problem"]
-    assert routes.COOKIE not in answer.cookies
+    assert not [one for one in answer.cookies if one.name.startswith(routes.SESSION_COOKIE)]
 
 
 def test_a_signed_text_opens_a_session(browser: Browser) -> None:
     answer = enter(browser)
     assert answer.status_code == 200
     assert answer.json()["account"] == ALICE.address
-    session = routes.SESSIONS.of_token(browser.session.cookies[routes.COOKIE])
+    session = routes.SESSIONS.of_token(browser.session.cookies[cookie(browser)])
     assert session is not None
     assert (session.account, session.chain_id) == (ALICE.address, CHAIN)
 
@@ -112,6 +119,22 @@ def test_the_cookie_is_for_the_browser_alone(browser: Browser) -> None:
     assert "samesite=strict" in header
     assert "max-age=43200" in header
     assert "secure" not in header
+
+
+def test_two_dashboards_on_one_machine_do_not_sign_each_other_out(place: Place) -> None:
+    """A browser sends the cookies of one port to every other port of the same machine."""
+    browser = Browser(place.url)
+    enter(browser)
+    with serving(lambda: routes.routes(place.settings)) as neighbour:
+        browser.url = neighbour
+        enter(browser, MALLORY)
+        browser.post("/session/sign-out", {})
+    browser.url = place.url
+    session = routes.SESSIONS.of_token(browser.session.cookies[cookie(browser)])
+    assert session is not None
+    assert session.account == ALICE.address
+    # Without a port in its address a dashboard is alone under its name.
+    assert cookie_name("c", "grid.example") == cookie_name("c", "[::1]") == "c"
 
 
 def test_behind_tls_the_cookie_is_secure(place: Place) -> None:
@@ -148,11 +171,12 @@ def test_a_text_for_another_address_of_the_server_is_refused(
 ) -> None:
     message = challenge(browser)
     other = place.url.replace("127.0.0.1", "localhost")
-    kept = browser.session.cookies[routes.BROWSER]
+    mine = cookie(browser, routes.BROWSER_COOKIE)
+    kept = browser.session.cookies[mine]
     answer = requests.post(
         f"{other}/session/sign-in",
         json=signed(message),
-        cookies={routes.BROWSER: kept},
+        cookies={mine: kept},
         headers={"Origin": other},
         timeout=10,
     )
@@ -198,7 +222,7 @@ def test_a_text_that_was_changed_is_refused(browser: Browser, old: str, new: str
     signer = MALLORY if new == MALLORY.address else ALICE
     answer = browser.post("/session/sign-in", signed(message, signer))
     assert answer.status_code in (400, 403)
-    assert routes.COOKIE not in browser.session.cookies
+    assert cookie(browser) not in browser.session.cookies
 
 
 def test_somebody_elses_signature_is_refused(browser: Browser) -> None:
@@ -220,11 +244,11 @@ def test_another_sites_page_can_do_nothing(
     browser: Browser, path: str, headers: dict[str, str]
 ) -> None:
     enter(browser)
-    token = browser.session.cookies[routes.COOKIE]
+    token = browser.session.cookies[cookie(browser)]
     body = {"account": ALICE.address, **signed(challenge(browser))}
     assert browser.post(f"/session/{path}", body, **headers).status_code == 403
     assert routes.SESSIONS.of_token(token) is not None
-    assert browser.session.cookies[routes.COOKIE] == token
+    assert browser.session.cookies[cookie(browser)] == token
 
 
 def test_a_form_is_not_taken_for_json(browser: Browser) -> None:
@@ -234,8 +258,8 @@ def test_a_form_is_not_taken_for_json(browser: Browser) -> None:
 
 def test_a_planted_cookie_is_not_taken_up(browser: Browser) -> None:
     planted = routes.SESSIONS.open(MALLORY.address, CHAIN)
-    browser.session.cookies.set(routes.COOKIE, planted)
-    token = enter(browser).cookies[routes.COOKIE]
+    browser.session.cookies.set(cookie(browser), planted)
+    token = enter(browser).cookies[cookie(browser)]
     assert token != planted
     assert routes.SESSIONS.of_token(planted) is None
     made_up = "x" * 43
@@ -244,15 +268,15 @@ def test_a_planted_cookie_is_not_taken_up(browser: Browser) -> None:
 
 def test_signing_out_ends_the_session(browser: Browser) -> None:
     enter(browser)
-    token = browser.session.cookies[routes.COOKIE]
+    token = browser.session.cookies[cookie(browser)]
     assert browser.post("/session/sign-out", {}).status_code == 200
-    assert routes.COOKIE not in browser.session.cookies
+    assert cookie(browser) not in browser.session.cookies
     assert routes.SESSIONS.of_token(token) is None
 
 
 def test_a_session_ends_by_itself(browser: Browser, place: Place) -> None:
     enter(browser)
-    token = browser.session.cookies[routes.COOKIE]
+    token = browser.session.cookies[cookie(browser)]
     place.clock.time += store.SESSION_S
     assert routes.SESSIONS.of_token(token) is None
 

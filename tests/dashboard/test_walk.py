@@ -13,13 +13,12 @@ from pathlib import Path
 import playwright.sync_api as playwright
 import pytest
 
-from benchmarks.dashboard import sign_in
+from benchmarks.dashboard import Cookie, sign_in
 from benchmarks.empty import EmptyServer
 from dao.paths import home
 from dao.processes import free_port
 from dao.runstate import write_run_state
 from dashboard.pages import PAGES, Page
-from dashboard.routes.session import COOKIE
 from dashboard.serve import DashboardServer
 from tests.dashboard.browsing import PATIENCE, Watched, browser_path, watch
 from tests.dashboard.sample import run_state
@@ -49,13 +48,15 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DashboardServer
 
 
 @pytest.fixture(scope="module")
-def cookie(server: DashboardServer) -> str:
+def cookie(server: DashboardServer) -> Cookie:
     """The session of the first home's person."""
     return sign_in(server.url, home())
 
 
-def signed_in(watched: Watched, server: DashboardServer, cookie: str) -> None:
-    watched.page.context.add_cookies([{"name": COOKIE, "value": cookie, "url": server.url}])
+def signed_in(watched: Watched, cookie: Cookie) -> None:
+    watched.page.context.add_cookies(
+        [{"name": cookie.name, "value": cookie.value, "url": cookie.url}]
+    )
 
 
 def violations(page: playwright.Page) -> list[tuple[str, str]]:
@@ -68,14 +69,14 @@ def violations(page: playwright.Page) -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize(("width", "theme"), [(1280, "light"), (390, "dark")])
 def test_every_page_is_as_easy_to_read_as_an_empty_one(
-    browser: playwright.Browser, server: DashboardServer, cookie: str, width: int, theme: str
+    browser: playwright.Browser, server: DashboardServer, cookie: Cookie, width: int, theme: str
 ) -> None:
     watched = watch(browser, width, theme)
     with EmptyServer() as empty:
         watched.open(empty.url)
         known = {rule for rule, _ in violations(watched.page)}
     watched.complaints.clear()
-    signed_in(watched, server, cookie)
+    signed_in(watched, cookie)
     for one in PAGES:
         walk(watched, server, one)
         levels = watched.page.evaluate(
@@ -92,10 +93,10 @@ def test_every_page_is_as_easy_to_read_as_an_empty_one(
 
 @pytest.mark.parametrize(("width", "theme"), [(1280, "dark"), (390, "light")])
 def test_every_page_stands_for_whoever_is_signed_in(
-    browser: playwright.Browser, server: DashboardServer, cookie: str, width: int, theme: str
+    browser: playwright.Browser, server: DashboardServer, cookie: Cookie, width: int, theme: str
 ) -> None:
     watched = watch(browser, width, theme)
-    signed_in(watched, server, cookie)
+    signed_in(watched, cookie)
     for one in PAGES:
         walk(watched, server, one)
     assert watched.foreign_hosts() == set()

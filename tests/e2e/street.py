@@ -175,8 +175,8 @@ class Street:
             ]
             data = "0x" + parameters.encode("open_windows", ZONE, key, words).hex()
             request = {"from": timelock, "to": parameters.address, "data": data}
-            tx = chain.rpc("eth_sendTransaction", {**request, "gas": hex(2_000_000)})
-            assert chain.rpc("eth_getTransactionReceipt", tx)["status"] == "0x1"
+            mined = chain.rpc("eth_sendTransactionSync", {**request, "gas": hex(2_000_000)})
+            assert mined["status"] == "0x1"
 
     def make(self) -> None:
         """The devices; those that listen have their address once they run."""

@@ -2,14 +2,14 @@
 // The wallet of the demonstration people: announces itself like any other (EIP-6963), asks in a
 // window of this page, and has the server of a local chain sign. No key ever comes here.
 
-import { currentBox, dressed, element, openDialog } from "./parts.js";
+import { dressed, element } from "./parts.js";
 import { DEMO } from "./wallets.js";
+import { openDialog } from "./windows.js";
 
 const PLACE = "gridcommons.demo.person";
 const CONFIRMED = ["personal_sign", "eth_signTypedData_v4", "eth_sendTransaction"];
 // Who has just chosen to be somebody need not confirm that again in the next seconds.
 const JUST_NOW_MS = 20_000;
-const LOOK_EVERY_MS = 250;
 const ICON =
   "data:image/svg+xml,<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 32 32'>" +
   "<rect width='32' height='32' rx='7' fill='%23e8b93a'/><circle cx='16' cy='12' r='5'/>" +
@@ -111,8 +111,8 @@ class Demo {
     if (method === "personal_sign" && this.#isOwnSignIn(params)) return;
     const asked = await this.#ask("demo_describe", [method, params]);
     const texts = this.#texts;
-    const yes = await inWindow((box) => {
-      const dialog = openDialog(box, texts.demoTitle.replace("{name}", asked.name));
+    const yes = await inWindow(() => {
+      const dialog = openDialog(texts.demoTitle.replace("{name}", asked.name));
       const facts = element("dl", { className: "facts" });
       for (const [name, value] of asked.facts) {
         facts.append(
@@ -158,8 +158,8 @@ class Demo {
       select.append(element("option", { value: address, textContent: name }));
     }
     select.value = stored() ?? people[0].address;
-    const answer = await inWindow((box) => {
-      const dialog = openDialog(box, texts.demoWho);
+    const answer = await inWindow(() => {
+      const dialog = openDialog(texts.demoWho);
       const label = element("label", { textContent: texts.demoPerson, htmlFor: select.id });
       dialog.append(
         element("p", { className: "note", textContent: texts.demoNote }),
@@ -184,24 +184,12 @@ function choices(dialog, ...those) {
   return row;
 }
 
-/** Shows what `make(box)` draws until it is closed. When the page changes under it, it is shown
- * again as soon as there is a place for it. Resolves to the dialog's return value. */
+/** Shows the dialog that `make` draws. Resolves to its return value when it is closed. */
 function inWindow(make) {
   return new Promise((resolve) => {
-    let dialog = null;
-    const show = () => {
-      if (dialog?.isConnected) return;
-      const box = currentBox();
-      if (!box) return;
-      dialog = make(box);
-      dialog.addEventListener("close", () => {
-        clearInterval(timer);
-        resolve(dialog.returnValue);
-      });
-      dialog.showModal();
-    };
-    const timer = setInterval(show, LOOK_EVERY_MS);
-    show();
+    const dialog = make();
+    dialog.addEventListener("close", () => resolve(dialog.returnValue));
+    dialog.showModal();
   });
 }
 

@@ -2,10 +2,12 @@
 // One button: draws how its request stands and tells the app how it ended. Streamlit calls the
 // default export at every change of the button's data; what is under way lives in requests.js.
 
-import { addBox, chooser, dressed, element } from "./parts.js";
+import { dressed, element } from "./parts.js";
+import * as presses from "./presses.js";
 import * as records from "./records.js";
 import * as requests from "./requests.js";
 import * as wallets from "./wallets.js";
+import { chooser, dress } from "./windows.js";
 
 // After so long without an answer a person needs help rather than patience.
 const HELP_AFTER_MS = 6_000;
@@ -25,6 +27,9 @@ export default function wallet(component) {
   return () => setTimeout(() => parentElement.isConnected || button.end(), 0);
 }
 
+// Up to the wallet's answer a person can stop waiting.
+const isPending = (stage) => stage === "preparing" || stage === "waiting";
+
 const short = (account) => `${account.slice(0, 6)}…${account.slice(-4)}`;
 
 class Button {
@@ -38,9 +43,8 @@ class Button {
     this.box = element("div", { className: "wallet" });
     this.box.append(this.action, this.status, this.more);
     root.append(this.box);
-    this.action.addEventListener("click", () => this.begin());
     this.unwatch = [
-      addBox(this.box),
+      presses.add(this),
       wallets.watch(() => this.draw()),
       requests.watch((key) => key === this.data.key && this.draw()),
     ];
@@ -54,16 +58,28 @@ class Button {
   }
 
   update(component) {
-    const isNew = !this.data;
+    const isNew = !this.data || (this.data.disabled && !component.data.disabled);
     this.data = component.data;
     this.tell = component.setStateValue;
     requests.settle(this.data.key, this.data.content, isNew);
+    dress(this.box);
     this.draw();
+    presses.drawn(this);
+  }
+
+  /** A click; `meant` is what the button said when it was pressed. A press is never lost in
+   * silence: either it begins, or the button says why not. */
+  press(meant) {
+    const { key, label, disabled } = this.data;
+    if (requests.isBusy(key)) return;
+    if (disabled) requests.note(key, "notNow");
+    else if (meant !== label) requests.note(key, "changed");
+    else this.begin();
   }
 
   begin(another = false) {
     if (this.data.disabled || requests.isBusy(this.data.key)) return;
-    const pick = (choice) => chooser(this.box, choice, this.data.texts);
+    const pick = (choice) => chooser(choice, this.data.texts);
     requests.begin(this.data, pick, another);
   }
 
@@ -108,7 +124,7 @@ class Button {
     this.drawMore();
     clearTimeout(this.timer);
     const { stage, since } = requests.standing(key);
-    const left = stage === "waiting" ? since + HELP_AFTER_MS - Date.now() : 0;
+    const left = isPending(stage) ? since + HELP_AFTER_MS - Date.now() : 0;
     if (left > 0) this.timer = setTimeout(() => this.draw(), left);
     this.report();
     this.box.dataset.stage = stage;
@@ -143,7 +159,7 @@ class Button {
     const { key, texts } = this.data;
     const { stage, since, text, problem } = requests.standing(key);
     const parts = [];
-    if (stage === "waiting" && Date.now() >= since + HELP_AFTER_MS) parts.push("help", "stop");
+    if (isPending(stage) && Date.now() >= since + HELP_AFTER_MS) parts.push("help", "stop");
     if (text === "retrying") parts.push("drop");
     if (stage === "failed" && problem === "unreachable") parts.push("sendAgain", "drop");
     else if (stage === "failed" && problem !== "no-wallet") parts.push("again");

@@ -11,6 +11,7 @@ const SAID_FOR_MS = 8_000;
 const MAX_REPLY = 100_000;
 // A body that may outlive its page (fetch's keepalive) has at most 64 KiB.
 const MAX_KEEPALIVE = 60_000;
+const SILENT_MS = 5_000;
 const LOOK_EVERY_MS = 2_000;
 const LOOK_FOR_MS = 600_000;
 // The blocks since the request that are searched for its transaction.
@@ -104,7 +105,7 @@ export async function begin(data, pick, another = false) {
   if (isAnswered) return void show(key, "done", ...goodWords(old));
   const attempt = { key, content: data.content, stopped: false };
   active = attempt;
-  show(key, "preparing");
+  show(key, "preparing", "preparing");
   try {
     if (records.isLost(old) && old.transaction) {
       await wallets.arrived();
@@ -118,6 +119,12 @@ export async function begin(data, pick, another = false) {
     if (active === attempt) active = null;
     notify(key);
   }
+}
+
+/** Says why a press begins nothing, unless the button offers what is more urgent. */
+export function note(key, text) {
+  const record = records.get(key);
+  if (!record || !isKept(record)) show(key, "note", text);
 }
 
 /** Ends the waiting for a wallet that does not answer. */
@@ -182,7 +189,8 @@ async function run(data, pick, attempt, another) {
 
 async function connected(data, pick, attempt, another) {
   const { key, request } = data;
-  await wallets.reconnect();
+  // A wallet that keeps silent is asked again, openly: that can be helped and stopped.
+  await Promise.race([wallets.reconnect(), wallets.patience(SILENT_MS)]);
   const isConnect = request.kind === "connect";
   const now = wallets.connection().wallet;
   const suits = now && (!request.wallet || now.rdns === request.wallet);

@@ -174,6 +174,8 @@ export const settled = new Promise((resolve) => {
   }, LEGACY_PATIENCE_MS);
 });
 
+export const patience = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+
 let loading = Promise.resolve();
 
 /** A wallet of our own is on its way: nobody is told that there is none before it is there. */

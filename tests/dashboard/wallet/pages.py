@@ -44,7 +44,14 @@ def home() -> None:
     order = wallet.SignTypedData(
         document(wh), ACCOUNT, wallet.Deliver("/orders", {"wh": wh, "signature": "$signature"})
     )
-    told("order", wallet.button("Sign the order", request=order, key="order", chain=CHAIN))
+    elsewhere = st.toggle("Elsewhere")
+    label = "Sign it otherwise" if st.toggle("Otherwise") else "Sign the order"
+    forbidden = st.toggle("Forbidden")
+    if elsewhere:
+        st.title("Above it")
+    with st.columns(2)[0] if elsewhere else st.container():
+        answer = wallet.button(label, request=order, key="order", chain=CHAIN, disabled=forbidden)
+    told("order", answer)
     send = wallet.SendTransaction(TO, value=wh, account=ACCOUNT, chain=CHAIN)
     told("send", wallet.button("Send the coins", request=send, key="send"))
     note = wallet.SignMessage("Grüße", ACCOUNT)

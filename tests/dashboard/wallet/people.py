@@ -87,7 +87,8 @@ _installed: WeakKeyDictionary[playwright.Page, dict[str, Wallet]] = WeakKeyDicti
 @dataclass
 class Wallet:
     """One wallet. `chains` are the chain ids it knows; `asked` counts its windows by method;
-    `junk` is what it answers instead of the truth."""
+    `junk` is what it answers instead of the truth; what is `silent` it never
+    answers."""
 
     rpc: str
     accounts: list[str]
@@ -100,6 +101,7 @@ class Wallet:
     trusts: bool = False
     one_at_a_time: bool = False
     junk: dict[str, Any] = field(default_factory=dict)
+    silent: set[str] = field(default_factory=set)
     pending: list[Asked] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
 
@@ -119,6 +121,8 @@ class Wallet:
     def take(self, id: str, method: str, params: list[Any] | None = None) -> dict[str, Any] | None:
         """A request from the page: its answer, or None while the person must decide."""
         asked = Asked(method, params or [], id)
+        if method in self.silent:
+            return None
         if method not in ASKED or (method == "eth_requestAccounts" and self.trusts):
             return self._reply(asked)
         if self.pending and self.one_at_a_time:

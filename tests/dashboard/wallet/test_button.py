@@ -488,3 +488,73 @@ def test_a_hostile_wallet_is_only_text_and_a_picture(
     assert dialog.locator("img").count() == 2
     assert visit.page.title() != "taken"
     visit.click("Cancel")
+
+
+def press_while(visit: Visit, toggle: str, until: str) -> None:
+    """Hold the button down, have the page drawn anew, and let go when `until` holds of what was
+    the button."""
+    page = visit.page
+    box = visit.button("Sign the order").bounding_box()
+    assert box is not None
+    visit.button("Sign the order").evaluate("one => { window.held = one; }")
+    page.mouse.move(box["x"] + 12, box["y"] + box["height"] / 2)
+    page.mouse.down()
+    page.get_by_label(toggle, exact=True).evaluate("one => one.click()")
+    page.wait_for_function(until)
+    page.mouse.up()
+
+
+def test_a_press_counts_although_the_page_is_drawn_anew_under_it(
+    visit: Visit, wallet: Wallet
+) -> None:
+    visit.open()
+    press_while(visit, "Elsewhere", "() => !held.isConnected")
+    wallet.approve(visit.page, CONNECT)
+    wallet.approve(visit.page, TYPED)
+    (answer,) = visit.heard("order")
+    assert answer["ok"]
+    assert wallet.asked == [CONNECT, TYPED]
+
+
+def test_what_changed_under_the_press_is_read_again_before_it_is_signed(
+    visit: Visit, wallet: Wallet
+) -> None:
+    visit.open()
+    press_while(visit, "Otherwise", "() => held.textContent === 'Sign it otherwise'")
+    visit.status("This has just changed")
+    assert wallet.asked == []
+    visit.click("Sign it otherwise")
+    wallet.approve(visit.page, CONNECT)
+    wallet.approve(visit.page, TYPED)
+    assert len(visit.heard("order")) == 1
+
+
+def test_a_press_that_can_begin_nothing_is_told_why(visit: Visit, wallet: Wallet) -> None:
+    visit.open()
+    press_while(visit, "Forbidden", "() => held.getAttribute('aria-disabled') === 'true'")
+    visit.status("This cannot be done just now")
+    assert wallet.asked == []
+
+
+def test_a_press_that_is_drawn_aside_is_no_press(visit: Visit, wallet: Wallet) -> None:
+    page = visit.open().page
+    box = visit.button("Sign the order").bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + 12, box["y"] + 12)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 300, box["y"] + 200)
+    page.mouse.up()
+    visit.settle()
+    assert wallet.asked == []
+
+
+def test_a_wallet_that_keeps_silent_at_first_is_asked_openly(visit: Visit, wallet: Wallet) -> None:
+    visit.open().click("Connect")
+    wallet.approve(visit.page, CONNECT)
+    visit.heard("connect")
+    wallet.silent.add("eth_accounts")
+    visit.open().click("Sign the order")
+    visit.status("One moment")
+    wallet.approve(visit.page, TYPED)
+    assert visit.heard("order")[0]["ok"]
+    assert wallet.asked == [CONNECT, TYPED]

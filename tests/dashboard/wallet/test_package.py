@@ -36,6 +36,16 @@ def test_it_imports_nothing_but_streamlit() -> None:
     assert named - set(sys.stdlib_module_names) == {"streamlit"}
 
 
+def test_windows_get_every_colour_that_they_are_drawn_with() -> None:
+    styles = (FOLDER / "assets" / "wallet.css").read_text()
+    wanted = set(re.findall(r"var\(--st-([a-z-]+)\)", styles[styles.index("\ndialog {") :]))
+    given = set(
+        re.findall(r'^  "([a-z-]+)",$', (FOLDER / "assets" / "windows.js").read_text(), re.M)
+    )
+    assert wanted
+    assert wanted <= given
+
+
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The package, built from a copy and installed into a folder of its own."""

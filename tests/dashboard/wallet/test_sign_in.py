@@ -16,7 +16,8 @@ from dao.eip712 import checksum_address
 from dao.paths import deployment_path, index_path
 from dao.processes import free_port
 from dao.runstate import write_run_state
-from dashboard.routes.session import COOKIE
+from dashboard.hosts import cookie_name
+from dashboard.routes.session import SESSION_COOKIE
 from dashboard.serve import DashboardServer
 from tests.dashboard.sample import ZONE, Index, run_state
 from tests.dashboard.wallet.drive import Visit
@@ -68,10 +69,11 @@ def test_a_demonstration_person_is_one_click_away_and_stays_after_a_reload(visit
     visit.page.get_by_text("Demonstration: these people live on a local chain").wait_for()
     visit.click("Continue as Home 1")
     visit.page.get_by_text("You are signed in as Home 1").wait_for()
-    (cookie,) = [one for one in visit.page.context.cookies() if one["name"] == COOKIE]
+    name = cookie_name(SESSION_COOKIE, visit.url.removeprefix("http://"))
+    (cookie,) = [one for one in visit.page.context.cookies() if one["name"] == name]
     assert cookie["httpOnly"]
     assert cookie["sameSite"] == "Strict"
-    assert COOKIE not in visit.page.evaluate("document.cookie")
+    assert SESSION_COOKIE not in visit.page.evaluate("document.cookie")
     visit.open("sign-in")
     visit.page.get_by_text("You are signed in as Home 1").wait_for()
     who(visit, "Home 1")
@@ -128,17 +130,23 @@ def test_the_demo_wallet_asks_in_words_before_it_signs_anything_else(visit: Visi
         }""",
         [json.dumps(order)],
     )
-    # No button of the wallet's is on this page, so there is no place for its window yet.
-    visit.page.wait_for_timeout(600)
-    assert visit.page.evaluate("window.signature ?? null") is None
-    assert visit.page.get_by_role("dialog").count() == 0
-    visit.click("Home 1")
-    visit.click("Sign out")
+    # No button of the wallet's is on this page: its window needs none.
     dialog = visit.page.get_by_role("dialog", name="Home 1 is asked to sign")
     dialog.get_by_text("Take an order back").wait_for()
     dialog.get_by_text("Demonstration on a local chain").wait_for()
     visit.click("Reject")
     visit.page.wait_for_function("window.signature === '4001'")
+
+
+def test_a_press_before_the_demo_wallet_has_come_waits_for_it(visit: Visit) -> None:
+    held: list[playwright.Route] = []
+    visit.page.route("**/demo.js*", lambda route: held.append(route))
+    visit.open("sign-in").click("Continue as Home 1")
+    visit.status("One moment")
+    assert held
+    for one in held:
+        one.continue_()
+    visit.page.get_by_text("You are signed in as Home 1").wait_for()
 
 
 def test_files_of_the_wallet_come_from_its_folder_only(server: DashboardServer) -> None:

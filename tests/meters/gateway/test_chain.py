@@ -83,9 +83,8 @@ def open_windows(lane: Lane, key: int, *windows: Window) -> None:
     lane.chain.rpc("anvil_impersonateAccount", timelock)
     lane.chain.fund(timelock)
     request = {"from": timelock, "to": parameters.address, "data": data, "gas": hex(2_000_000)}
-    tx = lane.chain.rpc("eth_sendTransaction", request)
-    receipt = lane.chain.rpc("eth_getTransactionReceipt", tx)
-    assert receipt["status"] == "0x1"
+    mined = lane.chain.rpc("eth_sendTransactionSync", request)
+    assert mined["status"] == "0x1"
 
 
 def test_the_windows_in_force_are_read_from_the_chain(lane: Lane, tmp_path: Path) -> None:
