@@ -17,9 +17,12 @@ from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from dao.errors import CheckFailed
 from dao.json_input import is_too_deep
+from dashboard.repositories.cache import cached
 
 T = TypeVar("T")
 
+SHARED_S = 3.0
+"""So old may an answer be that is the same for everybody."""
 CONNECT_S = 2.0
 ANSWER_S = 8.0
 MAX_BYTES = 2 << 20
@@ -322,6 +325,27 @@ class RelayClient:
                 raise RelayRefused(status, read(Problem, said))
             raise RelayOdd(f"what answers is not a relay (HTTP {status})")
         return answer
+
+
+class SharedRelay(RelayClient):
+    """A relay whose public answers, the sessions and their books, are asked for once in a few
+    seconds for all visitors: it reads the chain for each."""
+
+    def sessions(self, zone: int) -> Sessions:
+        return _sessions(self.url, zone)
+
+    def book(self, zone: int, session: int) -> Book:
+        return _book(self.url, zone, session)
+
+
+@cached(ttl=SHARED_S, max_entries=16)
+def _sessions(url: str, zone: int) -> Sessions:
+    return RelayClient(url).sessions(zone)
+
+
+@cached(ttl=SHARED_S, max_entries=128)
+def _book(url: str, zone: int, session: int) -> Book:
+    return RelayClient(url).book(zone, session)
 
 
 def read(kind: type[T], value: Any) -> T:

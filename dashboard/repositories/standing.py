@@ -8,13 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
 
 from dao.market.account import Mandate
 from dao.market.orders import ASK, BID
 from dao.paths import inbox_path, lake_dir
 from dao.slots import SLOT_SECONDS, SLOTS_PER_DAY
+from dao.tariffs import Tariffs
 from dashboard.repositories.cache import Version, cached, version
-from dashboard.services.standing import DAYS_SHOWN, suits
+from dashboard.repositories.events import ChainEvents
+from dashboard.services.standing import DAYS_SHOWN, PastWeek, past_week, suits
 from dashboard.settings import Settings
 from forecasting.agent.keys import AgentKeys
 from forecasting.agent.offers import StandingOffer, side_name
@@ -86,18 +91,52 @@ def home_of(settings: Settings, account: int, zone: int) -> Home:
             history=tuple(history),
             next_version={side: store.next_version(account, side) for side in (ASK, BID)},
             deeds=tuple(store.deeds(account, DEEDS)),
-            sessions=tuple(relay.sessions(zone)),
+            sessions=_sessions(settings.relay, zone),
             sent=tuple(relay.mandates_sent(account)),
             relay=relay,
         )
 
 
-def readings_of(settings: Settings, account: int, zone: int, now: int) -> Sequence[Reading]:
-    """A home's readings of the last weeks. now: chain time, unix seconds."""
-    # By the hour: a page that is drawn again and again must not read the lake each time.
-    return _readings(account, zone, now // 3_600, version(inbox_path()))
+@cached(ttl=3, max_entries=16)
+def _sessions(url: str, zone: int) -> tuple[Terms, ...]:
+    # The same for everybody, and read from the chain each time.
+    return tuple(RelayClient(url).sessions(zone))
 
 
+def week_of(
+    settings: Settings,
+    offer: StandingOffer,
+    zone: int,
+    now: int,
+    index: Path,
+    terms: Terms,
+    tariffs: Tariffs,
+) -> PastWeek:
+    """What an offer would have done over the last week. now: chain time, unix seconds."""
+    return _week(offer, zone, now // 3_600, version(inbox_path()), index, terms, tariffs)
+
+
+@cached(ttl=60, max_entries=128)
+def _week(
+    offer: StandingOffer,
+    zone: int,
+    hour: int,
+    inbox: Version,
+    index: Path,
+    terms: Terms,
+    tariffs: Tariffs,
+) -> PastWeek:
+    rows = _readings(offer.account, zone, hour, inbox)
+    first = hour * 3_600 // SLOT_SECONDS - (DAYS_SHOWN + 3) * SLOTS_PER_DAY
+    prices = {
+        int(one.slot): None if one.price is pd.NA else int(one.price)
+        for one in ChainEvents(index, zone).clearings().itertuples()
+        if one.slot >= first
+    }
+    return past_week(offer, rows, prices, terms, tariffs)
+
+
+# By the hour: a page that is drawn again and again must not read the lake each time.
 @cached(ttl=60, max_entries=256)
 def _readings(account: int, zone: int, hour: int, _: Version) -> Sequence[Reading]:
     home = HomeReadings(lake_dir(), zone, inbox_path())

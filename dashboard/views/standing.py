@@ -17,11 +17,11 @@ import streamlit as st
 from dao.errors import GridCommonsError
 from dao.market.account import CAP_UNIT, Mandate
 from dao.market.orders import ASK, BID
-from dao.slots import SLOT_SECONDS, SLOTS_PER_DAY
+from dao.slots import SLOT_SECONDS
 from dashboard import wallet
 from dashboard.context import Context
 from dashboard.i18n import _
-from dashboard.repositories.standing import Home, home_of, readings_of
+from dashboard.repositories.standing import Home, home_of, week_of
 from dashboard.services import agent_words as words
 from dashboard.services import standing
 from dashboard.services.standing import Wish
@@ -246,7 +246,15 @@ def _new(context: Context, home: Home) -> None:
     terms = home.sessions[0]
     offer = standing.offer_of(wish, home.account, home.next_version[wish.side], 1, LOCAL.key)
     try:
-        rows = readings_of(context.settings, home.account, context.zone, context.now)
+        week = week_of(
+            context.settings,
+            offer,
+            context.zone,
+            context.now,
+            context.events.version[0],
+            terms,
+            context.tariffs,
+        )
     except GridCommonsError:
         error_box(
             _("Your readings cannot be read now."),
@@ -254,13 +262,6 @@ def _new(context: Context, home: Home) -> None:
             _("Load the page again. If it stays like this, tell the operator."),
         )
         return
-    first = context.now // SLOT_SECONDS - (standing.DAYS_SHOWN + 3) * SLOTS_PER_DAY
-    prices = {
-        int(one.slot): None if one.price is pd.NA else int(one.price)
-        for one in context.events.clearings().itertuples()
-        if one.slot >= first
-    }
-    week = standing.past_week(offer, rows, prices, terms, context.tariffs)
     section(
         _("What it would have been"),
         _(
