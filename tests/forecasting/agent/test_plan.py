@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from dao.market.orders import ASK, BID
 from dao.relay.checks import counted
 from dao.slots import SLOT_SECONDS, SLOTS_PER_DAY, first_slot_of_day
-from forecasting.agent.offers import StandingOffer, hours_between
+from forecasting.agent.offers import MOST_DAILY_WH, StandingOffer, hours_between
 from forecasting.agent.plan import Idle, Means, Terms, Wanted, dependable_day, plain_offer, plan
 from forecasting.agent.recent import Recent
 from forecasting.home_agent import Limits, intent
@@ -325,6 +325,12 @@ def test_an_offer_without_wishes_orders_what_the_home_can_count_on(
     recent: Recent, side: int, caution: int
 ) -> None:
     """The core stays `intent`: offer and mandate only cut."""
+    # A day's energy stays below the most that an offer can name for a day.
+    recent = replace(
+        recent,
+        import_wh=np.minimum(recent.import_wh, MOST_DAILY_WH // SLOTS_PER_DAY),
+        export_wh=np.minimum(recent.export_wh, MOST_DAILY_WH // SLOTS_PER_DAY),
+    )
     offer = plain_offer(7, side, 1, 120, caution, (NOON + 1_000) * SLOT_SECONDS)
     limits = Limits(0, 0, sell_permille=caution) if side == ASK else Limits(0, 0, 300, caution)
     intended = intent(recent.import_wh, recent.export_wh, recent.position(NOON), SLOTS, limits)
