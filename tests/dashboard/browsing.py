@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from dataclasses import dataclass, field
 from urllib.parse import urlparse
@@ -79,10 +80,10 @@ def watch(
     return watched
 
 
-def choose(page: playwright.Page, label: str, option: str) -> None:
+def choose(page: playwright.Page, label: str, option: str | re.Pattern[str]) -> None:
     """Choose from a list. A page that is drawn anew closes an open list: then it is opened again,
     as a person would."""
-    wanted = page.get_by_role("option", name=option)
+    wanted = page.get_by_role("option", name=option).first
     for _ in range(8):
         page.get_by_role("combobox", name=label).click()
         try:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The browser of all pages' tests."""
+"""The browser of all pages' tests, and a resident's visit to a file's `street`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,11 @@ from collections.abc import Iterator
 import playwright.sync_api as playwright
 import pytest
 
+from dao.processes import free_port
+from dashboard.serve import DashboardServer
 from tests.dashboard.browsing import browser_path
+from tests.dashboard.village import Village
+from tests.dashboard.wallet.drive import Visit
 
 FLAGS = ["--no-sandbox", "--disable-quic", "--disable-background-networking"]
 
@@ -21,3 +25,22 @@ def chromium() -> Iterator[playwright.Browser]:
         opened = driver.chromium.launch(executable_path=browser_path(), args=FLAGS)
         yield opened
         opened.close()
+
+
+@pytest.fixture(scope="module")
+def pages(street: Village) -> Iterator[DashboardServer]:
+    """The dashboard of the file's village."""
+    with DashboardServer(free_port()) as running:
+        yield running
+
+
+@pytest.fixture
+def visit(chromium: playwright.Browser, pages: DashboardServer) -> Iterator[Visit]:
+    """A browser in front of it. In the end nothing was complained of, and nobody else asked."""
+    context = chromium.new_context(viewport={"width": 1280, "height": 1000})
+    opened = Visit(context.new_page(), pages.url)
+    opened.page.set_default_timeout(45_000)
+    yield opened
+    context.close()
+    assert opened.complaints == []
+    assert opened.foreign_hosts() == set()

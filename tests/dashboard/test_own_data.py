@@ -10,7 +10,6 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import playwright.sync_api as playwright
 import pytest
 import requests
 from click.testing import CliRunner
@@ -18,14 +17,13 @@ from pypdf import PdfReader
 
 from dao.chain import LocalAccount
 from dao.eip712 import keccak, sign_digest
-from dao.processes import free_port
 from dashboard.repositories.own_data import grants_of
-from dashboard.serve import DashboardServer
 from dashboard.services.dispute import check
 from meters.consent import access_data
 from meters.grants import access_digest, grant_separator
 from scripts._meter_evidence import evidence
 from scripts._meter_privacy import verify
+from tests.dashboard.acting import fill, settle, sign, sign_in
 from tests.dashboard.browsing import choose
 from tests.dashboard.near import Browser
 from tests.dashboard.village import FIRST, SLOTS, Village, village
@@ -50,58 +48,8 @@ def street(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Village]:
     kept.undo()
 
 
-@pytest.fixture(scope="module")
-def server(street: Village) -> Iterator[DashboardServer]:
-    with DashboardServer(free_port()) as running:
-        yield running
-
-
-@pytest.fixture
-def visit(chromium: playwright.Browser, server: DashboardServer) -> Iterator[Visit]:
-    context = chromium.new_context(viewport={"width": 1280, "height": 1000})
-    opened = Visit(context.new_page(), server.url)
-    opened.page.set_default_timeout(45_000)
-    yield opened
-    context.close()
-    assert opened.complaints == []
-    assert opened.foreign_hosts() == set()
-
-
-def sign_in(visit: Visit, home: int) -> None:
-    visit.open("sign-in")
-    visit.page.get_by_role("combobox", name="Demonstration person").click()
-    visit.page.get_by_role("option", name=f"Home {home}").first.click()
-    visit.click(f"Continue as Home {home}")
-    visit.page.get_by_text(f"You are signed in as Home {home}").wait_for()
-
-
-def stands(visit: Visit) -> None:
-    """Until the script has ended and nothing is about to be drawn."""
-    visit.page.wait_for_timeout(300)
-    visit.page.wait_for_function(
-        "() => document.querySelector('.stApp')?.dataset.testScriptState === 'notRunning'"
-    )
-
-
-def fill(visit: Visit, label: str, value: str) -> None:
-    stands(visit)
-    field = visit.page.get_by_label(label)
-    field.fill(value)
-    field.press("Tab")
-    stands(visit)
-
-
-def sign(visit: Visit, button: str) -> None:
-    stands(visit)
-    visit.page.get_by_role("button", name=button).first.click()
-    dialog = visit.page.get_by_role("dialog")
-    dialog.wait_for()
-    dialog.get_by_role("button", name="Sign", exact=True).click()
-    dialog.wait_for(state="detached")
-
-
 def taken(visit: Visit, link: str) -> bytes:
-    stands(visit)
+    settle(visit)
     with visit.page.expect_download() as download:
         visit.page.get_by_role("link", name=link).first.click()
     return Path(download.value.path()).read_bytes()
@@ -207,7 +155,7 @@ def test_what_a_resident_takes_home_verifies_by_command(
 def test_why_a_month_cannot_go_yet_is_said(visit: Visit, street: Village) -> None:
     sign_in(visit, ME)
     visit.open("my-data")
-    stands(visit)
+    settle(visit)
     choose(visit.page, "Month to erase", "June 2016")
     visit.page.get_by_text("This stays").wait_for()
     visit.page.get_by_text("This month cannot be erased yet.").wait_for()
@@ -253,7 +201,7 @@ def test_nobody_gets_anothers_files_by_guessing(visit: Visit, street: Village) -
         assert ask(f"disclosures/{OTHER}?{span}").status_code == 422, span
     for slug in (f"statement?account={ME}", f"my-data?account={ME}&meter={ME}"):
         visit.open(slug)
-        stands(visit)
+        settle(visit)
         assert f"/{ME}/" not in visit.page.content().replace("/my-data/v1", "")
         assert street.people[ME - 1].address not in visit.page.content()
 

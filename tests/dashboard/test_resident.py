@@ -5,7 +5,6 @@ out. And what a hostile relay, a foreign account and a relay that is away come t
 from __future__ import annotations
 
 import json
-import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +13,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-import playwright.sync_api as playwright
 import pytest
 
 from dao.market import session
@@ -22,7 +20,7 @@ from dao.market.orders import ASK
 from dao.market.session import unpack_entries
 from dao.processes import free_port
 from dao.runstate import read_run_state, write_run_state
-from dashboard.serve import DashboardServer
+from tests.dashboard.acting import fill, sign, sign_in
 from tests.dashboard.village import FIRST, HOUR, PURSE, SLOTS, ZONE, Village, village
 from tests.dashboard.wallet.drive import Visit
 
@@ -43,59 +41,6 @@ def street(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Village]:
     with village(folder, history_days=8) as made:
         yield made
     kept.undo()
-
-
-@pytest.fixture(scope="module")
-def server(street: Village) -> Iterator[DashboardServer]:
-    with DashboardServer(free_port()) as running:
-        yield running
-
-
-@pytest.fixture
-def visit(chromium: playwright.Browser, server: DashboardServer) -> Iterator[Visit]:
-    context = chromium.new_context(viewport={"width": 1280, "height": 1000})
-    opened = Visit(context.new_page(), server.url)
-    opened.page.set_default_timeout(30_000)
-    yield opened
-    context.close()
-    assert opened.complaints == []
-    assert opened.foreign_hosts() == set()
-
-
-def sign_in(visit: Visit, home: int) -> None:
-    """Become a demonstration person."""
-    visit.open("sign-in")
-    box = visit.page.get_by_role("combobox", name="Demonstration person")
-    box.click()
-    visit.page.get_by_role("option", name=re.compile(rf"^Home {home}\b")).click()
-    visit.page.get_by_role("button", name=re.compile(rf"^Continue as Home {home}\b")).click()
-    visit.page.get_by_text(f"You are signed in as Home {home}").wait_for()
-
-
-def settle(visit: Visit) -> None:
-    """Until the page stands: its script has ended and nothing is about to be drawn."""
-    visit.page.wait_for_timeout(300)
-    visit.page.wait_for_function(
-        "() => document.querySelector('.stApp')?.dataset.testScriptState === 'notRunning'"
-    )
-
-
-def sign(visit: Visit, button: str) -> None:
-    """Press a button and agree in the wallet's window."""
-    settle(visit)
-    visit.page.get_by_role("button", name=button).first.click()
-    dialog = visit.page.get_by_role("dialog")
-    dialog.wait_for()
-    dialog.get_by_role("button", name="Sign", exact=True).click()
-    dialog.wait_for(state="detached")
-
-
-def fill(visit: Visit, label: str, value: str) -> None:
-    settle(visit)
-    field = visit.page.get_by_label(label)
-    field.fill(value)
-    field.press("Tab")
-    settle(visit)
 
 
 def test_a_resident_pays_in_sells_is_paid_and_pays_out(visit: Visit, street: Village) -> None:
@@ -235,6 +180,7 @@ def test_nobody_sees_a_residents_page_without_signing_in(visit: Visit) -> None:
     for slug in ("home", "trade", "orders", "money"):
         visit.open(slug)
         visit.page.get_by_text("needs to know who you are").wait_for()
+        assert visit.page.locator(".gc-figures, .gc-table").count() == 0
 
 
 @contextmanager

@@ -87,10 +87,11 @@ def cookie(browser: Browser, name: str = routes.SESSION_COOKIE) -> str:
     return cookie_name(name, urlsplit(browser.url).netloc)
 
 
-def refused(answer: requests.Response, status: int, words: str) -> None:
+def problem(answer: requests.Response, status: int) -> str:
+    """What is said of a request that was refused with this status, and opened nothing."""
     assert answer.status_code == status
-    assert words in answer.json()["error"]["problem"]
     assert not [one for one in answer.cookies if one.name.startswith(routes.SESSION_COOKIE)]
+    return str(answer.json()["error"]["problem"])
 
 
 def test_a_signed_text_opens_a_session(browser: Browser) -> None:
@@ -163,7 +164,7 @@ def test_the_same_text_never_opens_a_second_one(browser: Browser) -> None:
     assert browser.post("/session/sign-in", signed(message)).status_code == 200
     browser.session.cookies.clear()
     browser.session.cookies.update(kept)
-    refused(browser.post("/session/sign-in", signed(message)), 403, "used before")
+    assert "used before" in problem(browser.post("/session/sign-in", signed(message)), 403)
 
 
 def test_a_text_for_another_address_of_the_server_is_refused(
@@ -180,19 +181,21 @@ def test_a_text_for_another_address_of_the_server_is_refused(
         headers={"Origin": other},
         timeout=10,
     )
-    refused(answer, 403, "it is for 127.0.0.1")
+    assert "it is for 127.0.0.1" in problem(answer, 403)
 
 
 def test_a_text_for_another_chain_is_refused(browser: Browser, place: Place) -> None:
     message = challenge(browser)
     place.settings = replace(place.settings, chain_id=1)
-    refused(browser.post("/session/sign-in", signed(message)), 403, f"it is for chain {CHAIN}")
+    assert f"it is for chain {CHAIN}" in problem(
+        browser.post("/session/sign-in", signed(message)), 403
+    )
 
 
 def test_an_old_text_is_refused(browser: Browser, place: Place) -> None:
     message = challenge(browser)
     place.clock.time += store.TEXT_S
-    refused(browser.post("/session/sign-in", signed(message)), 403, "expired")
+    assert "expired" in problem(browser.post("/session/sign-in", signed(message)), 403)
 
 
 def test_a_text_signed_for_somebody_elses_browser_is_refused(place: Place) -> None:
@@ -200,9 +203,9 @@ def test_a_text_signed_for_somebody_elses_browser_is_refused(place: Place) -> No
     text = challenge(mallory)
     challenge(alice)
     # Alice was brought to sign it, and it ends up in either browser: neither gets in.
-    refused(alice.post("/session/sign-in", signed(text)), 403, "not made for this browser")
+    assert "not made for this browser" in problem(alice.post("/session/sign-in", signed(text)), 403)
     stranger = Browser(place.url)
-    refused(stranger.post("/session/sign-in", signed(text)), 403, "asked for no text")
+    assert "asked for no text" in problem(stranger.post("/session/sign-in", signed(text)), 403)
 
 
 @pytest.mark.parametrize(
@@ -227,7 +230,7 @@ def test_a_text_that_was_changed_is_refused(browser: Browser, old: str, new: str
 
 def test_somebody_elses_signature_is_refused(browser: Browser) -> None:
     answer = browser.post("/session/sign-in", signed(challenge(browser), MALLORY))
-    refused(answer, 403, f"not {ALICE.address}'s")
+    assert f"not {ALICE.address}'s" in problem(answer, 403)
 
 
 @pytest.mark.parametrize("path", ["challenge", "sign-in", "sign-out"])
@@ -284,7 +287,7 @@ def test_a_session_ends_by_itself(browser: Browser, place: Place) -> None:
 def test_without_a_chain_nobody_signs_in(browser: Browser, place: Place) -> None:
     place.settings = Settings(home=Path())
     answer = browser.post("/session/challenge", {"account": ALICE.address})
-    refused(answer, 503, "no contracts")
+    assert "no contracts" in problem(answer, 503)
 
 
 @pytest.mark.parametrize("path", ["challenge", "sign-in"])
@@ -349,7 +352,7 @@ class TestContractWallet:
     def test_a_node_that_is_away_is_told(self, browser: Browser, place: Place) -> None:
         place.settings = replace(place.settings, rpc="http://127.0.0.1:9")
         body = {"message": challenge(browser), "signature": "0x" + "ab" * 97}
-        refused(browser.post("/session/sign-in", body), 503, "unreachable")
+        assert "unreachable" in problem(browser.post("/session/sign-in", body), 503)
 
 
 class TestStore:

@@ -399,7 +399,9 @@ def test_what_is_over_is_not_said_of_another_request(visit: Visit, wallet: Walle
     visit.page.evaluate("{ const now = Date.now; Date.now = () => now() + 9_000; }")
     visit.page.get_by_label("Wh", exact=True).fill("700")
     visit.page.get_by_label("Wh", exact=True).press("Enter")
-    visit.page.get_by_role("status").filter(has_text="Done.").wait_for(state="detached")
+    done = visit.page.get_by_role("status").filter(has_text="Done.")
+    done.wait_for(state="detached")
+    assert done.count() == 0
 
 
 @pytest.mark.deep

@@ -135,7 +135,8 @@ def test_the_demo_wallet_asks_in_words_before_it_signs_anything_else(visit: Visi
     dialog.get_by_text("Take an order back").wait_for()
     dialog.get_by_text("Demonstration on a local chain").wait_for()
     visit.click("Reject")
-    visit.page.wait_for_function("window.signature === '4001'")
+    visit.page.wait_for_function("window.signature")
+    assert visit.page.evaluate("window.signature") == "4001"
 
 
 def test_a_press_before_the_demo_wallet_has_come_waits_for_it(visit: Visit) -> None:
