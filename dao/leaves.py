@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """One leaf of a batch of readings, and the root that a leaf and its siblings lead to.
 
-Where salts come from, and how trees over whole batches are built, is in `meters/leaves.py`.
+Where salts come from, and what a batch's leaves are, is in `meters/leaves.py`; trees over leaves
+are in `merkle.py`.
 """
 
 from __future__ import annotations

@@ -22,7 +22,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dao.audit.bills import Bill, bills_with, close_bills, months_of_slots, trade_sums
+from dao.audit.bills import (
+    Bill,
+    bills_with,
+    close_bills,
+    month_number,
+    months_of_slots,
+    trade_sums,
+)
 from dao.audit.build import ChainPart, OperatorPart
 from dao.audit.energy import newest_batches
 from dao.audit.export import Request, export
@@ -33,7 +40,7 @@ from dao.audit.scope import Events, Period, Scope
 from dao.audit.tables import TABLES
 from dao.errors import CheckFailed
 from dao.slots import SLOTS_PER_DAY, day_of
-from meters.lake import BatchFile, Lake, LakeLike
+from meters.lake import BatchFile, Lake, LakeLike, newest
 from meters.leaves import root_of_leaves
 from meters.readings import Quality
 from meters.secrets import ErasedSecret, SecretStore
@@ -47,7 +54,7 @@ GROUP_DAYS = 28
 """A home counts as one with solar on a day if it fed in on that day or one of the 27 before."""
 WITH_SOLAR, WITHOUT_SOLAR = "with solar", "without solar"
 
-_GRID_ROWS = Callable[[Scope, Events], Iterable[tuple[Any, ...]]]
+GridRows = Callable[[Scope, Events], Iterable[tuple[Any, ...]]]
 
 
 @dataclass(frozen=True)
@@ -58,7 +65,7 @@ class Sources:
     lake: LakeLike
     secrets: Path | None = None
     relay: Path | None = None
-    grid: _GRID_ROWS | None = None
+    grid: GridRows | None = None
 
 
 def write_dossier(
@@ -267,8 +274,6 @@ def _groups(db: duckdb.DuckDBPyConnection, lake: Lake, scope: Scope, chain: Chai
 
 def _solar_days(db: duckdb.DuckDBPyConnection, lake: Lake, period: Period) -> set[tuple[int, int]]:
     """(meter, day) of homes that fed in on the day or in the weeks before it."""
-    from meters.lake import newest
-
     first_day = period.first_slot // SLOTS_PER_DAY
     since = (first_day - GROUP_DAYS + 1) * SLOTS_PER_DAY
     files = [
@@ -373,8 +378,6 @@ def home_secrets(
     store: SecretStore, wanted: Iterable[tuple[int, str]]
 ) -> dict[tuple[int, str], bytes]:
     """Month secrets by meter and month (2016-06); those that were erased are left out."""
-    from dao.audit.bills import month_number
-
     pairs = {(meter, month): (meter, month_number(month)) for meter, month in wanted}
     try:
         found = store.month_secrets(pairs.values())

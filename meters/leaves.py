@@ -25,6 +25,7 @@ import sha3  # type: ignore[import-untyped]
 from dao.eip712 import keccak
 from dao.errors import BadUse
 from dao.leaves import LEAF_TAG, root_above
+from dao.merkle import parents, root_of
 from dao.slots import SLOT_SECONDS, SLOTS_PER_DAY
 from meters.readings import Readings
 from meters.secrets import MonthSecrets, secrets_of
@@ -194,17 +195,6 @@ def _numbers(value: Any) -> Iterator[int]:
         yield value
 
 
-def _parents(level: Sequence[bytes]) -> list[bytes]:
-    hasher = sha3.keccak_256
-    parents = [
-        hasher(a + b if a < b else b + a).digest()
-        for a, b in zip(level[0::2], level[1::2], strict=False)
-    ]
-    if len(level) % 2:
-        parents.append(level[-1])
-    return parents
-
-
 def root_of_leaves(leaves: Sequence[bytes]) -> bytes:
     """The Merkle root over leaf hashes in their order. ValueError for no leaves.
 
@@ -212,10 +202,7 @@ def root_of_leaves(leaves: Sequence[bytes]) -> bytes:
     """
     if not leaves:
         raise ValueError("a tree needs at least one leaf")
-    level: Sequence[bytes] = leaves
-    while len(level) > 1:
-        level = _parents(level)
-    return level[0]
+    return root_of(leaves)
 
 
 def proof_of(leaves: Sequence[bytes], index: int) -> list[bytes]:
@@ -235,7 +222,7 @@ def proofs_of(leaves: Sequence[bytes], indices: Sequence[int]) -> list[list[byte
         for proof, place in zip(proofs, places, strict=True):
             if place ^ 1 < len(level):
                 proof.append(level[place ^ 1])
-        level = _parents(level)
+        level = parents(level)
         places = [place // 2 for place in places]
     return proofs
 

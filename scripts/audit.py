@@ -30,6 +30,7 @@ from scripts._privacy_options import (
     meter_option,
     secrets_option,
     state_paths,
+    write_output,
 )
 
 if TYPE_CHECKING:
@@ -141,14 +142,13 @@ def _publish(
     """The transaction that published; "before" where the root stood on the chain already."""
     from dao import deployment as deploying
     from dao.audit.anchor import publish
-    from dao.paths import deployment_path
 
     if is_local(network):
         number = str(LOCAL_COLLECTOR) if account is None else account
         if number not in map(str, range(10)):
             raise BadUse(f"--account {account}: a local node has the accounts 0 to 9")
     with open_chain(network, account) as chain:
-        deployed = deploying.read(chain, deployment_file or deployment_path())
+        deployed = deploying.read(chain, deployment_file or state_paths().deployment_path())
         if "DossierAnchor" not in deployed.contracts:
             raise CheckFailed("this deployment has no DossierAnchor; the file is written")
         payer = chain.accounts[int(number)] if chain.is_local else chain.deployer
@@ -285,8 +285,6 @@ def secrets_command(meter: int, months: str, output: Path, secrets_file: Path | 
 
     Run by the operator, who keeps the store. The file is for `gridcommons audit verify --bill`.
     """
-    import os
-
     from dao.audit.bills import month_number, secrets_document
     from forecasting.dossier import home_secrets
     from meters.secrets import SecretStore
@@ -302,12 +300,7 @@ def secrets_command(meter: int, months: str, output: Path, secrets_file: Path | 
     if len(found) < len(wanted):
         raise CheckFailed("a secret of these months was erased: nothing of them can be opened")
     document = secrets_document(meter, {month: secret for (_, month), secret in found.items()})
-    try:
-        handle = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(handle, "w", encoding="utf-8") as out:
-            out.write(json.dumps(document, indent=1) + "\n")
-    except OSError as error:
-        raise BadUse(f"cannot write {output}: {error.strerror}") from None
+    write_output(str(output), json.dumps(document, indent=1) + "\n")
     click.echo(f"{output}: secrets of meter {meter} for {', '.join(wanted)}")
 
 

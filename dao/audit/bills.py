@@ -27,11 +27,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dao.audit.merkle import path_of, root_of
 from dao.audit.scope import Scope
 from dao.eip712 import address_bytes, keccak
 from dao.errors import BadUse, CheckFailed
-from dao.leaves import root_above
+from dao.merkle import root_of
 from dao.slots import SLOT_SECONDS
 
 if TYPE_CHECKING:
@@ -260,24 +259,25 @@ def read_secrets(path: Path) -> BillSecrets:
         raise BadUse(f"{path} is not a file of bill secrets") from None
 
 
-def open_bill(scope: Scope, table: pa.Table, account: int, month: str, secret: bytes) -> Bill:
-    """The bill of a home and month. CheckFailed where it is not in the dossier, or not its own."""
-    rows = table.to_pylist()
-    leaves = [bytes.fromhex(row["leaf"][2:]) for row in rows]
-    for at, row in enumerate(rows):
+def open_bill(
+    scope: Scope, table: pa.Table, root: str, account: int, month: str, secret: bytes
+) -> Bill:
+    """The bill of a home and month; root: of all bills, as the manifest has it. CheckFailed where
+    it is not in the dossier, or not its own."""
+    if "0x" + bills_root(table).hex() != root:
+        raise CheckFailed("the bills are not those under the dossier's root")
+    for row in table.to_pylist():
         if (row["account"], row["month"]) != (account, month):
             continue
-        box = bytes.fromhex(row["box"][2:])
+        leaf, box = (bytes.fromhex(row[name][2:]) for name in ("leaf", "box"))
         if len(box) != BILL_BYTES:
             raise CheckFailed(f"the bill of account {account} for {month} is cut off")
-        bill = Bill.unpacked(_turned(box, secret, leaves[at]))
-        if leaf_of(context_of(scope), account, month, bill, secret) != leaves[at]:
+        bill = Bill.unpacked(_turned(box, secret, leaf))
+        if leaf_of(context_of(scope), account, month, bill, secret) != leaf:
             raise CheckFailed(
                 f"the bill of account {account} for {month} does not open with this secret: "
                 "it is another home's, or was changed"
             )
-        if root_above(leaves[at], path_of(leaves, at)) != root_of(leaves):
-            raise CheckFailed(f"the bill of account {account} for {month} is not under the root")
         return bill
     raise CheckFailed(f"the dossier has no bill of account {account} for {month}")
 

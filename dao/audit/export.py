@@ -16,12 +16,12 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dao.audit import report
 from dao.audit.bills import bill_schema
 from dao.audit.build import ChainPart, OperatorPart, all_tables, chain_part
 from dao.audit.changes import changes
 from dao.audit.energy import totals
 from dao.audit.package import Content, Dossier, Manifest, write
-from dao.audit.parts import further_files
 from dao.audit.records import counted_transactions
 from dao.audit.remote import Remote, fetched
 from dao.audit.scope import (
@@ -102,7 +102,7 @@ def export(
         bills = operator.bills if operator.bills is not None else _no_bills()
         content = Content(scope, tables, events, spent, bills)
         notify("Writing")
-        return write(path, content, further_files(content))
+        return write(path, content, report.files(content))
 
 
 def _no_bills() -> pa.Table:

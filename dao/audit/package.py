@@ -5,7 +5,7 @@
     data/NAME.parquet, .csv  the tables of `tables`
     proofs/events.parquet    the events that belong to the period
     proofs/transactions.parquet, proofs/bills.parquet
-    ...                      what `parts.PARTS` adds: the report to read, descriptions
+    ...                      what `report` adds: the report to read, descriptions
 
 The same content gives the same bytes. A file appears whole or not at all, and one that holds
 anything beside its parts is refused.
@@ -17,10 +17,13 @@ import csv
 import hashlib
 import io
 import json
+import lzma
 import os
 import re
+import struct
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,12 +32,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dao.audit.bills import bill_schema, bills_root
-from dao.audit.merkle import root_of
 from dao.audit.scope import EventRow, Events, Scope, args_text
 from dao.audit.tables import TABLES, Table
 from dao.eip712 import keccak
 from dao.errors import BadUse, CheckFailed
 from dao.json_input import is_too_deep
+from dao.merkle import root_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -56,6 +59,12 @@ _TIME = (1980, 1, 1, 0, 0, 0)
 # These are packed already; to pack them again costs time and wins nothing.
 _STORED = (".parquet", ".png", ".xlsx", ".zip")
 _LOCAL_HEADER, _END_RECORD = 30, 22
+# All that zipfile and the libraries under it answer a damaged part with. RuntimeError: one under a
+# password, or (NotImplementedError) of a compression or version that zipfile does not know.
+_NOT_UNPACKED = (
+    *(zipfile.BadZipFile, KeyError, ValueError, EOFError, OSError, RuntimeError),
+    *(zlib.error, lzma.LZMAError, struct.error),
+)
 
 
 @dataclass(frozen=True)
@@ -252,6 +261,7 @@ class Dossier:
         except OSError as error:
             raise BadUse(f"cannot read {path}: {error.strerror}") from None
         except (zipfile.BadZipFile, ValueError, NotImplementedError):
+            # NotImplementedError: an entry says that it needs a later version of the zip format.
             raise BadUse(f"{path} is not a dossier: it is no zip file") from None
         self._entries = self._archive.infolist()
         self.manifest, self._said_root = self._read_manifest()
@@ -398,17 +408,7 @@ class Dossier:
         try:
             with self._archive.open(path) as source:
                 return source.read(most + 1)
-        except (
-            KeyError,
-            zipfile.BadZipFile,
-            OSError,
-            ValueError,
-            EOFError,
-            NotImplementedError,
-            RuntimeError,
-        ) as error:
-            raise CheckFailed(f"{path} cannot be unpacked: {error}") from None
-        except Exception as error:  # zlib raises an error of its own
+        except _NOT_UNPACKED as error:
             raise CheckFailed(f"{path} cannot be unpacked: {error}") from None
 
     def _read_manifest(self) -> tuple[Manifest, str]:

@@ -18,8 +18,6 @@ from dao.errors import BadUse, CheckFailed
 from dao.index import EventReader, Indexer
 from dao.rpc import Refused, Rpc
 
-_CALLS_AT_ONCE = 1_000
-
 
 class Remote:
     """A node at a URL. CheckFailed where it does not answer or refuses."""
@@ -67,7 +65,7 @@ class Remote:
 
     def code_hashes(self, addresses: Sequence[str], block: str = "latest") -> list[str]:
         """keccak of the code at each address, 0x text; "" where there is none."""
-        found = self._batch([("eth_getCode", [address, block]) for address in addresses])
+        found = self._rpc.batch([("eth_getCode", [address, block]) for address in addresses])
         hashes = []
         for code in found:
             raw = self._bytes(code)
@@ -78,7 +76,7 @@ class Remote:
         """Gas used and price in wei of each transaction."""
         names = sorted(transactions)
         found = {}
-        receipts = self._batch([("eth_getTransactionReceipt", [tx]) for tx in names])
+        receipts = self._rpc.batch([("eth_getTransactionReceipt", [tx]) for tx in names])
         for tx, receipt in zip(names, receipts, strict=True):
             if not isinstance(receipt, dict):
                 raise CheckFailed(f"the node at {self.url} has no transaction {tx}")
@@ -95,7 +93,7 @@ class Remote:
             data = keccak(signature.encode())[:4] + b"".join(word(number) for number in numbers)
             requests.append(("eth_call", [{"to": contract, "data": "0x" + data.hex()}, block]))
         answers = []
-        for raw, (contract, signature, _) in zip(self._batch(requests), calls, strict=True):
+        for raw, (contract, signature, _) in zip(self._rpc.batch(requests), calls, strict=True):
             data = self._bytes(raw)
             if not data or len(data) % 32:
                 name = signature.partition("(")[0]
@@ -112,9 +110,6 @@ class Remote:
             return self._rpc.call(method, *params)
         except Refused as refusal:
             raise CheckFailed(str(refusal)) from None
-
-    def _batch(self, calls: Sequence[tuple[str, list[Any]]]) -> list[Any]:
-        return self._rpc.batch(calls)
 
     def _block(self, found: Any) -> Block:
         try:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from dao.audit import anchor
+from dao.audit import anchor, report
 from dao.audit.bills import (
     BillSecrets,
     TradeSums,
@@ -39,8 +39,7 @@ from dao.audit.build import (
     chain_part,
 )
 from dao.audit.operator_rules import fault_of_operator
-from dao.audit.package import Content, Dossier, csv_difference
-from dao.audit.parts import NotCompared, fault_in_parts
+from dao.audit.package import Dossier, csv_difference
 from dao.audit.records import counted_transactions
 from dao.audit.remote import Remote, fetch
 from dao.audit.scope import POSTING_SECONDS, Events, Scope, args_text, closing_time, select
@@ -48,6 +47,7 @@ from dao.audit.tables import TABLES
 from dao.errors import CheckFailed
 from dao.ledger import unpack_totals
 from dao.node import Addresses
+from dao.rpc import Refused
 from dao.slots import SLOT_SECONDS, SLOTS_PER_DAY
 from dao.treasury import Kind, Payment, next_hash
 
@@ -67,10 +67,6 @@ class Check:
     name: str
     state: State
     detail: str
-
-
-class _Failed(Exception):
-    """A check that did not hold, with what differs."""
 
 
 def verify(
@@ -119,7 +115,7 @@ class _Run:
                 said = step()
             except _NotChecked as why:
                 checks.append(Check(name, "not checked", str(why)))
-            except (_Failed, CheckFailed) as error:
+            except CheckFailed as error:
                 checks.append(Check(name, "failed", str(error)))
                 broken = True
             except (ValueError, LookupError, TypeError, ArithmeticError, AttributeError) as error:
@@ -139,7 +135,7 @@ class _Run:
         expected = {f"data/{name}.{kind}" for name in TABLES for kind in ("csv", "parquet")}
         missing = sorted(expected - set(self.dossier.paths))
         if missing:
-            raise _Failed(f"the dossier has no {missing[0]}")
+            raise CheckFailed(f"the dossier has no {missing[0]}")
         return f"{count} parts, root {self.dossier.root}"
 
     def _tables(self) -> str:
@@ -148,7 +144,7 @@ class _Run:
             rows += table.num_rows
             data = self.dossier.read(f"data/{name}.csv")
             if (fault := csv_difference(data, table, TABLES[name])) is not None:
-                raise _Failed(f"data/{name}.csv is not data/{name}.parquet: {fault}")
+                raise CheckFailed(f"data/{name}.csv is not data/{name}.parquet: {fault}")
         return f"{len(TABLES)} tables, {rows:,} rows, each the same as CSV and as Parquet"
 
     def _totals(self) -> str:
@@ -156,9 +152,9 @@ class _Run:
         belongs = set(counted_transactions(events, scope.period))
         if belongs != set(self.dossier.spent):
             odd = sorted(belongs ^ set(self.dossier.spent))[0]
-            raise _Failed(f"proofs/transactions.parquet: {odd} is missing or does not belong")
+            raise CheckFailed(f"proofs/transactions.parquet: {odd} is missing or does not belong")
         if closing_time(scope.period, events.rules) != scope.closes_at:
-            raise _Failed("the manifest says another time at which the period closes")
+            raise CheckFailed("the manifest says another time at which the period closes")
         chain = self.chain
         tables = self.dossier.tables
         operator = OperatorPart({name: tables[name] for name in OPERATOR_TABLES})
@@ -167,7 +163,7 @@ class _Run:
             if name in OPERATOR_TABLES or name == "changes":
                 continue
             if (fault := difference(again[name], tables[name])) is not None:
-                raise _Failed(f"data/{name}.parquet: {fault}")
+                raise CheckFailed(f"data/{name}.parquet: {fault}")
         count = len(TABLES) - len(OPERATOR_TABLES) - len(DERIVED) + 1
         return f"{count} tables come out of {len(events.rows):,} events again"
 
@@ -180,7 +176,7 @@ class _Run:
         }
         for name, count in wrong.items():
             if count:
-                raise _Failed(f"data/clearing.parquet: {name} comes to {count}, not to 0")
+                raise CheckFailed(f"data/clearing.parquet: {name} comes to {count}, not to 0")
         return f"{table.num_rows:,} auctions cleared again from their books"
 
     def _settlement(self) -> str:
@@ -190,29 +186,27 @@ class _Run:
 
     def _operator(self) -> str:
         if (fault := fault_of_operator(self.dossier.tables, self.dossier.scope)) is not None:
-            raise _Failed(fault)
+            raise CheckFailed(fault)
         return "consistent with the ledger; on the operator's word else"
 
     def _bills(self) -> str:
         found = "0x" + bills_root(self.dossier.bills).hex()
         if found != self.dossier.manifest.bills_root:
-            raise _Failed(f"proofs/bills.parquet gives the root {found}, the manifest has another")
+            raise CheckFailed(
+                f"proofs/bills.parquet gives the root {found}, the manifest has another"
+            )
         keys = [(row["account"], row["month"]) for row in self.dossier.bills.to_pylist()]
         if keys != sorted(set(keys)):
-            raise _Failed("proofs/bills.parquet: a bill stands twice, or in another order")
+            raise CheckFailed("proofs/bills.parquet: a bill stands twice, or in another order")
         return f"{len(keys)} closed bills under {found}"
 
     def _report(self) -> str:
-        scope = self.dossier.scope
-        content = Content(
-            scope, self.dossier.tables, self.dossier.events, self.dossier.spent, self.dossier.bills
-        )
         try:
-            fault = fault_in_parts(content, self.dossier.read)
-        except NotCompared as why:
+            fault = report.check(self.dossier.content(), self.dossier.read)
+        except report.NotCompared as why:
             raise _NotChecked(str(why)) from None
         if fault is not None:
-            raise _Failed(fault)
+            raise CheckFailed(fault)
         return "what is told beside the tables"
 
     @cached_property
@@ -223,7 +217,7 @@ class _Run:
     def _no_fault(self, kind: str) -> None:
         for fault in self.chain.faults:
             if fault.startswith(kind):
-                raise _Failed(fault)
+                raise CheckFailed(fault)
 
     # On the chain
 
@@ -239,29 +233,31 @@ class _Run:
                 )
             )
         if self.known.chain_id != scope.chain_id:
-            raise _Failed(
+            raise CheckFailed(
                 f"the dossier is of chain {scope.chain_id}, the deployment of chain "
                 f"{self.known.chain_id}"
             )
         for name, address in sorted(self.known.contracts.items()):
             placed = scope.contracts.get(name)
             if placed is None or placed.address != address:
-                raise _Failed(f"the dossier's {name} is another one than {address}")
+                raise CheckFailed(f"the dossier's {name} is another one than {address}")
         return f"{len(scope.contracts)} contracts are those of the deployment"
 
     def _chain(self) -> str:
         scope, remote = self.dossier.scope, self._node
         if (found := remote.chain_id) != scope.chain_id:
-            raise _Failed(f"the dossier is of chain {scope.chain_id}, this node is of {found}")
+            raise CheckFailed(f"the dossier is of chain {scope.chain_id}, this node is of {found}")
         names = sorted(scope.contracts)
         codes = remote.code_hashes([scope.contracts[name].address for name in names])
         for name, code in zip(names, codes, strict=True):
             if code != scope.contracts[name].code:
                 said = "no code" if not code else "other code"
-                raise _Failed(f"{name}: the chain has {said} at {scope.contracts[name].address}")
+                raise CheckFailed(
+                    f"{name}: the chain has {said} at {scope.contracts[name].address}"
+                )
         last = remote.block(scope.last_block.number)
         if last != scope.last_block:
-            raise _Failed(f"block {last.number} is another one on the chain: {last.hash}")
+            raise CheckFailed(f"block {last.number} is another one on the chain: {last.hash}")
         self._check_span(scope, remote)
         return (
             f"chain {scope.chain_id}, blocks {scope.first_block} to {last.number}, "
@@ -271,24 +267,28 @@ class _Run:
     def _check_span(self, scope: Scope, remote: Remote) -> None:
         """That no block which can hold an event of the period lies outside the dossier's."""
         if scope.as_of < scope.closes_at:
-            raise _Failed("the dossier ends before its period was closed")
+            raise CheckFailed("the dossier ends before its period was closed")
         if scope.last_block.timestamp > scope.as_of:
-            raise _Failed(f"block {scope.last_block.number} is later than the dossier's end")
+            raise CheckFailed(f"block {scope.last_block.number} is later than the dossier's end")
         if remote.head().number > scope.last_block.number:
             after = remote.block(scope.last_block.number + 1)
             if after.timestamp <= scope.as_of:
-                raise _Failed(
+                raise CheckFailed(
                     f"the blocks end at {scope.last_block.number}, block {after.number} belongs too"
                 )
         else:
-            raise _Failed(f"the chain ends at block {scope.last_block.number}: the period is open")
+            raise CheckFailed(
+                f"the chain ends at block {scope.last_block.number}: the period is open"
+            )
         since = scope.period.before * SLOT_SECONDS - POSTING_SECONDS
         if not scope.first_block <= scope.market_block <= scope.last_block.number:
-            raise _Failed("the market's first block lies outside the dossier's blocks")
+            raise CheckFailed("the market's first block lies outside the dossier's blocks")
         if scope.market_block > scope.first_block:
             earlier = remote.block(scope.market_block - 1)
             if earlier.timestamp >= since:
-                raise _Failed(f"the market's blocks begin too late: {earlier.number} belongs too")
+                raise CheckFailed(
+                    f"the market's blocks begin too late: {earlier.number} belongs too"
+                )
         names = sorted(scope.contracts)
         if scope.first_block > 0:
             try:
@@ -296,10 +296,10 @@ class _Run:
                     [scope.contracts[name].address for name in names if name != "TestEuro"],
                     hex(scope.first_block - 1),
                 )
-            except CheckFailed:
+            except Refused:
                 return  # a node that keeps no old states; the registry's counts are asked below
             if any(codes):
-                raise _Failed(
+                raise CheckFailed(
                     f"the blocks begin at {scope.first_block}, contracts were there before"
                 )
 
@@ -325,7 +325,7 @@ class _Run:
                 late.add(number)
         # Registered after the dossier's end: they are not in it, and need not be.
         if late and min(late) < max(seen, default=0):
-            raise _Failed(f"meter {min(late)} of the zone is missing among the events")
+            raise CheckFailed(f"meter {min(late)} of the zone is missing among the events")
 
     def _ledger(self) -> str:
         scope = self.dossier.scope
@@ -339,7 +339,7 @@ class _Run:
         )
         for batch, (root,) in zip(batches, roots, strict=True):
             if f"0x{root:064x}" != batch["root"]:
-                raise _Failed(f"the ledger has another root for batch {batch['first_slot']}")
+                raise CheckFailed(f"the ledger has another root for batch {batch['first_slot']}")
         period = scope.period
         days = range(period.first_slot, period.end_slot, SLOTS_PER_DAY)
         answers = self._node.views(
@@ -353,7 +353,7 @@ class _Run:
         for day, answer in zip(days, answers, strict=True):
             lanes = answer[2:]
             if len(lanes) != SLOTS_PER_DAY:
-                raise _Failed(f"the ledger tells {len(lanes)} totals from slot {day} on")
+                raise CheckFailed(f"the ledger tells {len(lanes)} totals from slot {day} on")
             words = [
                 sum(lane << (64 * i) for i, lane in enumerate(lanes[at : at + 4]))
                 for at in range(0, len(lanes), 4)
@@ -362,7 +362,7 @@ class _Run:
             here = slice(day - period.first_slot, day - period.first_slot + SLOTS_PER_DAY)
             wrong = np.flatnonzero((mine[0][here] != net) | (mine[1][here] != export))
             if wrong.size:
-                raise _Failed(f"the ledger has other totals for slot {day + int(wrong[0])}")
+                raise CheckFailed(f"the ledger has other totals for slot {day + int(wrong[0])}")
         return f"{len(batches)} roots and {period.slots:,} totals stand on the ledger"
 
     def _spending(self) -> str:
@@ -372,7 +372,7 @@ class _Run:
         for number, row in enumerate(rows, 1):
             payment = Payment(**{**row.args, "kind": Kind(row.args["kind"])})
             if payment.number != number:
-                raise _Failed(f"payment {number} is missing; the next one is {payment.number}")
+                raise CheckFailed(f"payment {number} is missing; the next one is {payment.number}")
             head, total = next_hash(head, payment), total + payment.amount
         treasury = scope.contracts["Treasury"].address
         try:
@@ -380,17 +380,19 @@ class _Run:
                 [(treasury, "spending_hash()", ()), (treasury, "total_paid()", ())],
                 hex(scope.last_block.number),
             )
-        except CheckFailed:
+        except Refused:
             raise _NotChecked("the node keeps no states of the past") from None
         if found.to_bytes(32, "big") != head or paid != total:
-            raise _Failed(f"the treasury paid {paid} µ€ under another hash, the events say {total}")
+            raise CheckFailed(
+                f"the treasury paid {paid} µ€ under another hash, the events say {total}"
+            )
         return f"{len(rows)} payments since the deployment, {total / 1e6:,.2f} €, none left out"
 
     def _gas(self) -> str:
         there = self._node.spent(self.dossier.spent)
         for tx, said in sorted(self.dossier.spent.items()):
             if there[tx] != said:
-                raise _Failed(
+                raise CheckFailed(
                     f"transaction {tx} used {there[tx][0]} gas, the dossier says {said[0]}"
                 )
         return f"{len(there):,} transactions used what the dossier says"
@@ -407,7 +409,7 @@ class _Run:
                 self._node, placed.address, period.zone, period.first_slot, period.slots
             )
             if other is not None and other != scope.corrects:
-                raise _Failed(
+                raise CheckFailed(
                     f"not the dossier that was published for this period: that is {other}"
                 )
             return self._unanchored("nobody has published this dossier")
@@ -416,16 +418,16 @@ class _Run:
             period.first_slot,
             period.slots,
         ):
-            raise _Failed("the root was published for another zone or period")
+            raise CheckFailed("the root was published for another zone or period")
         if found.corrects != scope.corrects:
-            raise _Failed(f"the chain says that it corrects {found.corrects}")
+            raise CheckFailed(f"the chain says that it corrects {found.corrects}")
         later = f"; corrected since by {found.corrected_by}" if found.corrected_by else ""
         return f"published by the collector {found.publisher} at {found.published_at}{later}"
 
     def _unanchored(self, why: str) -> str:
         text = f"NOT ANCHORED: {why}"
         if self.must_be_anchored:
-            raise _Failed(text)
+            raise CheckFailed(text)
         raise _NotChecked(text)
 
     @property
@@ -480,20 +482,20 @@ def compare_events(mine: Events, there: Events) -> None:
     for at, row in enumerate(there.rows):
         place = f"{row.contract}.{row.event} in block {row.block}, log {row.log_index}"
         if at >= len(mine.rows):
-            raise _Failed(f"the dossier lacks the event {place}")
+            raise CheckFailed(f"the dossier lacks the event {place}")
         own = mine.rows[at]
         if (own.block, own.log_index) != (row.block, row.log_index):
             if (own.block, own.log_index) > (row.block, row.log_index):
-                raise _Failed(f"the dossier lacks the event {place}")
-            raise _Failed(
+                raise CheckFailed(f"the dossier lacks the event {place}")
+            raise CheckFailed(
                 f"the dossier has an event that is not on the chain, or does not belong: "
                 f"{own.contract}.{own.event} in block {own.block}, log {own.log_index}"
             )
         if own[:-1] != row[:-1] or args_text(own.args) != args_text(row.args):
-            raise _Failed(f"the event {place} is another one on the chain")
+            raise CheckFailed(f"the event {place} is another one on the chain")
     if len(mine.rows) > len(there.rows):
         own = mine.rows[len(there.rows)]
-        raise _Failed(
+        raise CheckFailed(
             f"the dossier has an event that is not on the chain: {own.contract}.{own.event} in "
             f"block {own.block}"
         )
@@ -505,14 +507,14 @@ def compare_events(mine: Events, there: Events) -> None:
 def check_bills(dossier: Dossier, secrets: BillSecrets) -> list[Check]:
     """Whether a home's bills are in the dossier, and right. Nothing leaves this machine."""
     checks = []
-    table, scope = dossier.bills, dossier.scope
+    table, scope, root = dossier.bills, dossier.scope, dossier.manifest.bills_root
     sums = trade_sums(dossier.tables["orders"])
     there = {row["month"] for row in table.to_pylist() if row["account"] == secrets.account}
     months = sorted(there & set(secrets.months)) or sorted(secrets.months)
     for month in months:
         name = f"bill {month}"
         try:
-            bill = open_bill(scope, table, secrets.account, month, secrets.months[month])
+            bill = open_bill(scope, table, root, secrets.account, month, secrets.months[month])
         except CheckFailed as error:
             checks.append(Check(name, "failed", str(error)))
             continue

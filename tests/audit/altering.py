@@ -17,6 +17,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from dao.audit import report
 from dao.audit.bills import bills_root
 from dao.audit.build import OPERATOR_TABLES, OperatorPart, all_tables, chain_part
 from dao.audit.package import (
@@ -34,7 +35,6 @@ from dao.audit.package import (
     parquet_bytes,
     transactions_table,
 )
-from dao.audit.parts import further_files
 from dao.audit.scope import Block, EventRow, Events, Placed, Scope
 from dao.audit.tables import TABLES
 from dao.errors import GridCommonsError
@@ -175,7 +175,7 @@ class Forger:
             parts[BILLS] = parquet_bytes(bills)
         if told_anew:
             content = Content(scope, {**old.tables, **changed_tables}, events, spent, bills)
-            parts |= further_files(content)
+            parts |= report.files(content)
         listed = tuple(
             Part(path, len(data), hashlib.sha256(data).hexdigest())
             for path, data in sorted(parts.items())

@@ -23,14 +23,15 @@ from dao.artifacts import load_artifacts
 from dao.audit.anchor import publish
 from dao.audit.bills import BillSecrets, read_secrets, trade_sums
 from dao.audit.event_list import abis, extract
-from dao.audit.merkle import path_of, root_of
 from dao.audit.package import Dossier
 from dao.audit.verify import check_bills
 from dao.errors import BadUse, CheckFailed
 from dao.leaves import root_above
 from dao.market.solver import effective_limits
+from dao.merkle import root_of
 from dao.relay.store import RelayStore
 from forecasting.dossier import write_dossier
+from meters.leaves import proof_of
 from scripts.audit import cli
 from tests.audit.conftest import JUNE_6, JUNE_7, Published, checks, first_fault, make
 from tests.audit.village import JUNE_7 as JUNE_7_SLOT
@@ -141,7 +142,7 @@ def test_an_action_has_forecast_decision_and_what_was_measured(opened: Dossier) 
 def test_a_path_leads_from_a_part_to_the_root() -> None:
     leaves = [bytes([i]) * 32 for i in range(11)]
     for at, leaf in enumerate(leaves):
-        assert root_above(leaf, path_of(leaves, at)) == root_of(leaves)
+        assert root_above(leaf, proof_of(leaves, at)) == root_of(leaves)
 
 
 # Bills
@@ -149,6 +150,7 @@ def test_a_path_leads_from_a_part_to_the_root() -> None:
 
 def secrets_of(village: Village, meter: int, folder: Path) -> Path:
     path = folder / f"secrets-{meter}.json"
+    path.touch(mode=0o644)  # what lies there before does not say who may read it
     arguments = ["secrets", "--meter", str(meter), "--months", "2016-06", "-o", str(path)]
     done = run(*arguments, "--secrets", str(village.folder / "secrets.sqlite"))
     assert done.exit_code == 0, done.stderr
@@ -187,6 +189,16 @@ def test_a_bill_that_differs_from_the_own_meter_is_told(
     (check,) = check_bills(opened, replace(own, metered={"2016-06": (1, 2)}))
     assert check.state == "failed"
     assert "your own meter says 1 Wh" in check.detail
+
+
+def test_a_bill_beside_bills_of_another_root_is_told(
+    village: Village, opened: Dossier, tmp_path: Path
+) -> None:
+    own = read_secrets(secrets_of(village, 4, tmp_path))
+    opened.manifest = replace(opened.manifest, bills_root="0x" + "00" * 32)
+    (check,) = check_bills(opened, own)
+    assert check.state == "failed"
+    assert "not those under the dossier's root" in check.detail
 
 
 def test_a_month_without_a_bill_is_told(village: Village, opened: Dossier, tmp_path: Path) -> None:

@@ -15,8 +15,7 @@ import pytest
 
 from dao.audit import decisions, records
 from dao.audit.package import Content
-from dao.audit.parts import NotCompared
-from dao.audit.report import MAKERS, check, document, files
+from dao.audit.report import MAKERS, NotCompared, check, document, files
 from dao.audit.report.glyphs import drawn, printable
 from dao.audit.report.reader import MOST_ROWS, Reader
 from dao.audit.report.words import Words, table_of

@@ -15,7 +15,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from dao.audit.parts import NotCompared
 from dao.audit.report.contracting import release_package
 from dao.audit.report.document import pdf
 from dao.audit.report.glyphs import printable
@@ -24,6 +23,11 @@ from dao.audit.report.workbook import summary
 
 if TYPE_CHECKING:
     from dao.audit.package import Content
+
+
+class NotCompared(Exception):
+    """Why a part cannot be made again here."""
+
 
 MAKERS: Mapping[str, Callable[[Content], bytes]] = {
     "datapackage.json": data_package,

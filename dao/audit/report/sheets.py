@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -232,11 +233,13 @@ def gains(reader: Reader) -> Sheet:
 
 
 Field = tuple[str, str, Kind]
+"""Column of the table, key of its title, kind."""
 
 
-def _listed(reader: Reader, key: str, table: str, fields: Sequence[Field]) -> Sheet:
-    """A table row by row, in the columns named: column, key of its title, kind."""
+def _listed(reader: Reader, key: str) -> Sheet:
+    """A sheet of `LISTED`."""
     w = reader.words
+    table, fields = LISTED[key]
     rows = reader.content.tables[table].slice(0, MOST_ROWS).to_pylist()
 
     def cells(name: str, kind: Kind) -> list[Any]:
@@ -249,11 +252,8 @@ def _listed(reader: Reader, key: str, table: str, fields: Sequence[Field]) -> Sh
     return _sheet(reader, key, [_column(w(t), kind, cells(name, kind)) for name, t, kind in fields])
 
 
-def balancing(reader: Reader) -> Sheet:
-    """Every window."""
-    return _listed(
-        reader,
-        "balancing",
+LISTED: Mapping[str, tuple[str, tuple[Field, ...]]] = {
+    "balancing": (
         "actions",
         (
             ("start", "head.window", Kind.TEXT),
@@ -268,14 +268,8 @@ def balancing(reader: Reader) -> Sheet:
             ("measured_wh", "head.metered", Kind.KWH),
             ("proposal", "head.proposal", Kind.TEXT),
         ),
-    )
-
-
-def forecasts(reader: Reader) -> Sheet:
-    """Every scored day."""
-    return _listed(
-        reader,
-        "forecasts",
+    ),
+    "forecasts": (
         "scores",
         (
             ("day", "head.day", Kind.TEXT),
@@ -287,14 +281,8 @@ def forecasts(reader: Reader) -> Sheet:
             ("slashed", "scores.slash", Kind.EURO),
             ("rewarded", "scores.gain", Kind.EURO),
         ),
-    )
-
-
-def spending(reader: Reader) -> Sheet:
-    """Every payment."""
-    return _listed(
-        reader,
-        "spending",
+    ),
+    "spending": (
         "payments",
         (
             ("number", "sheet.number", Kind.COUNT),
@@ -309,14 +297,8 @@ def spending(reader: Reader) -> Sheet:
             ("proposal", "head.proposal", Kind.TEXT),
             ("tx", "head.transaction", Kind.TEXT),
         ),
-    )
-
-
-def governance(reader: Reader) -> Sheet:
-    """Every proposal."""
-    return _listed(
-        reader,
-        "governance",
+    ),
+    "governance": (
         "proposals",
         (
             ("created_at", "head.when", Kind.TEXT),
@@ -331,14 +313,8 @@ def governance(reader: Reader) -> Sheet:
             ("outcome", "head.outcome", Kind.TEXT),
             ("tx", "head.transaction", Kind.TEXT),
         ),
-    )
-
-
-def anomalies(reader: Reader) -> Sheet:
-    """Every record, up to what a sheet can take."""
-    return _listed(
-        reader,
-        "anomalies",
+    ),
+    "anomalies": (
         "anomalies",
         (
             ("at", "head.when", Kind.TEXT),
@@ -348,14 +324,8 @@ def anomalies(reader: Reader) -> Sheet:
             ("treatment", "head.treatment", Kind.TEXT),
             ("tx", "head.transaction", Kind.TEXT),
         ),
-    )
-
-
-def gas(reader: Reader) -> Sheet:
-    """Work and its cost."""
-    return _listed(
-        reader,
-        "gas",
+    ),
+    "gas": (
         "gas",
         (
             ("purpose", "head.purpose", Kind.TEXT),
@@ -364,7 +334,9 @@ def gas(reader: Reader) -> Sheet:
             ("fee_gwei", "sheet.gwei", Kind.COUNT),
             ("energy_wh", "head.mainnet", Kind.KWH),
         ),
-    )
+    ),
+}
+"""Sheets that are a table row by row: the table, and its columns in order."""
 
 
 SHEETS: tuple[Callable[[Reader], Sheet], ...] = (
@@ -373,11 +345,11 @@ SHEETS: tuple[Callable[[Reader], Sheet], ...] = (
     trade,
     settlement,
     quality,
-    balancing,
-    forecasts,
-    spending,
-    governance,
+    partial(_listed, key="balancing"),
+    partial(_listed, key="forecasts"),
+    partial(_listed, key="spending"),
+    partial(_listed, key="governance"),
     gains,
-    anomalies,
-    gas,
+    partial(_listed, key="anomalies"),
+    partial(_listed, key="gas"),
 )
