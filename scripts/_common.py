@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import functools
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,7 +27,7 @@ _CHECKOUT = str(Path(__file__).resolve().parents[1])
 INTERRUPTED = 130
 """128 + SIGINT, as shells report it."""
 
-LOCAL_NODE = "http://127.0.0.1:8545"
+LOCAL_NODE, LOCAL_RELAY = (f"http://127.0.0.1:{port}" for port in (8545, 8550))
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 deployment_option = click.option(
@@ -64,6 +66,23 @@ def handles_errors(function: Callable[P, R]) -> Callable[P, R]:
             raise SystemExit(INTERRUPTED) from None
 
     return wrapped
+
+
+def stop_on_signals() -> threading.Event:
+    """Set by the first SIGINT or SIGTERM; a second one ends at once.
+
+    Called once Ape is imported, which sets a handler of its own.
+    """
+    stop = threading.Event()
+
+    def asked(number: int, _: object) -> None:
+        stop.set()
+        again = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+        signal.signal(number, again)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, asked)
+    return stop
 
 
 def printable(text: str) -> str:
