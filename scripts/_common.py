@@ -117,21 +117,25 @@ def is_local(network: str) -> bool:
     return network.startswith(("http://", "https://"))
 
 
-def chain_options(
-    role: str, local: int, node: str | None = None
-) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """The options of a command that acts on a chain: --network, --account and --deployment.
-
-    role: what its account does. local: the account of a local node that does so unless another is
-    named. node: used where no network is named, which --rpc names too; None where one has to be.
-    """
-    network = click.option(
+def network_option(node: str | None = None) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """--network. node: used where none is named, which --rpc names too; None: one has to be."""
+    return click.option(
         *(("--network",) if node is None else ("--network", "--rpc", "network")),
         default=node,
         required=node is None,
         show_default=node is not None,
         help="Ape's name of a network (ethereum:sepolia:node), or the URL of a local node.",
     )
+
+
+def chain_options(
+    role: str, local: int, node: str | None = None
+) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """The options of a command that acts on a chain: --network, --account and --deployment.
+
+    role: what its account does. local: the account of a local node that does so unless another is
+    named. node: see `network_option`.
+    """
     account = click.option(
         "--account",
         help=f"Alias of the Ape account that {role}; on a local node the number, 0 to 9, of one of "
@@ -139,7 +143,7 @@ def chain_options(
     )
 
     def decorated(function: Callable[P, R]) -> Callable[P, R]:
-        return network(account(deployment_option(function)))
+        return network_option(node)(account(deployment_option(function)))
 
     return decorated
 
