@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import functools
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,7 +27,7 @@ _CHECKOUT = str(Path(__file__).resolve().parents[1])
 INTERRUPTED = 130
 """128 + SIGINT, as shells report it."""
 
-LOCAL_NODE = "http://127.0.0.1:8545"
+LOCAL_NODE, LOCAL_RELAY = (f"http://127.0.0.1:{port}" for port in (8545, 8550))
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 deployment_option = click.option(
@@ -66,6 +68,23 @@ def handles_errors(function: Callable[P, R]) -> Callable[P, R]:
     return wrapped
 
 
+def stop_on_signals() -> threading.Event:
+    """Set by the first SIGINT or SIGTERM; a second one ends at once.
+
+    Called once Ape is imported, which sets a handler of its own.
+    """
+    stop = threading.Event()
+
+    def asked(number: int, _: object) -> None:
+        stop.set()
+        again = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+        signal.signal(number, again)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, asked)
+    return stop
+
+
 def printable(text: str) -> str:
     """Text from elsewhere on one line, without what a terminal would obey."""
     return "".join(sign if sign.isprintable() else "?" for sign in " ".join(text.split()))
@@ -98,21 +117,25 @@ def is_local(network: str) -> bool:
     return network.startswith(("http://", "https://"))
 
 
-def chain_options(
-    role: str, local: int, node: str | None = None
-) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """The options of a command that acts on a chain: --network, --account and --deployment.
-
-    role: what its account does. local: the account of a local node that does so unless another is
-    named. node: used where no network is named, which --rpc names too; None where one has to be.
-    """
-    network = click.option(
+def network_option(node: str | None = None) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """--network. node: used where none is named, which --rpc names too; None: one has to be."""
+    return click.option(
         *(("--network",) if node is None else ("--network", "--rpc", "network")),
         default=node,
         required=node is None,
         show_default=node is not None,
         help="Ape's name of a network (ethereum:sepolia:node), or the URL of a local node.",
     )
+
+
+def chain_options(
+    role: str, local: int, node: str | None = None
+) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """The options of a command that acts on a chain: --network, --account and --deployment.
+
+    role: what its account does. local: the account of a local node that does so unless another is
+    named. node: see `network_option`.
+    """
     account = click.option(
         "--account",
         help=f"Alias of the Ape account that {role}; on a local node the number, 0 to 9, of one of "
@@ -120,7 +143,7 @@ def chain_options(
     )
 
     def decorated(function: Callable[P, R]) -> Callable[P, R]:
-        return network(account(deployment_option(function)))
+        return network_option(node)(account(deployment_option(function)))
 
     return decorated
 

@@ -4,8 +4,6 @@
 from __future__ import annotations
 
 import json
-import signal
-import threading
 import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -13,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from dao.errors import BadUse
-from scripts._common import handles_errors, json_option
+from scripts._common import handles_errors, json_option, stop_on_signals
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -138,7 +136,7 @@ def simulate(
         devices = _devices(placed, listens)
     except OSError as error:
         raise BadUse(f"cannot keep profiles in {cache_dir()}: {error.strerror or error}") from None
-    stop = _stop_on_signals()
+    stop = stop_on_signals()
     with Street(device for _, _, device in devices):
         _show(devices, as_json)
         if not stop.wait(PATIENCE_SECONDS):
@@ -275,17 +273,3 @@ def _list(as_json: bool) -> None:
     click.echo("Faults:")
     for fault, does in TOLD.items():
         click.echo(f"  {fault.value:<16}{does}")
-
-
-def _stop_on_signals() -> threading.Event:
-    """Set by SIGINT or SIGTERM; a second one ends at once."""
-    stop = threading.Event()
-
-    def asked(number: int, _: object) -> None:
-        stop.set()
-        again = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
-        signal.signal(number, again)
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, asked)
-    return stop

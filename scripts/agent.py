@@ -5,32 +5,35 @@ from __future__ import annotations
 
 import json
 import logging
-import signal
-import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from scripts._common import handles_errors, json_option
+from scripts._common import (
+    LOCAL_NODE,
+    LOCAL_RELAY,
+    deployment_option,
+    handles_errors,
+    json_option,
+    stop_on_signals,
+)
 
 if TYPE_CHECKING:
     from forecasting.agent.store import Deed, OfferStore
 
-RPC, RELAY = (f"http://127.0.0.1:{port}" for port in (8545, 8550))
-
 
 @click.command(name="agent")
 @click.option(
-    "--rpc", "--network", metavar="URL", default=RPC, show_default=True, help="A node of the chain."
+    "--rpc",
+    "--network",
+    metavar="URL",
+    default=LOCAL_NODE,
+    show_default=True,
+    help="A node of the chain.",
 )
-@click.option("--relay", metavar="URL", default=RELAY, show_default=True)
-@click.option(
-    "--deployment",
-    "deployment_file",
-    type=click.Path(path_type=Path),
-    help="Where the addresses are written down.  [default: in the state folder]",
-)
+@click.option("--relay", metavar="URL", default=LOCAL_RELAY, show_default=True)
+@deployment_option
 @click.option("--zone", type=click.IntRange(1, 1_023), default=1, show_default=True)
 @click.option(
     "--lake", help="Where the committed readings lie.  [default: the state folder's lake]"
@@ -110,7 +113,7 @@ def cli(
     if node.chain_id != chain_id:
         raise CheckFailed(f"the deployment is of chain {chain_id}, the node of {node.chain_id}")
     check_relay(relaying, chain_id, market)
-    stop = _stop_on_signals()
+    stop = stop_on_signals()
     with OfferStore() as store:
         service.run(
             Follower(
@@ -170,17 +173,3 @@ def _show(store: OfferStore, account: int, as_json: bool) -> None:
         click.echo(f"version {one.offer.version}  {offer_words(one.offer)}")
     for deed, text in said:
         click.echo(f"session {deed.session}  {text}")
-
-
-def _stop_on_signals() -> threading.Event:
-    """Set by the first SIGINT or SIGTERM; a second one ends at once."""
-    stop = threading.Event()
-
-    def asked(number: int, _: object) -> None:
-        stop.set()
-        again = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
-        signal.signal(number, again)
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, asked)
-    return stop

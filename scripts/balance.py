@@ -15,7 +15,13 @@ import click
 
 from dao.errors import BadUse
 from scripts._balance_zone import Zone, checked_forecast, price_rules, read, zone_options
-from scripts._common import handles_errors, json_option, open_chain, read_input
+from scripts._common import (
+    deployment_option,
+    handles_errors,
+    json_option,
+    open_chain,
+    read_input,
+)
 
 if TYPE_CHECKING:
     from forecasting.balancing.route import Policy
@@ -62,12 +68,7 @@ def cli() -> None:
     "local node.",
 )
 @click.option("--account", help="Alias of an Ape account that a network is opened with.")
-@click.option(
-    "--deployment",
-    "deployment_file",
-    type=click.Path(path_type=Path),
-    help="Where the addresses are written down.  [default: in the state folder]",
-)
+@deployment_option
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Write the document here.")
 @click.option(
     "--calls", type=click.Path(path_type=Path), help="Write the calls for `dao propose` here."

@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from scripts._common import address_from, handles_errors, json_option, open_chain
+from scripts._common import (
+    address_from,
+    handles_errors,
+    json_option,
+    network_option,
+    open_chain,
+)
 
 if TYPE_CHECKING:
     from dao.chain import Chain
@@ -18,11 +24,7 @@ if TYPE_CHECKING:
 
 
 @click.command(name="deploy")
-@click.option(
-    "--network",
-    required=True,
-    help="Ape's name of a network (ethereum:sepolia:node), or the URL of a local node.",
-)
+@network_option()
 @click.option("--account", help="Alias of the Ape account that pays. Not needed on a local node.")
 @click.option("--zone", type=click.IntRange(1, 1_023), default=1, show_default=True)
 @click.option("--token", help="Settlement token, 6 decimals. Default: a test euro, local only.")

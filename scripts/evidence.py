@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING
 import click
 
 from dao.errors import BadUse, CheckFailed
-from scripts._common import CHECK_MARKS, handles_errors, json_option, open_chain, read_input
+from scripts._common import (
+    CHECK_MARKS,
+    deployment_option,
+    handles_errors,
+    json_option,
+    open_chain,
+    read_input,
+)
 
 if TYPE_CHECKING:
     from dao.chain import Chain
@@ -38,12 +45,7 @@ def cli() -> None:
     help="Alias of an Ape account, which a network that is not local is opened with. It signs "
     "nothing and pays nothing.",
 )
-@click.option(
-    "--deployment",
-    "deployment_file",
-    type=click.Path(path_type=Path),
-    help="Where the addresses are written down.  [default: in the state folder]",
-)
+@deployment_option
 @json_option
 @handles_errors
 def verify(

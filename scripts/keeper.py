@@ -6,8 +6,6 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-import signal
-import threading
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,7 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from scripts._common import chain_options, handles_errors, json_option, open_as, unlocked
+from scripts._common import (
+    chain_options,
+    handles_errors,
+    json_option,
+    open_as,
+    stop_on_signals,
+    unlocked,
+)
 
 if TYPE_CHECKING:
     from dao.keeper.context import Action
@@ -125,7 +130,7 @@ def cli(
         store = None if relay_store is None else RelayStore(relay_store)
         own = () if store is None else (post_orders(store, zone),)
         deployment = deploying.read(chain, deployment_file or deployment_path())
-        stop = _stop_on_signals()
+        stop = stop_on_signals()
         context = Context(
             deployment,
             unlocked(payer),  # asks for a password once, not at every step
@@ -159,23 +164,6 @@ def cli(
 
 def _conflicts(store: RelayStore) -> list[tuple[int, int, Sequence[DeviceReceipt]]]:
     return [(found.meter, found.first_slot, found.receipts) for found in store.conflicts()]
-
-
-def _stop_on_signals() -> threading.Event:
-    """Set by the first SIGINT or SIGTERM; a second one ends at once.
-
-    Called once Ape is imported, which sets a handler of its own.
-    """
-    stop = threading.Event()
-
-    def asked(number: int, _: object) -> None:
-        stop.set()
-        again = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
-        signal.signal(number, again)
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, asked)
-    return stop
 
 
 def _as_json(action: Action) -> str:

@@ -9,28 +9,27 @@ from pathlib import Path
 
 import click
 
-from scripts._common import handles_errors, json_option, open_chain, unlocked
+from scripts._common import (
+    deployment_option,
+    handles_errors,
+    json_option,
+    network_option,
+    open_chain,
+    unlocked,
+)
 
 # The accounts before it hold the roles that `gridcommons deploy` gives out on a local node.
 _LOCAL_ACCOUNT = 5
 
 
 @click.command(name="relay")
-@click.option(
-    "--network",
-    required=True,
-    help="Ape's name of a network (ethereum:sepolia:node), or the URL of a local node.",
-)
+@network_option()
 @click.option(
     "--account",
     help="Alias of the Ape account that pays and promises; use it for nothing else. Not needed on "
     "a local node.",
 )
-@click.option(
-    "--deployment",
-    type=click.Path(path_type=Path),
-    help="Where `gridcommons deploy` wrote the addresses.",
-)
+@deployment_option
 @click.option("--zone", type=click.IntRange(1, 1_023), default=1, show_default=True)
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
 @click.option("--port", type=click.IntRange(1, 65_535), default=8550, show_default=True)
@@ -59,7 +58,7 @@ _LOCAL_ACCOUNT = 5
 def cli(
     network: str,
     account: str | None,
-    deployment: Path | None,
+    deployment_file: Path | None,
     zone: int,
     host: str,
     port: int,
@@ -84,7 +83,7 @@ def cli(
 
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s")
     with listen(host, port) as listener, open_chain(network, account) as chain:
-        deployed = deploying.read(chain, deployment or deployment_path())
+        deployed = deploying.read(chain, deployment_file or deployment_path())
         pace = Pace(interval=interval, margin=margin)
         payer = unlocked(chain.accounts[_LOCAL_ACCOUNT] if chain.is_local else chain.deployer)
         relay = Relay.of(deployed, RelayStore(store), zone, payer, pace)

@@ -17,13 +17,13 @@ from urllib.parse import urlsplit
 import click
 
 from dao.errors import BadUse, CheckFailed
-from scripts._common import LOCAL_NODE, handles_errors, json_option, printable
+from scripts._common import LOCAL_NODE, LOCAL_RELAY, handles_errors, json_option, printable
 from scripts._meter_collect import PORT, TOKEN_VARIABLE
 
 if TYPE_CHECKING:
     from dao.node import Addresses, Node
 
-RELAY, COLLECTOR = (f"http://127.0.0.1:{port}" for port in (8550, PORT))
+COLLECTOR = f"http://127.0.0.1:{PORT}"
 KEEPER_SILENT_S = 600
 """A keeper notes where it is every quarter of a minute, and waits five minutes at most."""
 AGENT_SILENT_S = 600
@@ -50,7 +50,7 @@ class Part:
 @click.option(
     "--rpc", metavar="URL", help=f"A node of the chain.  [default: {LOCAL_NODE}, if it answers]"
 )
-@click.option("--relay", metavar="URL", help=f"[default: {RELAY}, if it answers]")
+@click.option("--relay", metavar="URL", help=f"[default: {LOCAL_RELAY}, if it answers]")
 @click.option("--collector", metavar="URL", help=f"[default: {COLLECTOR}, if it answers]")
 @click.option("--zone", type=click.IntRange(1, 1_023), default=1, show_default=True)
 @click.option(
@@ -88,7 +88,7 @@ def cli(
     node = Node(rpc or LOCAL_NODE)
     parts = [
         *_looked(rpc, "node", lambda: _node(node, addresses, zone)),
-        *_looked(relay, "relay", lambda: _relay((relay or RELAY).rstrip("/"))),
+        *_looked(relay, "relay", lambda: _relay((relay or LOCAL_RELAY).rstrip("/"))),
         _keeper(home() / "keeper.json"),
         _agent(home() / "agent.json"),
         *_looked(collector, "collector", lambda: _collector((collector or COLLECTOR).rstrip("/"))),

@@ -36,7 +36,11 @@ from dao.relay.answers import (
     Taken,
 )
 from dao.relay.http import (
+    AccountNumber,
+    Before,
+    Digest,
     Door,
+    Most,
     Refusal,
     answer_errors,
     client_of,
@@ -56,10 +60,6 @@ _FEED_SILENCE_S = 15.0
 ZoneNumber = Annotated[int, Path(ge=1, le=1_023)]
 _EARLIEST, _LATEST = WHOLE["first_slot"]
 FirstSlot = Annotated[int, Path(ge=_EARLIEST, le=_LATEST, description="of a session")]
-AccountNumber = Annotated[int, Path(ge=1, le=WHOLE["account"][1])]
-Before = Annotated[int | None, Query(ge=1, le=2**53, description="go on from `next`")]
-Most = Annotated[int, Query(ge=1, le=100, description="at most so many")]
-OrderId = Annotated[str, Path(pattern="^0x[0-9a-fA-F]{64}$", description="its EIP-712 digest")]
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Limits:
 
     account: orders signed by its owner; signer: other things that an address signed, each of which
     costs a transaction; refused: what a client sent that was not signed, or made no sense; reads:
-    all requests of a client; page: orders or requests in one answer.
+    all requests of a client.
     """
 
     body_bytes: int = 262_144
@@ -127,12 +127,7 @@ def create_app(
     def nonsense(request: Request) -> None:
         refused.take(client_of(request))
 
-    door = Door(
-        body=body_of,
-        may_ask=may_ask,
-        nonsense=nonsense,
-        allow=signers.take,
-    )
+    door = Door(body=body_of, may_ask=may_ask, nonsense=nonsense, allow=signers.take)
     request_api.add_routes(app, relay, door)
 
     def check_zone(zone: int) -> None:
@@ -163,7 +158,7 @@ def create_app(
         if many and not (
             len(document) == 1 and isinstance(orders, list) and 1 <= len(orders) <= bounds.orders
         ):
-            refused.take(client_of(request))
+            nonsense(request)
             accepted = f'one order, or {{"orders": [...]}} with 1 to {bounds.orders} of them'
             raise Refusal(422, Problem("orders", "not a list of orders", accepted))
         found = await run_in_threadpool(intake.submit, relay, orders, accounts.take)
@@ -178,7 +173,7 @@ def create_app(
         return json_answer(result, 201 if result.outlook else 200)
 
     @app.get("/v1/orders/{order}", summary="Where an order stands")
-    def get_order(request: Request, order: OrderId) -> OrderStatus:
+    def get_order(request: Request, order: Digest) -> OrderStatus:
         may_ask(request)
         stored = relay.store.get(bytes.fromhex(order[2:]))
         if stored is None:
@@ -242,11 +237,7 @@ def create_app(
     )
     async def typed_data(request: Request) -> Response:
         document = await body_of(request)
-        typed, problems = await run_in_threadpool(drafts.typed_order, relay, document)
-        if typed is None:
-            refused.take(client_of(request))
-            raise Refusal(422, *problems)
-        return JSONResponse(typed)
+        return JSONResponse(await door.judged(request, drafts.typed_order, relay, document))
 
     @app.post(
         "/v1/outlook/order",
@@ -258,10 +249,7 @@ def create_app(
     )
     async def outlook(request: Request) -> Response:
         document = await body_of(request)
-        drafted, problems = await run_in_threadpool(drafts.draft_order, relay, document)
-        if drafted is None:
-            refused.take(client_of(request))
-            raise Refusal(422, *problems)
+        drafted = await door.judged(request, drafts.draft_order, relay, document)
         return json_answer(answers.prospect(drafted))
 
     @app.post(
@@ -276,10 +264,7 @@ def create_app(
     )
     async def submit_receipt(request: Request) -> Response:
         document = await body_of(request)
-        status, problems = await run_in_threadpool(intake.submit_receipt, relay, document)
-        if status is None:
-            refused.take(client_of(request))
-            raise Refusal(422, *problems)
+        status = await door.judged(request, intake.submit_receipt, relay, document)
         if status is Receipt.CONFLICT:
             problem = "another receipt of this meter for this session is on record; both are kept"
             raise Refusal(409, Problem("exports", problem, "one receipt per meter and session"))

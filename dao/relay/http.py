@@ -12,22 +12,31 @@ import json
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, NoReturn
+from typing import Annotated, Any, NoReturn, ParamSpec, TypeVar
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Path, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from dao.errors import GridCommonsError
 from dao.json_input import is_too_deep
 from dao.relay.answers import Refused
-from dao.relay.submitted import Problem, shown
+from dao.relay.submitted import WHOLE, Problem, shown
 
 log = logging.getLogger("gridcommons.relay")
 
 _BODY_PATIENCE_S = 10.0
+
+AccountNumber = Annotated[int, Path(ge=1, le=WHOLE["account"][1])]
+Digest = Annotated[str, Path(pattern="^0x[0-9a-fA-F]{64}$", description="its EIP-712 digest")]
+Before = Annotated[int | None, Query(ge=1, le=2**53, description="go on from `next`")]
+Most = Annotated[int, Query(ge=1, le=100, description="at most so many")]
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -39,6 +48,20 @@ class Door:
     may_ask: Callable[[Request], None]
     nonsense: Callable[[Request], None]
     allow: Callable[[str], int]
+
+    async def judged(
+        self,
+        request: Request,
+        judge: Callable[P, tuple[T | None, list[Problem]]],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        """What `judge` makes of a request. Where that is None, it is refused with what is wrong."""
+        found, problems = await run_in_threadpool(judge, *args, **kwargs)
+        if found is None:
+            self.nonsense(request)
+            raise Refusal(422, *problems)
+        return found
 
 
 class Refusal(Exception):

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from dao.chain import Contract
+from dao.chain import Contract, is_away
 from dao.eip712 import compact
 from dao.errors import CheckFailed
 from dao.market import account as signing
@@ -56,8 +56,10 @@ class Withdrawal(Rule):
     }
 
     def fill(self, at: Moment, fields: Fields, signer: str, waiting: Waiting) -> None:
-        _fill_number(at, fields, waiting)
-        fields.setdefault("deadline", at.patience)
+        super().fill(at, fields, signer, waiting)
+        free = waiting.numbers(at.account(fields["account"]))
+        if free:
+            fields.setdefault("nonce", free[0])
 
     def message(self, at: Moment, fields: Fields, signer: str) -> dict[str, Any]:
         return {name: fields[name] for name in self.fields}
@@ -246,8 +248,8 @@ class Deposit(Rule):
         return _token_domain(at)
 
     def fill(self, at: Moment, fields: Fields, signer: str, waiting: Waiting) -> None:
+        super().fill(at, fields, signer, waiting)
         fields.setdefault("nonce", self._next(at, signer, waiting))
-        fields.setdefault("deadline", at.patience)
 
     def message(self, at: Moment, fields: Fields, signer: str) -> dict[str, Any]:
         return {
@@ -313,13 +315,6 @@ def _signature(request: StoredRequest) -> bytes:
     return b"".join(compact(request.signature)) if request.by_key else request.signature
 
 
-def _fill_number(at: Moment, fields: Fields, waiting: Waiting) -> None:
-    if "nonce" not in fields:
-        free = waiting.numbers(at.account(fields["account"]))
-        if free:
-            fields["nonce"] = free[0]
-
-
 def _terms(fields: Any) -> Mandate:
     return Mandate(
         agent=fields["agent"],
@@ -339,6 +334,8 @@ def _token_domain(at: Moment) -> Domain | None:
         told = at.view(token, "eip712Domain")
         domain = Domain(str(told[1]), str(told[2]), int(told[3]), str(told[4]))
         found = at.view(token, "DOMAIN_SEPARATOR")
-    except (CheckFailed, ValueError, IndexError):
+    except (CheckFailed, ValueError, IndexError) as error:
+        if is_away(error):
+            raise
         return None
     return domain if domain.separator == found else None

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from dao import abi
-from dao.chain import Account, Chain, Contract
+from dao.chain import Account, Chain, Contract, is_away
 from dao.deployment import Deployment
 from dao.eip712 import keccak
 from dao.errors import CheckFailed
@@ -198,6 +198,8 @@ def wallet_agrees(asking: Contract, wallet: str, digest: bytes, signature: bytes
     }
     try:
         answer = str(asking.chain.rpc("eth_call", question, "latest"))
-    except CheckFailed:  # it reverted, or took too much; that the node is there, we know
-        return False
+    except CheckFailed as error:
+        if is_away(error):
+            raise
+        return False  # it reverted, or took too much
     return answer == f"0x{_IS_VALID.hex():0<64}"

@@ -6,24 +6,19 @@ orders. Which kinds there are, and what they mean, is `kinds`'.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import FastAPI, Path, Query, Request
+from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 from starlette.concurrency import run_in_threadpool
 
 from dao.relay import answers, description, request_intake
 from dao.relay.answers import RequestsPage, RequestStatus, RequestTaken
-from dao.relay.http import Door, Refusal, json_answer
+from dao.relay.http import AccountNumber, Before, Digest, Door, Most, Refusal, json_answer
 from dao.relay.kinds import RULES
 from dao.relay.reader import Relay
 from dao.relay.requests import Rule
-from dao.relay.submitted import WHOLE, Problem
-
-AccountNumber = Annotated[int, Path(ge=1, le=WHOLE["account"][1])]
-RequestId = Annotated[str, Path(pattern="^0x[0-9a-fA-F]{64}$", description="its EIP-712 digest")]
-Before = Annotated[int | None, Query(ge=1, le=2**53, description="go on from `next`")]
-Most = Annotated[int, Query(ge=1, le=100, description="at most so many")]
+from dao.relay.submitted import Problem
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -53,7 +48,7 @@ def add_routes(app: FastAPI, relay: Relay, door: Door) -> None:
         )(_submitting(relay, door, rule))
 
     @app.get("/v1/requests/{request_id}", summary="Where a request stands")
-    def get_request(request: Request, request_id: RequestId) -> RequestStatus:
+    def get_request(request: Request, request_id: Digest) -> RequestStatus:
         door.may_ask(request)
         stored = relay.store.requests.get(bytes.fromhex(request_id[2:]))
         if stored is None:
@@ -73,13 +68,9 @@ def add_routes(app: FastAPI, relay: Relay, door: Door) -> None:
 def _typing(relay: Relay, door: Door, rule: Rule) -> Endpoint:
     async def typed_data(request: Request) -> Response:
         document = await door.body(request)
-        typed, problems = await run_in_threadpool(
-            request_intake.typed_request, relay, rule.kind, document
+        return JSONResponse(
+            await door.judged(request, request_intake.typed_request, relay, rule.kind, document)
         )
-        if typed is None:
-            door.nonsense(request)
-            raise Refusal(422, *problems)
-        return JSONResponse(typed)
 
     return typed_data
 

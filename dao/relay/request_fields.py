@@ -8,6 +8,7 @@ request has stands in `requests`.
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -21,7 +22,7 @@ _ABSENT = object()
 
 
 @dataclass(frozen=True)
-class Field:
+class Field(ABC):
     """A field. default: what an absent one is; filled: whether the relay fills it in, where typed
     data are asked for."""
 
@@ -29,18 +30,18 @@ class Field:
     default: Any = _ABSENT
 
     @property
+    @abstractmethod
     def accepted(self) -> str:
         """What would be accepted, in words."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def schema(self) -> dict[str, Any]:
         """The same as a JSON schema."""
-        raise NotImplementedError
 
+    @abstractmethod
     def problems(self, name: str, value: Any) -> list[Problem]:
         """What is wrong with a value."""
-        raise NotImplementedError
 
     def read(self, value: Any) -> Any:
         """A good value in its one spelling."""

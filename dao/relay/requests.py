@@ -8,6 +8,7 @@ The kinds themselves are `market_requests` and `voting_requests`. Taking them in
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -79,7 +80,7 @@ class Waiting:
         return account.nonces.to_use(own, self.claims.nonces)
 
 
-class Rule:
+class Rule(ABC):
     """What a kind of request is."""
 
     kind: ClassVar[Kind]
@@ -115,29 +116,31 @@ class Rule:
         return state.owner
 
     def fill(self, at: Moment, fields: Fields, signer: str, waiting: Waiting) -> None:
-        """Put numbers in the place of those left out."""
+        """Put numbers and times in the place of those left out."""
+        if "deadline" in self.fields:
+            fields.setdefault("deadline", at.patience)
 
+    @abstractmethod
     def message(self, at: Moment, fields: Fields, signer: str) -> dict[str, Any]:
         """What is signed."""
-        raise NotImplementedError
 
     def fields_of(self, message: dict[str, Any]) -> Fields:
         """The fields of a message as a document has it, but for those it does not hold."""
         names = set(self.fields)
         return {name: value for name, value in message.items() if name in names}
 
+    @abstractmethod
     def problems(self, at: Moment, fields: Fields, signer: str, waiting: Waiting) -> list[Problem]:
         """What would keep it from being carried out. Asks the node nothing that it has asked
         before with the same fields."""
-        raise NotImplementedError
 
+    @abstractmethod
     def call(self, request: StoredRequest) -> tuple[str, tuple[Any, ...]]:
         """Function and arguments that carry it out."""
-        raise NotImplementedError
 
+    @abstractmethod
     def event(self, request: StoredRequest) -> tuple[str, dict[str, Any]]:
         """The event, and its arguments, that shows it on the chain."""
-        raise NotImplementedError
 
     def mark(self, relay: Relay, request: StoredRequest) -> bytes:
         """What the transaction's data hold, where the event alone could be another's."""

@@ -13,11 +13,16 @@ import socket
 import threading
 import time
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from dao.errors import BadUse, CheckFailed, GridCommonsError
 from dao.relay.carrying import carry
 from dao.relay.posting import follow_clearing, post_due
 from dao.relay.reader import Relay
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
+    from uvicorn import Server
 
 log = logging.getLogger("gridcommons.relay")
 
@@ -130,19 +135,13 @@ def listen(host: str, port: int, option: str = "--port") -> socket.socket:
     return listener
 
 
-def serve(relay: Relay, listener: socket.socket, *, behind_proxy: bool = False) -> None:
-    """Serve and post until SIGINT or SIGTERM.
-
-    behind_proxy: believe the X-Forwarded-For of a proxy on this machine, so that its clients are
-    told apart.
-    """
+def http_server(app: ASGIApp, *, behind_proxy: bool, grace_s: int = _OPEN_FEEDS_S) -> Server:
+    """uvicorn as the relay runs it. behind_proxy: see `serve`; grace_s: how long open feeds may
+    take to end."""
     import uvicorn
 
-    from dao.relay.api import create_app
-
-    poster = Poster(relay)
     config = uvicorn.Config(
-        create_app(relay, stopping=lambda: server.should_exit, faults=poster.faults),
+        app,
         log_config=None,
         access_log=False,
         server_header=False,
@@ -151,9 +150,22 @@ def serve(relay: Relay, listener: socket.socket, *, behind_proxy: bool = False) 
         proxy_headers=behind_proxy,
         forwarded_allow_ips="127.0.0.1",
         limit_concurrency=_MOST_CONNECTIONS,
-        timeout_graceful_shutdown=_OPEN_FEEDS_S,
+        timeout_graceful_shutdown=grace_s,
     )
-    server = uvicorn.Server(config)
+    return uvicorn.Server(config)
+
+
+def serve(relay: Relay, listener: socket.socket, *, behind_proxy: bool = False) -> None:
+    """Serve and post until SIGINT or SIGTERM.
+
+    behind_proxy: believe the X-Forwarded-For of a proxy on this machine, so that its clients are
+    told apart.
+    """
+    from dao.relay.api import create_app
+
+    poster = Poster(relay)
+    app = create_app(relay, stopping=lambda: server.should_exit, faults=poster.faults)
+    server = http_server(app, behind_proxy=behind_proxy)
 
     def end(_: int, __: FrameType | None) -> None:
         server.should_exit = True

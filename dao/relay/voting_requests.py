@@ -67,9 +67,6 @@ class Ballot(Rule):
     def signer(self, at: Moment, fields: Fields) -> str | Problem:
         return str(fields["voter"])
 
-    def fill(self, at: Moment, fields: Fields, signer: str, waiting: Waiting) -> None:
-        fields.setdefault("deadline", at.patience)
-
     def message(self, at: Moment, fields: Fields, signer: str) -> dict[str, Any]:
         return {
             "proposalId": number(fields["proposal"]),

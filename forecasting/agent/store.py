@@ -13,7 +13,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -21,6 +21,7 @@ from typing import Any, Self
 
 from dao.errors import BadUse, CheckFailed
 from dao.paths import ensure_parent, offers_path
+from dao.sqlite import transaction
 from forecasting.agent.offers import StandingOffer, side_name
 
 SCHEMA_VERSION = 1
@@ -124,7 +125,7 @@ class OfferStore:
             )
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA synchronous = FULL")
-            with self._writing():
+            with transaction(self._db):
                 if not self._db.execute("SELECT 1 FROM sqlite_master").fetchone():
                     for statement in _SCHEMA.split(";"):
                         self._db.execute(statement)
@@ -149,7 +150,7 @@ class OfferStore:
         is known. BadUse for any version but the next: an old one signed long ago, or one made
         beside another."""
         offer = held.offer
-        with self._turn, self._plain_errors(), self._writing():
+        with self._turn, self._plain_errors(), transaction(self._db):
             if self._db.execute("SELECT 1 FROM offers WHERE id = ?", (held.id,)).fetchone():
                 return False
             expected = self._next_version(offer.account, offer.side)
@@ -204,7 +205,7 @@ class OfferStore:
     def note(self, deed: Deed) -> None:
         """Write down what was done for a session, over what stood there. BadUse where an order
         stands there that this would replace by another."""
-        with self._turn, self._plain_errors(), self._writing():
+        with self._turn, self._plain_errors(), transaction(self._db):
             known = self._db.execute(
                 "SELECT order_id FROM deeds WHERE account = ? AND side = ? AND session = ?",
                 (deed.account, deed.side, deed.session),
@@ -287,17 +288,6 @@ class OfferStore:
                 f"SELECT * FROM deeds WHERE {where} ORDER BY {order}", values
             ).fetchall()
         return [_deed(row) for row in rows]
-
-    @contextmanager
-    def _writing(self) -> Iterator[None]:
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-            self._db.execute("COMMIT")
-        except BaseException:
-            with suppress(sqlite3.Error):
-                self._db.execute("ROLLBACK")
-            raise
 
     @contextmanager
     def _plain_errors(self) -> Iterator[None]:

@@ -75,10 +75,8 @@ class Counter:
         self.url = ""
 
     def __enter__(self) -> Self:
-        import uvicorn
-
         from dao.relay.api import create_app
-        from dao.relay.service import listen
+        from dao.relay.service import http_server, listen
 
         try:
             listener = listen(LOOPBACK, PORT)
@@ -92,19 +90,7 @@ class Counter:
                 faults=lambda: self._faults,
             )
         )
-        config = uvicorn.Config(
-            self._app,
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            lifespan="off",
-            ws="none",
-            proxy_headers=True,
-            forwarded_allow_ips=LOOPBACK,
-            limit_concurrency=256,
-            timeout_graceful_shutdown=1,
-        )
-        self._server = uvicorn.Server(config)
+        self._server = http_server(self._app, behind_proxy=True, grace_s=1)
         self._thread = threading.Thread(
             target=self._server.run, kwargs={"sockets": [listener]}, name="relay", daemon=True
         )

@@ -206,34 +206,39 @@ def test_the_published_form_has_these_keys_and_no_other() -> None:
     }
 
 
-def stub(*points: Point) -> Adapter:
-    return Adapter("stub", "A stub", Conventions("", "", "", "", ""), lambda data, source: points)
+def adapter_that_reads(*points: Point) -> Adapter:
+    return Adapter(
+        "fixed",
+        "Always the same points",
+        Conventions("", "", "", "", ""),
+        lambda data, source: points,
+    )
 
 
 def test_a_file_without_a_reading_fails_the_check() -> None:
     with pytest.raises(CheckFailed, match="no reading"):
-        parse(stub(), [("f", b"x")])
+        parse(adapter_that_reads(), [("f", b"x")])
 
 
 def test_an_empty_file_is_bad_use_with_its_name() -> None:
     with pytest.raises(BadUse, match=r"f\.xml: the file is empty"):
-        parse(stub(register("1")), [("f.xml", b" \n")])
+        parse(adapter_that_reads(register("1")), [("f.xml", b" \n")])
 
 
 def test_what_the_caller_says_fills_only_what_the_source_does_not() -> None:
     options = Options(meter="mine", at=NOON)
     points = (Point(None, None, "import", Decimal(1), order=1), register("2"))
-    named = parse(stub(*points), [("f", b"x")], options).readings
+    named = parse(adapter_that_reads(*points), [("f", b"x")], options).readings
     assert [(r.meter, r.end) for r in named] == [("mine", NOON), ("M", NOON)]
 
 
 def test_a_missing_clock_is_told() -> None:
     point = Point(None, None, "import", Decimal(1), order=1)
-    assert "--at" in parse(stub(point), [("f", b"x")]).notes[-1]
+    assert "--at" in parse(adapter_that_reads(point), [("f", b"x")]).notes[-1]
 
 
 def test_two_files_are_read_as_one() -> None:
-    readings = parse(stub(register("1")), [("a", b"x"), ("b", b"x")]).readings
+    readings = parse(adapter_that_reads(register("1")), [("a", b"x"), ("b", b"x")]).readings
     assert len(readings) == 1
 
 
