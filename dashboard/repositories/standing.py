@@ -17,7 +17,7 @@ from dao.market.orders import ASK, BID
 from dao.paths import inbox_path, lake_dir
 from dao.slots import SLOT_SECONDS, SLOTS_PER_DAY
 from dao.tariffs import Tariffs
-from dashboard.repositories.cache import Version, cached, version
+from dashboard.repositories.cache import cached
 from dashboard.repositories.events import ChainEvents
 from dashboard.services.standing import DAYS_SHOWN, PastWeek, past_week, suits
 from dashboard.settings import Settings
@@ -113,7 +113,7 @@ def week_of(
     tariffs: Tariffs,
 ) -> PastWeek:
     """What an offer would have done over the last week. now: chain time, unix seconds."""
-    return _week(offer, zone, now // 3_600, version(inbox_path()), index, terms, tariffs)
+    return _week(offer, zone, now // 3_600, index, terms, tariffs)
 
 
 @cached(ttl=60, max_entries=128)
@@ -121,12 +121,11 @@ def _week(
     offer: StandingOffer,
     zone: int,
     hour: int,
-    inbox: Version,
     index: Path,
     terms: Terms,
     tariffs: Tariffs,
 ) -> PastWeek:
-    rows = _readings(offer.account, zone, hour, inbox)
+    rows = _readings(offer.account, zone, hour)
     first = hour * 3_600 // SLOT_SECONDS - (DAYS_SHOWN + 3) * SLOTS_PER_DAY
     prices = {
         int(one.slot): None if one.price is pd.NA else int(one.price)
@@ -136,9 +135,10 @@ def _week(
     return past_week(offer, rows, prices, terms, tariffs)
 
 
-# By the hour: a page that is drawn again and again must not read the lake each time.
+# By the hour, and not by the inbox, which changes with every reading of anybody: a page that is
+# drawn again and again must not read the lake each time.
 @cached(ttl=60, max_entries=256)
-def _readings(account: int, zone: int, hour: int, _: Version) -> Sequence[Reading]:
+def _readings(account: int, zone: int, hour: int) -> Sequence[Reading]:
     home = HomeReadings(lake_dir(), zone, inbox_path())
     end = (hour + 1) * 3_600 // SLOT_SECONDS
     return home.rows(account, end - _SLOTS, _SLOTS)

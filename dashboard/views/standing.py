@@ -44,7 +44,6 @@ from forecasting.agent.relaying import Away
 from forecasting.agent.store import Deed, HeldOffer
 
 DEEDS_SHOWN = 12
-REFRESH_SECONDS = 3.0
 _MOST_CT = 150.0
 
 
