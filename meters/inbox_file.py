@@ -18,6 +18,14 @@ from dao.errors import CheckFailed
 LAYOUT = 2
 """Of the tables below; 0 is what held readings without a chain."""
 
+OF_METER = """
+WITH RECURSIVE asked (slot) AS (SELECT ? UNION ALL SELECT slot + 1 FROM asked WHERE slot + 1 < ?)
+SELECT r.record FROM asked a CROSS JOIN reading r ON r.slot = a.slot AND r.meter = ?
+ORDER BY r.slot, r.sequence
+"""
+"""The records of one meter from a slot to before another, of which there is at least one. One
+look-up for each slot: the table is ordered by slot, then meter."""
+
 _BUSY_TIMEOUT_S = 30.0
 
 _TABLES = f"""

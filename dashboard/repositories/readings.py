@@ -17,7 +17,7 @@ from typing import Any
 from dao.errors import CheckFailed
 from dao.slots import SLOTS_PER_DAY
 from dashboard.repositories.cache import Version, cached, version
-from meters.inbox_file import LAYOUT
+from meters.inbox_file import LAYOUT, OF_METER
 from meters.lake.batches import batch_files
 from meters.lake.store import BatchFile, Lake, LakeLike
 from meters.readings import Quality
@@ -160,14 +160,7 @@ class HomeReadings:
             with closing(sqlite3.connect(uri, uri=True, timeout=2.0)) as db:
                 if db.execute("PRAGMA user_version").fetchone()[0] != LAYOUT:
                     return []
-                # One look-up for each slot: the file is ordered by slot, then meter.
-                rows = db.execute(
-                    "WITH RECURSIVE asked (slot) AS (SELECT ? UNION ALL "
-                    "SELECT slot + 1 FROM asked WHERE slot + 1 < ?) "
-                    "SELECT r.record FROM asked a CROSS JOIN reading r "
-                    "ON r.slot = a.slot AND r.meter = ? ORDER BY r.slot, r.sequence",
-                    (begin, end, meter),
-                ).fetchall()
+                rows = db.execute(OF_METER, (begin, end, meter)).fetchall()
         except sqlite3.Error as error:
             raise CheckFailed(f"cannot read the inbox: {error}") from error
         from meters.frames import readings_of

@@ -17,18 +17,24 @@ from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from dao.errors import CheckFailed
 from dao.json_input import is_too_deep
+from dao.market.orders import MAX_LIMIT
+from dao.slots import SLOT_SECONDS
 from dashboard.repositories.cache import cached
 
 T = TypeVar("T")
 
-SHARED_S = 3.0
-"""So old may an answer be that is the same for everybody."""
+BOOK_S = 3.0
+SESSIONS_S = 15.0
+"""So old may an answer be that is the same for everybody: the relay reads the chain for each."""
 CONNECT_S = 2.0
 ANSWER_S = 8.0
 MAX_BYTES = 2 << 20
 MAX_TEXT = 2_000
 MAX_ITEMS = 20_000
 MAX_WHOLE = 1 << 256
+MAX_PRICE = 1 << 32
+MAX_TIME = 1 << 40
+MAX_WH = 1 << 62
 
 
 class RelayAway(CheckFailed):
@@ -243,6 +249,16 @@ class RelayClient:
                 raise RelayOdd("the relay names a session that cannot be")
             if any(len(v) != one.slots for v in (one.grid_fee, one.band_min, one.band_max)):
                 raise RelayOdd("the relay's terms do not cover the session")
+            begin = one.first_slot * SLOT_SECONDS
+            if not 0 <= one.orders_until <= one.gate <= begin <= MAX_TIME:
+                raise RelayOdd("the relay names a gate that cannot be")
+            prices = (*one.grid_fee, *one.band_min, *one.band_max)
+            if not (
+                0 <= one.penalty <= MAX_LIMIT and all(0 <= price <= MAX_PRICE for price in prices)
+            ):
+                raise RelayOdd("the relay names a price that cannot be")
+            if not (0 <= one.min_order_wh <= MAX_WH and 0 <= one.max_slot_wh <= MAX_WH):
+                raise RelayOdd("the relay names an energy that cannot be")
         return found
 
     def book(self, zone: int, session: int) -> Book:
@@ -327,25 +343,25 @@ class RelayClient:
         return answer
 
 
-class SharedRelay(RelayClient):
-    """A relay whose public answers, the sessions and their books, are asked for once in a few
-    seconds for all visitors: it reads the chain for each."""
-
-    def sessions(self, zone: int) -> Sessions:
-        return _sessions(self.url, zone)
-
-    def book(self, zone: int, session: int) -> Book:
-        return _book(self.url, zone, session)
-
-
-@cached(ttl=SHARED_S, max_entries=16)
-def _sessions(url: str, zone: int) -> Sessions:
+@cached(ttl=SESSIONS_S, max_entries=16)
+def _sessions(url: str, zone: int, slot: int) -> Sessions:
     return RelayClient(url).sessions(zone)
 
 
-@cached(ttl=SHARED_S, max_entries=128)
+def sessions_of(relay: RelayClient, zone: int, now: int) -> Sessions:
+    """The sessions to order for, asked for once in a while for all visitors. now: chain time, unix
+    seconds; what was said in another quarter-hour of it is asked anew."""
+    return _sessions(relay.url, zone, now // SLOT_SECONDS)
+
+
+@cached(ttl=BOOK_S, max_entries=128)
 def _book(url: str, zone: int, session: int) -> Book:
     return RelayClient(url).book(zone, session)
+
+
+def book_of(relay: RelayClient, zone: int, session: int) -> Book:
+    """A session's book, asked for once in a few seconds for all visitors."""
+    return _book(relay.url, zone, session)
 
 
 def read(kind: type[T], value: Any) -> T:

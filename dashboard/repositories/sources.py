@@ -9,7 +9,7 @@ from pathlib import Path
 from dao.errors import CheckFailed
 from dao.node import Node
 from dashboard.repositories.readings import HomeReadings
-from dashboard.repositories.relay import RelayClient, SharedRelay
+from dashboard.repositories.relay import RelayClient
 from dashboard.repositories.trades import Reached, SessionFacts, Trades
 from dashboard.settings import Settings
 
@@ -105,7 +105,7 @@ def sources(settings: Settings, zone: int) -> Sources:
     return Sources(
         trades=trades,
         readings=HomeReadings(settings.home / "lake", settings.home / "inbox.sqlite", zone),
-        relay=SharedRelay(settings.relay) if settings.relay else None,
+        relay=RelayClient(settings.relay) if settings.relay else None,
         node=Node(settings.rpc) if settings.rpc else None,
         market=contracts.get(MARKET),
         token=contracts.get(TOKEN),

@@ -7,18 +7,21 @@ Whoever asks has made sure that the home is the visitor's own.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import pandas as pd
 
+from dao.errors import CheckFailed
 from dao.market.account import Mandate
 from dao.market.orders import ASK, BID
 from dao.paths import inbox_path, lake_dir
 from dao.slots import SLOT_SECONDS, SLOTS_PER_DAY
 from dao.tariffs import Tariffs
-from dashboard.repositories.cache import Version, cached, version
+from dashboard.repositories.cache import cached
 from dashboard.repositories.events import ChainEvents
+from dashboard.repositories.relay import RelayClient as PublicRelay
+from dashboard.repositories.relay import sessions_of
 from dashboard.services.standing import DAYS_SHOWN, PastWeek, past_week, suits
 from dashboard.settings import Settings
 from forecasting.agent.keys import AgentKeys
@@ -75,8 +78,9 @@ class Home:
         return self.relay.next_mandate(self.account, wanted), False, False
 
 
-def home_of(settings: Settings, account: int, zone: int) -> Home:
-    """All about a home's offers. Away where the relay does not answer."""
+def home_of(settings: Settings, account: int, zone: int, now: int) -> Home:
+    """All about a home's offers. now: chain time, unix seconds. Away where the relay does not
+    answer."""
     if settings.relay is None:
         raise Away("no relay is known")
     relay = RelayClient(settings.relay)
@@ -91,16 +95,23 @@ def home_of(settings: Settings, account: int, zone: int) -> Home:
             history=tuple(history),
             next_version={side: store.next_version(account, side) for side in (ASK, BID)},
             deeds=tuple(store.deeds(account, DEEDS)),
-            sessions=_sessions(settings.relay, zone),
+            sessions=_sessions(settings.relay, zone, now),
             sent=tuple(relay.mandates_sent(account)),
             relay=relay,
         )
 
 
-@cached(ttl=3, max_entries=16)
-def _sessions(url: str, zone: int) -> tuple[Terms, ...]:
-    # The same for everybody, and read from the chain each time.
-    return tuple(RelayClient(url).sessions(zone))
+def _sessions(url: str, zone: int, now: int) -> tuple[Terms, ...]:
+    """The sessions to order for, the next gate first, as the agent's planning takes them."""
+    try:
+        found = sessions_of(PublicRelay(url), zone, now).sessions
+    except CheckFailed as error:
+        raise Away(str(error)) from error
+    names = [one.name for one in fields(Terms)]
+    return tuple(
+        Terms(**{name: getattr(one, name) for name in names})
+        for one in sorted(found, key=lambda one: one.gate)
+    )
 
 
 def week_of(
@@ -113,7 +124,7 @@ def week_of(
     tariffs: Tariffs,
 ) -> PastWeek:
     """What an offer would have done over the last week. now: chain time, unix seconds."""
-    return _week(offer, zone, now // 3_600, version(inbox_path()), index, terms, tariffs)
+    return _week(offer, zone, now // 3_600, index, terms, tariffs)
 
 
 @cached(ttl=60, max_entries=128)
@@ -121,12 +132,11 @@ def _week(
     offer: StandingOffer,
     zone: int,
     hour: int,
-    inbox: Version,
     index: Path,
     terms: Terms,
     tariffs: Tariffs,
 ) -> PastWeek:
-    rows = _readings(offer.account, zone, hour, inbox)
+    rows = _readings(offer.account, zone, hour)
     first = hour * 3_600 // SLOT_SECONDS - (DAYS_SHOWN + 3) * SLOTS_PER_DAY
     prices = {
         int(one.slot): None if one.price is pd.NA else int(one.price)
@@ -136,9 +146,10 @@ def _week(
     return past_week(offer, rows, prices, terms, tariffs)
 
 
-# By the hour: a page that is drawn again and again must not read the lake each time.
+# By the hour, and not by the inbox, which changes with every reading of anybody: a page that is
+# drawn again and again must not read the lake each time.
 @cached(ttl=60, max_entries=256)
-def _readings(account: int, zone: int, hour: int, _: Version) -> Sequence[Reading]:
+def _readings(account: int, zone: int, hour: int) -> Sequence[Reading]:
     home = HomeReadings(lake_dir(), zone, inbox_path())
     end = (hour + 1) * 3_600 // SLOT_SECONDS
     return home.rows(account, end - _SLOTS, _SLOTS)

@@ -12,6 +12,7 @@ from dashboard import charts
 from dashboard.context import Context
 from dashboard.i18n import _, ngettext
 from dashboard.repositories.readings import Reading
+from dashboard.repositories.relay import sessions_of
 from dashboard.repositories.trades import Posted, Result
 from dashboard.services import home, orders
 from dashboard.services.home import Attention, Matter
@@ -138,9 +139,8 @@ def _next_gate(held: Resident, posted: list[Posted]) -> tuple[int | None, bool]:
     if held.sources.relay is None:
         return None, False
     try:
-        coming = open_sessions(
-            held.sources.relay.sessions(held.context.zone).sessions, held.context.now
-        )
+        found = sessions_of(held.sources.relay, held.context.zone, held.context.now)
+        coming = open_sessions(found.sessions, held.context.now)
     except CheckFailed:
         return None, False
     if not coming:

@@ -4,8 +4,9 @@ wallet's answer is told. The pages themselves are `home`, `trade`, `orders` and 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from html import escape
 from typing import Any
 
@@ -74,13 +75,19 @@ STYLE = """<style>
 </style>"""
 
 
+JUST_NOW_S = 1.0
+"""So old may be what a fragment takes for new: what its page has read a moment before."""
+
+
 @dataclass(frozen=True)
 class Resident:
-    """A page's visitor: the context, the sources, and the metering point that is looked at."""
+    """A page's visitor: the context, the sources, and the metering point that is looked at.
+    read_at: when they were read, in seconds of the machine's monotonic clock."""
 
     context: Context
     sources: Sources
     account: int
+    read_at: float = field(default_factory=time.monotonic)
 
     @property
     def address(self) -> str:
@@ -88,7 +95,9 @@ class Resident:
         return self.context.person.address
 
     def renewed(self) -> Resident:
-        """The same with time and chain read anew."""
+        """The same with time and chain read anew, unless that was just now."""
+        if time.monotonic() - self.read_at < JUST_NOW_S:
+            return self
         fresh = self.context.renewed()
         return Resident(fresh, sources(fresh.settings, fresh.zone), self.account)
 

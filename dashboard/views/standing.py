@@ -44,7 +44,6 @@ from forecasting.agent.relaying import Away
 from forecasting.agent.store import Deed, HeldOffer
 
 DEEDS_SHOWN = 12
-REFRESH_SECONDS = 3.0
 _MOST_CT = 150.0
 
 
@@ -76,7 +75,7 @@ def draw(context: Context) -> None:
         if account not in person.accounts:  # the widget's value passed through a browser
             return
     try:
-        home = home_of(settings, account, context.zone)
+        home = home_of(settings, account, context.zone, context.now)
         _existing(context, home)
         _lately(context, home)
         _new(context, home)

@@ -19,7 +19,16 @@ from dao.slots import SLOT_SECONDS, SLOTS_PER_DAY
 from dashboard import charts, wallet
 from dashboard.context import Context
 from dashboard.i18n import _, ngettext
-from dashboard.repositories.relay import Account, Book, Coming, RelayClient, RelayRefused, Sessions
+from dashboard.repositories.relay import (
+    Account,
+    Book,
+    Coming,
+    RelayClient,
+    RelayRefused,
+    Sessions,
+    book_of,
+    sessions_of,
+)
 from dashboard.services import session, ticket
 from dashboard.services.ticket import BUY, SELL, Fault, Outcome, Preview, Ticket
 from dashboard.services.typed_data import NotAsAsked, checked, order_message
@@ -56,7 +65,9 @@ def draw(context: Context) -> None:
     if held is None:
         return
     relay = held.sources.relay
-    found: Sessions | None = from_relay(lambda one: one.sessions(context.zone), relay)
+    found: Sessions | None = from_relay(
+        lambda one: sessions_of(one, context.zone, context.now), relay
+    )
     if found is None or relay is None:
         return
     coming = session.open_sessions(found.sessions, max(context.now, found.now))
@@ -576,7 +587,7 @@ def _book(held: Resident, terms: Coming) -> None:
         _("What neighbours offer and ask for, without names. The gate sets one price for all."),
     )
     book: Book | None = from_relay(
-        lambda one: one.book(context.zone, terms.first_slot), held.sources.relay
+        lambda one: book_of(one, context.zone, terms.first_slot), held.sources.relay
     )
     if book is None:
         return

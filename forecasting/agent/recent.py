@@ -125,6 +125,7 @@ class HomeReadings:
 
     def _waiting(self, meter: int, first_slot: int, slots: int) -> list[Reading]:
         from meters.frames import readings_of
+        from meters.inbox_file import OF_METER
 
         if self.inbox is None or not self.inbox.exists():
             return []
@@ -132,11 +133,7 @@ class HomeReadings:
             with closing(
                 sqlite3.connect(f"{self.inbox.absolute().as_uri()}?mode=ro", uri=True, timeout=10)
             ) as db:
-                records = db.execute(
-                    "SELECT record FROM reading WHERE slot >= ? AND slot < ? AND meter = ? "
-                    "ORDER BY slot, sequence",
-                    (first_slot, first_slot + slots, meter),
-                ).fetchall()
+                records = db.execute(OF_METER, (first_slot, first_slot + slots, meter)).fetchall()
         except sqlite3.Error as error:
             raise CheckFailed(f"cannot read the inbox {self.inbox}: {error}") from None
         return list(readings_of(b"".join(record for (record,) in records)))

@@ -160,8 +160,27 @@ def test_a_session_that_cannot_be_is_not_taken() -> None:
     names = "first_slot slots gate orders_until orders waiting penalty min_order_wh max_slot_wh"
     one = dict.fromkeys(names.split(), 1)
     terms = {"grid_fee": [1], "band_min": [0], "band_max": [9]}
-    for wrong in ({"slots": 97}, {"slots": 0}, {"first_slot": -1}, {"grid_fee": [1, 2]}):
-        body = {"zone": 1, "now": 5, "sessions": [{**one, **terms, **wrong}]}
+
+    def saying(**wrong: Any) -> dict[str, Any]:
+        return {"zone": 1, "now": 5, "sessions": [{**one, **terms, **wrong}]}
+
+    with answering(200, json.dumps(saying()).encode()) as url:
+        assert len(RelayClient(url).sessions(1).sessions) == 1
+    for wrong in (
+        {"slots": 97},
+        {"slots": 0},
+        {"first_slot": -1},
+        {"grid_fee": [1, 2]},
+        {"grid_fee": [-1]},
+        {"band_max": [2**200]},
+        {"penalty": 2**16},
+        {"gate": 901},
+        {"orders_until": 2},
+        {"first_slot": 2**60},
+        {"max_slot_wh": 2**200},
+        {"min_order_wh": -1},
+    ):
+        body = saying(**wrong)
         with answering(200, json.dumps(body).encode()) as url, pytest.raises(RelayOdd):
             RelayClient(url).sessions(1)
 
