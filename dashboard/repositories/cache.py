@@ -69,7 +69,6 @@ def cached(ttl: float, max_entries: int) -> Callable[[Callable[P, R]], Callable[
                     answer.asked_at = now
                 return answer.value  # type: ignore[return-value]
 
-        ask.forget = lambda: answers.clear()  # type: ignore[attr-defined]
         return ask
 
     return decorate

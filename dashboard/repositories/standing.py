@@ -7,7 +7,7 @@ Whoever asks has made sure that the home is the visitor's own.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 import pandas as pd
@@ -53,10 +53,13 @@ class Home:
     sessions: tuple[Terms, ...]
     sent: tuple[SentMandate, ...]
     relay: RelayClient
+    _means: dict[int, Means] = field(default_factory=dict)
 
-    def means_of(self, offer: StandingOffer) -> Means:
-        """The mandate that an offer names, as it stands on the chain."""
-        return self.relay.means(self.account, offer.mandate)
+    def means_of(self, mandate: int) -> Means:
+        """A mandate as it stood on the chain when it was first asked for here."""
+        if mandate not in self._means:
+            self._means[mandate] = self.relay.means(self.account, mandate)
+        return self._means[mandate]
 
     def mandate_for(self, wanted: Mandate) -> tuple[int, bool, bool]:
         """The number of a mandate that allows just what is wanted; whether it is in force, or else
@@ -69,7 +72,7 @@ class Home:
         numbers = [one.number for one in mine]
         numbers += [one.offer.mandate for one in self.offers if one.offer.side == wanted.side]
         for number in dict.fromkeys(numbers):
-            held = self.relay.means(self.account, number).mandate
+            held = self.means_of(number).mandate
             if held is not None and suits(held, wanted):
                 return number, True, False
         for one in mine:

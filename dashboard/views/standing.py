@@ -110,7 +110,7 @@ def _existing(context: Context, home: Home) -> None:
 
 def _card(context: Context, home: Home, held: HeldOffer) -> None:
     offer, fmt = held.offer, context.fmt
-    means = home.means_of(offer)
+    means = home.means_of(offer.mandate)
     name, tone = _standing(context, offer, home, means)
     side = _("Selling") if offer.side == ASK else _("Buying")
     put(
