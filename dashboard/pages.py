@@ -76,7 +76,7 @@ RESIDENT: tuple[Page, ...] = (
     Page("notices", N_("Notices"), "resident", needs_person=True, icon=":material/notifications:"),
 )
 MEMBER: tuple[Page, ...] = ()
-ANALYST: tuple[Page, ...] = ()
+ANALYST: tuple[Page, ...] = (Page("grid", N_("Grid"), "analyst", icon=":material/account_tree:"),)
 OPERATOR: tuple[Page, ...] = ()
 
 PAGES = (*PUBLIC, *RESIDENT, *MEMBER, *ANALYST, *OPERATOR)
