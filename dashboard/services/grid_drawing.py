@@ -169,12 +169,12 @@ def _buses(
         f'{square} stroke="{colour}" stroke-width="{_DOT + more:g}"/>'
         for colour, more in ((colours.ink, 7), (colours.surface, 4))
     ]
-    for name, band in BANDS.items():
+    for name, look in BANDS.items():
         if name not in dots:
             continue
         path = "".join(dots[name])
-        colour = band.dark if dark else band.light
-        edge = (colour, colours.surface) if band.ring else (colours.surface,)
+        colour = look.dark if dark else look.light
+        edge = (colour, colours.surface) if look.ring else (colours.surface,)
         for turn, ring in enumerate(edge):
             width = _DOT + 3 + 4 * (len(edge) - 1 - turn)
             drawn.append(f'<path d="{path}" stroke="{ring}" stroke-width="{width:g}"/>')
