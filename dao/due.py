@@ -150,7 +150,7 @@ def _sessions(reader: EventReader, zone: int, now: int, *, cleared: bool) -> Par
         due += 1
         oldest = min(oldest or begins, begins)
         late += now > begins + patience
-    facts = {"due": due, "late": late, "oldest": oldest}
+    facts = {"open": due, "late": late, "oldest": oldest}
     if late:
         about = f"{late} of {due} sessions are late, the oldest since {utc(oldest)}"
         return Part(name, State.WRONG, about, f"{name}-late", facts)
@@ -230,7 +230,9 @@ def _votes(places: Places, reader: EventReader) -> Part:
         ]
         waiting = sum(state in (_SUCCEEDED, _QUEUED) for state in states)
     about = f"{waiting} passed votes wait to be executed" if waiting else "nothing is due"
-    return Part("votes", State.WELL, about, "votes" if waiting else "nothing-due", {"due": waiting})
+    return Part(
+        "votes", State.WELL, about, "votes" if waiting else "nothing-due", {"open": waiting}
+    )
 
 
 def _gas(places: Places, reader: EventReader) -> list[Part]:
@@ -249,7 +251,12 @@ def _gas(places: Places, reader: EventReader) -> list[Part]:
         account, gas = str(receipt.get("from")), _hex(receipt.get("gasUsed"))
         held = _hex(node.ask("eth_getBalance", account, "latest"))
         left = held // max(price * gas, 1)
-        facts = {"role": role, "account": account, "gwei": held // 10**9, "left": left}
+        facts: dict[str, int | str | None] = {
+            "role": role,
+            "account": account,
+            "gwei": held // 10**9,
+            "left": left,
+        }
         low = left < _LOW_TRANSACTIONS
         about = (
             f"{role} {account} holds {held / 1e18:.4f} ETH, "

@@ -24,6 +24,7 @@ from urllib.parse import urlsplit
 
 from dao.errors import BadUse, CheckFailed
 from dao.node import Addresses, Node
+from dao.rpc import Refused
 
 LOCAL_NODE = "http://127.0.0.1:8545"
 LOCAL_RELAY = "http://127.0.0.1:8550"
@@ -174,7 +175,12 @@ def _node(places: Places) -> Iterator[Part]:
         State.WRONG if old else State.WELL,
         f"{about}, {age} s ago" if old else about,
         "old" if old else "node",
-        {"chain": chain_id, "time": now, "age_s": None if is_local else max(age, 0)},
+        {
+            "chain": chain_id,
+            "time": now,
+            "age_s": None if is_local else max(age, 0),
+            "client": _client(node),
+        },
     )
     if addresses is None:
         about = "no deployment file; name it with --deployment"
@@ -199,6 +205,14 @@ def _node(places: Places) -> Iterator[Part]:
         about = f"zone {places.zone} complete until {utc(until * 900)}" if until else "not begun"
         facts = {"zone": places.zone, "until": until * 900}
         yield Part("ledger", State.WELL, about, "ledger" if until else "not-begun", facts)
+
+
+def _client(node: Node) -> str | None:
+    """The node's program and its version, where it says so."""
+    try:
+        return str(node.ask("web3_clientVersion"))[:80]
+    except Refused:
+        return None
 
 
 def _relay(places: Places) -> Iterator[Part]:

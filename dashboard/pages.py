@@ -77,7 +77,9 @@ RESIDENT: tuple[Page, ...] = (
 )
 MEMBER: tuple[Page, ...] = ()
 ANALYST: tuple[Page, ...] = (Page("grid", N_("Grid"), "analyst", icon=":material/account_tree:"),)
-OPERATOR: tuple[Page, ...] = ()
+OPERATOR: tuple[Page, ...] = (
+    Page("operations", N_("Status"), "operator", icon=":material/monitor_heart:"),
+)
 
 PAGES = (*PUBLIC, *RESIDENT, *MEMBER, *ANALYST, *OPERATOR)
 DEFAULT = "zone"
