@@ -74,7 +74,7 @@ def _guarded(name: str, look: Callable[[], list[Part]]) -> Callable[[], list[Par
             return look()
         except CheckFailed as error:
             away = isinstance(error.__cause__, OSError)
-            return [Part(name, State.UNCHECKED, str(error), "away" if away else "odd")]
+            return [Part(name, State.UNCHECKED, str(error), "no-node" if away else "unreadable")]
 
     return guarded
 
@@ -84,9 +84,10 @@ def _index(places: Places, reader: EventReader, seconds: int) -> Part:
     block = reader.cursor()
     about = f"read up to block {block} of {utc(seconds)}"
     facts = {"block": block, "time": seconds}
-    if places.rpc is None:
-        return Part("index", State.WELL, about, "index", facts)
-    head = places.node().now()
+    try:
+        head = seconds if places.rpc is None else places.node().now()
+    except CheckFailed:
+        head = seconds  # that the node is away is said of the node
     behind = max(head - seconds, 0)
     late = behind > LATE_S
     if late:

@@ -102,15 +102,16 @@ class Places:
 
 def look(places: Places, deadline_s: float | None = None) -> list[Part]:
     """Look at every part, all at once. What does not answer by the deadline is told so."""
-    looks: dict[str, tuple[bool, Callable[[], Iterator[Part]]]] = {
-        "node": (places.rpc is not None, lambda: _node(places)),
-        "relay": (places.relay is not None, lambda: _relay(places)),
-        "keeper": (False, lambda: iter([_keeper(places.home / "keeper.json")])),
-        "agent": (False, lambda: iter([_agent(places.home / "agent.json")])),
-        "collector": (places.collector is not None, lambda: _collector(places)),
-    }
     return gathered(
-        {name: partial(_looked, named, name, one) for name, (named, one) in looks.items()},
+        {
+            "node": partial(_looked, places, "node", places.rpc, LOCAL_NODE, _node),
+            "relay": partial(_looked, places, "relay", places.relay, LOCAL_RELAY, _relay),
+            "keeper": lambda: [_keeper(places.home / "keeper.json")],
+            "agent": lambda: [_agent(places.home / "agent.json")],
+            "collector": partial(
+                _looked, places, "collector", places.collector, LOCAL_COLLECTOR, _collector
+            ),
+        },
         deadline_s,
     )
 
@@ -148,17 +149,24 @@ def check_url(option: str, url: str) -> None:
         raise BadUse(f"{option} {url}: expected an address like http://127.0.0.1:8560")
 
 
-def _looked(named: bool, name: str, look: Callable[[], Iterator[Part]]) -> list[Part]:
+def _looked(
+    places: Places,
+    name: str,
+    named: str | None,
+    otherwise: str,
+    look: Callable[[Places], Iterator[Part]],
+) -> list[Part]:
     """What looking gives. Nobody there is wrong only where somebody was named."""
     found: list[Part] = []
     try:
-        for part in look():
+        for part in look(places):
             found.append(part)
     except CheckFailed as error:
         away = isinstance(error, Nothing) or isinstance(error.__cause__, OSError)
-        calm = away and not named and not found
+        calm = away and named is None and not found
         state = State.UNCHECKED if calm else State.WRONG
-        found.append(Part(name, state, str(error), "away" if away else "odd"))
+        facts = {"where": places.name(named or otherwise)}
+        found.append(Part(name, state, str(error), "away" if away else "odd", facts))
     return found
 
 

@@ -80,9 +80,11 @@ _SENTENCES: Mapping[str, str] = {
     "votes": N_("Passed votes waiting to be executed: {open}."),
     "devices": N_("Calls of the last day acknowledged: {taken} of {calls}."),
     "none": N_("Nothing to look at yet."),
-    "away": N_("Nothing answers there."),
+    "away": N_("Nothing answers at {where}."),
     "late": N_("Does not answer in time."),
-    "odd": N_("What answers there cannot be understood."),
+    "odd": N_("What answers at {where} cannot be understood."),
+    "no-node": N_("No node that could tell answers."),
+    "unreadable": N_("Cannot be read here."),
 }
 _MOMENTS = ("time", "until", "due", "oldest", "deadline")
 _SPANS = {"age_s": "age", "behind_s": "behind", "late_s": "late"}

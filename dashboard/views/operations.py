@@ -21,11 +21,10 @@ from dashboard.views.parts import empty, lead, pill, put, section, title
 
 REFRESH_SECONDS = 5.0
 _STYLE = """<style>
-.gc-state td:first-child { white-space: nowrap; font-weight: 600; padding-right: 1rem; }
-.gc-state td:nth-child(2) { white-space: nowrap; padding-right: 1rem; }
-.gc-state td:last-child { width: 99%; }
+.gc-state td:first-child { width: 15rem; font-weight: 600; padding-right: 1rem; }
+.gc-state td:nth-child(2):not(:last-child) { width: 8rem; white-space: nowrap; }
 .gc-state ul { margin: .25rem 0 0 !important; padding-left: 1.1rem !important; }
-.gc-state .gc-address { font-size: .85rem; }
+.gc-state .gc-address { font-size: .8rem; font-weight: 400; }
 @media (max-width: 760px) {
   .gc-state, .gc-state tbody, .gc-state tr { display: block; }
   .gc-state thead { display: none; }
