@@ -295,8 +295,6 @@ def _steps(values: Any, step: float) -> Any:
 
 def main(arguments: Sequence[str]) -> int:
     """Leave the picture that a question file asks for, or why there is none."""
-    if hasattr(signal, "alarm"):
-        signal.alarm(_PATIENCE_S)  # ends by itself, whoever forgot it
     question_file, target = (Path(name) for name in arguments)
     try:
         asked = json.loads(question_file.read_text(encoding="utf-8"))
@@ -311,4 +309,6 @@ def main(arguments: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
+    os.nice(10)  # pages come first
+    signal.alarm(_PATIENCE_S)  # it ends by itself, whoever forgot it
     sys.exit(main(sys.argv[1:]))
