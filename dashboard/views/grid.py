@@ -52,7 +52,13 @@ def draw(context: Context) -> None:
     )
     st.html(grid_drawing.style(context.colours))
     there = files.days(context.settings.home, context.zone)
-    if context.run is None or not there:
+    if context.run is None:
+        empty(
+            _("The zone’s model is not known here"),
+            _("A demonstration says which grid it runs on; this dashboard follows none."),
+        )
+        return
+    if not there:
         empty(
             _("Nothing to draw yet"),
             _("The picture is made from a day’s forecast. It appears with the first one."),
