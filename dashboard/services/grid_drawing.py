@@ -167,7 +167,7 @@ def _buses(
     square = f'<path d="{"".join(squares)}" style="stroke-linecap:square"'
     drawn = [
         f'{square} stroke="{colour}" stroke-width="{_DOT + more:g}"/>'
-        for colour, more in ((colours.ink, 7), (colours.surface, 4))
+        for colour, more in ((colours.ink, 9), (colours.surface, 6))
     ]
     for name, look in BANDS.items():
         if name not in dots:

@@ -19,7 +19,7 @@ from dashboard.services.operations import GROUPS, Line, Standing
 from dashboard.settings import read_settings
 from dashboard.views.parts import empty, lead, pill, put, section, title
 
-REFRESH_SECONDS = 5.0
+REFRESH_SECONDS = 2.0
 _STYLE = """<style>
 .gc-state td:first-child { width: 15rem; font-weight: 600; padding-right: 1rem; }
 .gc-state td:nth-child(2):not(:last-child) { width: 8rem; white-space: nowrap; }
