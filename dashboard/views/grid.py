@@ -151,6 +151,7 @@ def _asked(context: Context, there: Sequence[Day], day: Day, action: Action) -> 
     later = grid.later_evidence(there, day)
     return files.picture(
         context.settings.home,
+        context.zone,
         context.run.zone,
         context.run.seed,
         day,
@@ -215,11 +216,11 @@ def _day(context: Context, there: Sequence[int]) -> int:
     after = [_LATER] if place else []
 
     def turn() -> None:
-        if st.session_state[_DAY] in (None, _EARLIER, _LATER):
-            step = {_EARLIER: place + _WEEK, _LATER: place - 1}
-            st.session_state[_DAY] = there[step.get(st.session_state[_DAY], there.index(week[-1]))]
+        step = {_EARLIER: place + _WEEK, _LATER: place - 1}.get(st.session_state[_DAY])
+        if step is not None:
+            st.session_state[_DAY] = there[step]
 
-    st.segmented_control(
+    st.pills(
         _("Day"),
         [*before, *week, *after],
         # Named by its noon: a UTC day begins at night here.
@@ -228,6 +229,7 @@ def _day(context: Context, there: Sequence[int]) -> int:
         ),
         key=_DAY,
         on_change=turn,
+        required=True,
     )
     chosen: int = st.session_state[_DAY]
     return chosen
@@ -238,9 +240,9 @@ def _basis(picture: Picture) -> Basis:
     options = [one for one in Basis if picture.has(one)]
     _keep(_BASIS, options, options[-1])
     chosen = st.segmented_control(
-        _("What is shown"), options, format_func=lambda one: names[one], key=_BASIS
+        _("What is shown"), options, format_func=lambda one: names[one], key=_BASIS, required=True
     )
-    return Basis(chosen) if chosen else options[-1]
+    return chosen or options[-1]
 
 
 def _side(picture: Picture, basis: Basis, action: Action) -> Side:
@@ -248,9 +250,9 @@ def _side(picture: Picture, basis: Basis, action: Action) -> Side:
     options = [one for one in Side if picture.has(basis, one)]
     _keep(_SIDE, options, options[-1] if action.in_force else options[0])
     chosen = st.segmented_control(
-        _("Before and after"), options, format_func=lambda one: names[one], key=_SIDE
+        _("Before and after"), options, format_func=lambda one: names[one], key=_SIDE, required=True
     )
-    return Side(chosen) if chosen else options[0]
+    return chosen or options[0]
 
 
 def _slot(context: Context, picture: Picture, flow: Flow) -> int:
