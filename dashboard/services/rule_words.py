@@ -98,9 +98,13 @@ RULES: MappingProxyType[Group, dict[str, Words]] = MappingProxyType(
                 N_("If a session is never settled, its orders get their money back."),
                 Unit.TIME,
             ),
-            "min_order_wh": Words(N_("Smallest order"), N_("In all its hours."), Unit.ENERGY),
+            "min_order_wh": Words(
+                N_("Smallest order"), N_("No order can be for less energy."), Unit.ENERGY
+            ),
             "max_slot_wh": Words(
-                N_("Most energy in a quarter-hour"), N_("Of one order."), Unit.ENERGY
+                N_("Largest order"),
+                N_("No order can be for more energy in a quarter-hour."),
+                Unit.ENERGY,
             ),
         },
         Group.VOTES: {

@@ -4,6 +4,7 @@ HTML. Each of them draws one block. Whatever comes from the chain is escaped her
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -17,16 +18,19 @@ from dashboard.repositories.house import House
 from dashboard.services.decided import Decisions, decisions
 from dashboard.views.parts import proposal_path
 
+_PLACE = re.compile(r"\{(\w+)\}")
 STYLE = """<style>
 .gc-house h2 {{ margin-top: 1.5rem; }}
 .gc-house h3 {{ font-size: 1.05rem; font-weight: 650; margin: 0; padding: 0; }}
 .gc-house .gc-figures {{ grid-template-columns: repeat(auto-fit, minmax(min(13rem, 46%), 1fr)); }}
 .gc-house ul {{ list-style: none; margin: .5rem 0 0 !important; padding: 0 !important; }}
 .gc-house li {{ margin: 0 !important; }}
+.gc-house li.gc-role {{ margin-bottom: .7rem !important; }}
 .gc-house a {{ color: {green}; overflow-wrap: anywhere; }}
 .gc-house small {{ color: {muted}; font-size: .85rem; }}
 .gc-house td small {{ display: block; }}
 .gc-house .gc-table td {{ vertical-align: top; }}
+.gc-house small a {{ color: {green}; }}
 .gc-house td.num, .gc-house td.when {{ white-space: nowrap; }}
 .gc-house td.text {{ overflow-wrap: anywhere; min-width: 9rem; }}
 .gc-rule {{ display: grid; gap: .1rem 1.4rem; padding: .7rem 0;
@@ -48,15 +52,19 @@ STYLE = """<style>
 .gc-rule .more {{ grid-column: 1 / -1; }}
 .gc-rule .more p {{ margin-top: .35rem; color: {ink}; }}
 .gc-rule details {{ margin-top: .2rem; font-size: .9rem; }}
-.gc-role {{ padding: .9rem 1.1rem 1rem; margin: 0 0 .7rem !important; background: {surface};
-  border: 1px solid {line}; border-radius: .6rem; }}
+.gc-role {{ padding: .9rem 1.1rem 1rem; background: {surface}; border: 1px solid {line};
+  border-radius: .6rem; }}
 .gc-role header {{ display: flex; flex-wrap: wrap; gap: .2rem .8rem; align-items: center; }}
 .gc-role .holder {{ margin: .35rem 0 0; overflow-wrap: anywhere; }}
 .gc-role .duties {{ display: grid; gap: .5rem 1.4rem; margin: .6rem 0 0 !important;
   padding: 0 !important; grid-template-columns: repeat(3, minmax(0, 1fr)); }}
 .gc-role .duties dt {{ color: {muted}; font-size: .85rem; font-weight: 400; }}
 .gc-role .duties dd {{ margin: 0; font-size: .93rem; }}
-.gc-address {{ font-family: ui-monospace, monospace; color: inherit; }}
+.gc-house .gc-address {{ font-family: ui-monospace, monospace; color: inherit; white-space: nowrap;
+  font-size: .85em; }}
+.gc-house .gc-address.whole {{ white-space: normal; overflow-wrap: anywhere; }}
+.gc-unseen {{ position: absolute; width: 1px; height: 1px; overflow: hidden;
+  clip-path: inset(50%); }}
 .gc-matrix th[scope="row"] {{ color: {ink}; font-size: .93rem; min-width: 13rem;
   padding-right: .8rem; }}
 .gc-matrix th[scope="row"] small {{ display: block; }}
@@ -64,7 +72,8 @@ STYLE = """<style>
   padding: .36rem .3rem; }}
 .gc-matrix td b {{ color: {green}; }}
 .gc-matrix td span {{ color: {muted}; }}
-.gc-spent {{ min-width: 7rem; }}
+.gc-matrix td {{ position: relative; }}
+.gc-spent {{ min-width: 9rem; white-space: nowrap; }}
 .gc-spent .gc-bar {{ margin-top: .3rem; }}
 .gc-hash {{ font-family: ui-monospace, monospace; font-size: .85em; white-space: nowrap; }}
 .gc-file {{ display: inline-block; padding: .45rem .95rem; border: 1px solid {green};
@@ -73,8 +82,14 @@ STYLE = """<style>
 @media (max-width: 760px) {{
   .gc-rule {{ grid-template-columns: minmax(0, 1fr) auto; }}
   .gc-rule .bounds {{ grid-column: 1 / -1; margin-top: .4rem; }}
-  .gc-rule dl {{ grid-template-columns: repeat(2, 1fr); gap: .25rem .9rem; }}
+  .gc-rule dl {{ grid-template-columns: 1fr 1fr 1fr 1.3fr; gap: 0 .5rem; font-size: .82rem; }}
+  .gc-rule dt {{ font-size: .76rem; }}
   .gc-role .duties {{ grid-template-columns: 1fr; }}
+  .gc-house td.text {{ min-width: 12rem !important; }}
+  .gc-house .gc-matrix td {{ min-width: 0; padding: .36rem .1rem; }}
+  .gc-house .gc-matrix th[scope="row"] {{ min-width: 8.2rem; padding-right: .3rem; }}
+  .gc-matrix thead th:not(:first-child) {{ writing-mode: vertical-rl; text-align: right;
+    padding: .2rem .1rem; }}
   .gc-house .gc-figures div:last-child:nth-child(odd) {{ grid-column: 1 / -1; }}
 }}
 </style>"""
@@ -112,16 +127,25 @@ def heading(title: str, lead: str = "") -> str:
     return f"<h2>{escape(title)}</h2>{below}"
 
 
+def filled(words: str, **pieces: str) -> str:
+    """A translated sentence with pieces of HTML in the places of its {names}."""
+    # In one go: a piece may hold somebody else's {name}.
+    return _PLACE.sub(lambda found: pieces[found[1]], escape(words))
+
+
 def nothing(title: str, advice: str) -> str:
     """What stands where there is nothing yet."""
     return f'<div class="gc-empty"><b>{escape(title)}</b>{escape(advice)}</div>'
 
 
-def address(text: str, known: Mapping[str, str] | None = None) -> str:
-    """An account, short, whole on hover; by its name where it is a contract of ours."""
+def address(text: str, known: Mapping[str, str] | None = None, *, whole: bool = False) -> str:
+    """An account, short and whole on hover, or `whole`; by its name where it is a contract of
+    ours."""
     for name, at in (known or {}).items():
         if at.lower() == text.lower():
             return f'<span title="{escape(text)}">{escape(name)}</span>'
+    if whole:
+        return f'<span class="gc-address whole">{escape(text)}</span>'
     short = f"{text[:8]}…{text[-6:]}"
     return f'<span class="gc-address" title="{escape(text)}">{escape(short)}</span>'
 

@@ -19,7 +19,7 @@ from dashboard.services.roles import (
     Roster,
     roster,
 )
-from dashboard.views.house import Asked, address, ask, heading, nothing, proposal, put
+from dashboard.views.house import Asked, address, ask, filled, heading, nothing, proposal, put
 from dashboard.views.parts import pill, title
 
 
@@ -69,7 +69,12 @@ def _cards(asked: Asked, held: Roster) -> str:
     count = ngettext("{number} member", "{number} members", held.members)
     timelock = asked.deployment.get("GridTimelock", "")
     who = {
-        Role.VOTE: [_("Carried out by the timelock {address}.")],
+        Role.VOTE: [
+            filled(
+                _("Carried out by the timelock {address}"),
+                address=address(timelock, whole=True),
+            )
+        ],
         Role.MEMBER: [escape(count.format(number=fmt.number(held.members)))],
         Role.REGISTRAR: _holders(asked, held.registrars),
         Role.COLLECTOR: _holders(asked, held.collectors),
@@ -77,7 +82,6 @@ def _cards(asked: Asked, held: Roster) -> str:
         Role.GUARDIAN: _guardians(asked, held),
         Role.ANYONE: [escape(_("Nobody holds it, and nobody has to be asked."))],
     }
-    who[Role.VOTE] = [escape(who[Role.VOTE][0]).replace("{address}", address(timelock))]
     cards = []
     for role, lines in who.items():
         words = WORDS[role]
@@ -98,20 +102,19 @@ def _cards(asked: Asked, held: Roster) -> str:
 
 
 def _since(asked: Asked, since: int, number: int | None) -> str:
-    words = escape(_("since {date}").format(date=asked.context.fmt.date(since)))
-    return f"<small>{words}, {proposal(asked, number)}</small>"
+    day = escape(asked.context.fmt.date(since))
+    return f"<small>{filled(_('since {date}, {by}'), date=day, by=proposal(asked, number))}</small>"
 
 
-def _holders(asked: Asked, holders: Sequence[Holder], several: bool = False) -> list[str]:
+def _holders(asked: Asked, holders: Sequence[Holder]) -> list[str]:
     if not holders:
         return [escape(_("Nobody holds it."))]
     lines = []
     for one in holders:
         who = escape(_("Nobody")) if one.address is None else _named(asked, one.address)
         if one.zone is not None:
-            words = escape(_("Zone {zone}: {who}"))
-            who = words.replace("{zone}", str(one.zone)).replace("{who}", who)
-        elif several or len(holders) > 1:
+            who = filled(_("Zone {zone}: {who}"), zone=str(one.zone), who=who)
+        elif len(holders) > 1:
             # Two contracts keep this office, and say different things.
             who = f"{escape(', '.join(one.places))}: {who}"
         lines.append(f"{who} {_since(asked, one.since, one.proposal)}")
@@ -119,7 +122,7 @@ def _holders(asked: Asked, holders: Sequence[Holder], several: bool = False) -> 
 
 
 def _named(asked: Asked, who: str) -> str:
-    return address(who, asked.deployment)
+    return address(who, asked.deployment, whole=True)
 
 
 def _guardians(asked: Asked, held: Roster) -> list[str]:
@@ -212,13 +215,13 @@ def _matrix() -> str:
         Role.ANYONE: _("Anyone"),
     }
     head = "".join(f'<th scope="col">{escape(name)}</th>' for name in names.values())
-    yes, no = escape(_("yes")), escape(_("no"))
+    yes = escape(_("yes"))
+    no = f'<span aria-hidden="true">–</span><span class="gc-unseen">{escape(_("no"))}</span>'
     rows = []
     for power in POWERS:
         besides = f"<small>{escape(_(power.besides))}</small>" if power.besides else ""
         cells = "".join(
-            f"<td><b>{yes}</b></td>" if role in power.who else f"<td><span>{no}</span></td>"
-            for role in names
+            f"<td><b>{yes}</b></td>" if role in power.who else f"<td>{no}</td>" for role in names
         )
         rows.append(f'<tr><th scope="row">{escape(_(power.title))}{besides}</th>{cells}</tr>')
     caption = escape(_("Who may do what"))

@@ -6,7 +6,7 @@ from __future__ import annotations
 from html import escape
 
 from dashboard.context import Context
-from dashboard.i18n import _, ngettext
+from dashboard.i18n import Formats, _, ngettext
 from dashboard.repositories import house as asking
 from dashboard.services import rule_words as words
 from dashboard.services.decided import ACTIVE, PENDING, QUEUED, undecided
@@ -55,11 +55,11 @@ def _wishes(asked: Asked, book: RuleBook) -> str:
     fmt = asked.context.fmt
     rows = [
         (
-            escape(words.title(rule.key, rule.name)),
-            escape(words.value(rule.key, rule.value, fmt)),
-            f"<b>{escape(words.value(rule.key, wish.value, fmt))}</b>",
-            f"{_state(asked, wish)}",
-            proposal(asked, wish.proposal),
+            (
+                f"<b>{escape(words.title(rule.key, rule.name))}</b>"
+                f"<small>{proposal(asked, wish.proposal)}</small>{_state(asked, wish)}"
+            ),
+            _step(rule.key, rule.value, wish.value, fmt),
         )
         for rule in book.rules
         for wish in rule.wishes
@@ -68,15 +68,15 @@ def _wishes(asked: Asked, book: RuleBook) -> str:
         return ""
     return heading(_("What may change")) + table(
         _("What may change"),
-        (
-            (_("Rule"), ""),
-            (_("Now"), "num"),
-            (_("Proposed"), "num"),
-            (_("Where it stands"), "when"),
-            (_("Proposal"), "text"),
-        ),
+        ((_("Rule"), "text"), (_("From, to"), "num")),
         rows,
     )
+
+
+def _step(key: int, before: int, after: int, fmt: Formats) -> str:
+    """Two values of a rule, the second one the one that counts."""
+    old, new = words.value(key, before, fmt), words.value(key, after, fmt)
+    return f"{escape(old)} → <b>{escape(new)}</b>"
 
 
 def _state(asked: Asked, wish: Wish) -> str:
@@ -127,7 +127,7 @@ def _rule(asked: Asked, rule: RuleState) -> str:
             (_("Lowest"), said(rule.minimum)),
             (_("Highest"), said(rule.maximum)),
             (_("Largest step"), said(rule.max_step)),
-            (_("Wait"), escape(words.duration(rule.cooldown, fmt))),
+            (_("Between changes"), escape(words.duration(rule.cooldown, fmt))),
         )
     )
     return (
@@ -164,8 +164,7 @@ def _history(asked: Asked, rule: RuleState) -> str:
         rows = [
             (
                 escape(fmt.date(one.at)),
-                escape(words.value(rule.key, one.before, fmt)),
-                escape(words.value(rule.key, one.after, fmt)),
+                _step(rule.key, one.before, one.after, fmt),
                 proposal(asked, one.proposal),
                 hash_text(one.tx),
             )
@@ -180,8 +179,7 @@ def _history(asked: Asked, rule: RuleState) -> str:
                 _("Changes of {rule}").format(rule=name),
                 (
                     (_("Day"), "when"),
-                    (_("Before"), "num"),
-                    (_("After"), "num"),
+                    (_("From, to"), "num"),
                     (_("Decided by"), "text"),
                     (_("Transaction"), ""),
                 ),
@@ -217,9 +215,8 @@ def _windows(asked: Asked, book: RuleBook) -> str:
             (
                 (_("When"), "when"),
                 (_("What"), ""),
-                (_("Says"), ""),
-                (_("Zone"), "num"),
                 (_("Where it stands"), "when"),
+                (_("Zone"), "num"),
                 (_("Decided by"), "text"),
             ),
             rows,
@@ -239,9 +236,11 @@ def _window(asked: Asked, one: WindowState) -> tuple[str, ...]:
         stands = pill(_("Decided"), "plain")
     return (
         escape(span),
-        escape(words.window_title(one.key)),
-        escape(words.window_value(one.key, one.value, fmt)),
-        escape(fmt.number(one.zone)),
+        (
+            f"{escape(words.window_title(one.key))}"
+            f"<small>{escape(words.window_value(one.key, one.value, fmt))}</small>"
+        ),
         stands,
+        escape(fmt.number(one.zone)),
         proposal(asked, one.proposal),
     )

@@ -22,7 +22,17 @@ from dashboard.services.treasury import (
     When,
     ledger,
 )
-from dashboard.views.house import Asked, address, ask, heading, nothing, proposal, put, table
+from dashboard.views.house import (
+    Asked,
+    address,
+    ask,
+    filled,
+    heading,
+    nothing,
+    proposal,
+    put,
+    table,
+)
 from dashboard.views.parts import Figure, error_box, figures, pill, title
 from dashboard.views.resident import file_link, hash_text
 
@@ -128,10 +138,9 @@ def _budgets(asked: Asked, one: Ledger) -> str:
         _("Budgets"),
         (
             (_("Purpose"), "text"),
-            (_("Budget"), "num"),
             (_("Used"), "gc-spent"),
-            (_("Period"), "when"),
             (_("Where it stands"), "when"),
+            (_("Period"), "when"),
             (_("Decided by"), "text"),
         ),
         rows,
@@ -141,14 +150,14 @@ def _budgets(asked: Asked, one: Ledger) -> str:
 def _budget(asked: Asked, one: Ledger, budget: BudgetView) -> tuple[str, ...]:
     fmt = asked.context.fmt
     pace = _("every {time}").format(time=words.duration(budget.period_seconds, fmt))
-    used = "–"
+    used = f"{escape(fmt.euro(budget.amount))}<small>{escape(pace)}</small>"
     if budget.when is When.RUNNING:
         share = min(budget.spent / budget.amount, 1.0) if budget.amount else 1.0
         told = _("{spent} of {amount}").format(
             spent=fmt.euro(budget.spent), amount=fmt.euro(budget.amount)
         )
         used = (
-            f'{escape(told)}<div class="gc-bar" aria-hidden="true">'
+            f'{escape(told)}<small>{escape(pace)}</small><div class="gc-bar" aria-hidden="true">'
             f'<i style="width: {share * 100:.0f}%"></i></div>'
         )
     span = _("{begin} to {end}")
@@ -164,10 +173,11 @@ def _budget(asked: Asked, one: Ledger, budget: BudgetView) -> tuple[str, ...]:
     ends = _("ends {date}").format(date=fmt.date(budget.ends_at))
     return (
         _purpose(one, budget.purpose),
-        f"{escape(fmt.euro(budget.amount))}<small>{escape(pace)}</small>",
         used,
-        escape(period),
-        f"{state}<small>{escape(ends)}</small>" if budget.when is not When.OVER else state,
+        state,
+        f"{escape(period)}<small>{escape(ends)}</small>"
+        if budget.when is not When.OVER
+        else escape(period),
         proposal(asked, budget.proposal),
     )
 
@@ -193,9 +203,12 @@ def _grant(asked: Asked, one: Ledger, grant: GrantView) -> str:
     )
     rows = [_milestone(asked, step) for step in grant.milestones]
     name = grant.reference or _("Grant {number}").format(number=grant.id)
-    facts = (
-        f"{_purpose(one, grant.purpose)} · {escape(_('to'))} {address(grant.payee)} · "
-        f"{escape(fmt.date(grant.made_at))} · {proposal(asked, grant.proposal)}"
+    facts = filled(
+        _("{purpose} · to {payee} · {date} · {proposal}"),
+        purpose=_purpose(one, grant.purpose),
+        payee=address(grant.payee),
+        date=escape(fmt.date(grant.made_at)),
+        proposal=proposal(asked, grant.proposal),
     )
     return (
         f'<li class="gc-role"><header><h3>{escape(name)}</h3>{pill(paid, "plain")}</header>'
@@ -204,9 +217,9 @@ def _grant(asked: Asked, one: Ledger, grant: GrantView) -> str:
             _("Milestones of {grant}").format(grant=name),
             (
                 (_("Paid when"), "text"),
-                (_("Until"), "when"),
                 (_("Amount"), "num"),
                 (_("Where it stands"), "when"),
+                (_("Until"), "when"),
             ),
             rows,
         )
@@ -232,7 +245,7 @@ def _milestone(asked: Asked, step: MilestoneState) -> tuple[str, ...]:
     }[step.outcome]
     if step.outcome is Outcome.OPEN and terms.expires_at <= asked.context.now:
         state = pill(_("Too late"), "bad")
-    return when, escape(fmt.date(terms.expires_at)), escape(fmt.euro(terms.amount)), state
+    return when, escape(fmt.euro(terms.amount)), state, escape(fmt.date(terms.expires_at))
 
 
 # Paid again and again
@@ -249,10 +262,10 @@ def _recurring(asked: Asked, one: Ledger) -> str:
         _("Recurring payments"),
         (
             (_("What for"), "text"),
-            (_("To"), ""),
             (_("Amount"), "num"),
             (_("Paid"), "num"),
             (_("Next"), "when"),
+            (_("To"), ""),
             (_("Decided by"), "text"),
         ),
         rows,
@@ -273,10 +286,10 @@ def _again(asked: Asked, one: Ledger, each: RecurringView) -> tuple[str, ...]:
             follows += f" {pill(due, 'open')}"
     return (
         f"{escape(each.reference)}<small>{_purpose(one, each.purpose)}</small>",
-        address(each.payee),
         f"{escape(fmt.euro(each.amount))}<small>{escape(pace)}</small>",
         escape(_("{paid} of {count}").format(paid=each.paid, count=each.count)),
         follows,
+        address(each.payee),
         proposal(asked, each.proposal),
     )
 
@@ -308,11 +321,11 @@ def _payments(asked: Asked, one: Ledger) -> str:
             (
                 (_("No."), "num"),
                 (_("Day"), "when"),
-                (_("What for"), "text"),
-                (_("To"), ""),
                 (_("Amount"), "num"),
+                (_("What for"), "text"),
                 (_("Proposal"), "text"),
                 (_("Vote"), "when"),
+                (_("To"), ""),
                 (_("Transaction"), ""),
             ),
             rows,
@@ -340,11 +353,11 @@ def _payment(asked: Asked, one: Ledger, paid: Paid, votes: Votes | None) -> tupl
     return (
         escape(fmt.number(payment.number)),
         escape(fmt.date(payment.paid_at)),
-        f"{escape(shown(payment.reference))}<small>{escape(f'{name} · {kind}')}</small>",
-        address(payment.payee),
         escape(fmt.euro(payment.amount)),
+        f"{escape(shown(payment.reference))}<small>{escape(f'{name} · {kind}')}</small>",
         proposal(asked, payment.proposal),
         cast,
+        address(payment.payee),
         hash_text(paid.tx),
     )
 
