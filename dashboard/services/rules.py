@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from dao.eip712 import keccak
 from dao.parameters import KEYS
-from dao.slots import SLOT_SECONDS
+from dao.slots import SLOT_SECONDS, SLOTS_PER_DAY
 from dashboard.repositories.house import House
 from dashboard.services.decided import (
     OPEN,
@@ -30,6 +30,9 @@ NAMES: Mapping[int, str] = {key: name for name, key in KEYS.items()}
 _SET_VALUE = keccak(b"set_value(uint256,uint256)")[:4]
 _OPEN_WINDOW = keccak(b"open_window(uint256,uint256,uint256,uint256,int256)")[:4]
 _OPEN_WINDOWS = keccak(b"open_windows(uint256,uint256,uint256[])")[:4]
+_LARGEST = 2**32 - 1
+"""What the contract could never take is left out: anybody may propose it, and no page has to bear
+it."""
 _LAST_SLOT = 10**8
 """Far beyond the year 3000 and within what a date can hold."""
 
@@ -132,8 +135,12 @@ def rule_book(
     for one in _open(house, decisions, contract, states, now):
         decision, wish_state, until = one
         for key, value in rule_calls(decision, contract):
+            if value > _LARGEST:
+                continue
             wishes.setdefault(key, []).append(Wish(value, decision.id, wish_state, until))
         for zone, key, first, slots, value in window_calls(decision, contract):
+            if not 0 < slots <= SLOTS_PER_DAY or abs(value) > _LARGEST or zone > _LARGEST:
+                continue
             wish = Wish(value, decision.id, wish_state, until)
             windows.append(WindowState(zone, key, first, slots, value, decision.id, wish=wish))
     changes: dict[int, list[Change]] = {}

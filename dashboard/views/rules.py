@@ -16,6 +16,7 @@ from dashboard.views.house import Asked, ask, heading, nothing, proposal, put, t
 from dashboard.views.parts import pill, title
 from dashboard.views.resident import hash_text
 
+WISHES_SHOWN = 50
 CHANGES_SHOWN = 20
 """Of one rule; the older ones are counted."""
 
@@ -63,7 +64,7 @@ def _wishes(asked: Asked, book: RuleBook) -> str:
         )
         for rule in book.rules
         for wish in rule.wishes
-    ]
+    ][:WISHES_SHOWN]
     if not rows:
         return ""
     return heading(_("What may change")) + table(

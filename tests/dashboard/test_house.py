@@ -234,6 +234,22 @@ def test_a_list_of_windows_that_claims_to_be_endless_is_read_as_far_as_it_goes()
     assert len(list(window_calls(decision(data), RULES_AT))) == 1
 
 
+def test_what_the_contract_could_never_take_is_left_out(chain: Chain) -> None:
+    chain.define(7, 110)
+    single = "open_window(uint256,uint256,uint256,uint256,int256)"
+    chain.propose(
+        5,
+        1_000,
+        set_value(7, 2**256 - 1),
+        call(single, 1, 1_000, 100, 2**60, 1),
+        call(single, 1, 1_000, 2**255, 4, 1),
+        call(single, 1, 1_000, 100, 4, 2**200),
+        call(single, 2**200, 1_000, 100, 4, 1),
+    )
+    found = book(chain, 1_050)
+    assert (found.rules[0].wishes, found.windows) == ((), ())
+
+
 def test_windows_that_are_over_are_not_shown_and_a_slot_beyond_all_calendars_is_not(
     chain: Chain,
 ) -> None:
