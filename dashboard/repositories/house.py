@@ -92,9 +92,10 @@ OWNED = (
 _Kind = tuple[str, str]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class House:
-    """The events, each kind in the chain's order. cut: kinds of which only the newest are here."""
+    """The events, each kind in the chain's order. cut: kinds of which only the newest are here.
+    One that is asked for again is the same, so that what follows from it can be kept."""
 
     rows: Mapping[_Kind, tuple[EventRow, ...]] = field(default_factory=dict)
     cut: frozenset[_Kind] = frozenset()

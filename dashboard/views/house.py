@@ -14,6 +14,7 @@ import streamlit as st
 from dashboard.context import Context
 from dashboard.i18n import _
 from dashboard.repositories import house as asking
+from dashboard.repositories.cache import cached
 from dashboard.repositories.house import House
 from dashboard.services.decided import Decisions, decisions
 from dashboard.views.parts import proposal_path
@@ -113,7 +114,12 @@ def ask(context: Context) -> Asked:
     """Read the chain's events. CheckFailed where the index is damaged."""
     st.html(STYLE.format(**vars(context.colours)))
     found = asking.house(context.settings)
-    return Asked(context, found, decisions(found))
+    return Asked(context, found, _decisions(found))
+
+
+@cached(ttl=3_600, max_entries=4)
+def _decisions(found: House) -> Decisions:
+    return decisions(found)
 
 
 def put(html: str) -> None:

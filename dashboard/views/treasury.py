@@ -36,7 +36,7 @@ from dashboard.views.house import (
 from dashboard.views.parts import Figure, error_box, figures, pill, title
 from dashboard.views.resident import file_link, hash_text
 
-PAYMENTS_SHOWN = 100
+PAYMENTS_SHOWN = 50
 LISTED = 50
 """Grants, recurring payments and forfeited bonds that are shown, the newest."""
 CSV_PATH = "/public/v1/payments.csv"
