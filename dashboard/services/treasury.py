@@ -428,6 +428,8 @@ def csv_text(one: Ledger, decisions: Decisions, votes: Mapping[int, Votes]) -> s
     writer = csv.writer(out)
     writer.writerow(COLUMNS)
     head = bytes(32)
+    # Without the first payments nobody knows what the chain was when the others were added.
+    whole = not one.payments or one.payments[0].payment.number == 1
     for paid in one.payments:
         payment = paid.payment
         head = next_hash(head, payment)
@@ -451,7 +453,7 @@ def csv_text(one: Ledger, decisions: Decisions, votes: Mapping[int, Votes]) -> s
                 cast.abstain,
                 paid.tx,
                 paid.block,
-                "0x" + head.hex(),
+                "0x" + head.hex() if whole else "",
             )
         )
     return out.getvalue()

@@ -440,6 +440,9 @@ def test_payments_are_checked_against_the_contracts_own_hash(chain: Chain) -> No
 def test_a_payment_that_is_left_out_is_found(chain: Chain) -> None:
     chain.pay(2, 6, 200)
     assert told(chain, known=purse(2, 6, bytes(32))).verdict is Verdict.DIFFERS
+    # A hash that does not begin at the beginning would be nobody's.
+    [row] = csv.DictReader(io.StringIO(csv_text(told(chain), Decisions(), {})))
+    assert row["chain_hash"] == ""
 
 
 def test_a_budgets_period_is_charged_with_payments_and_promises(chain: Chain) -> None:

@@ -47,6 +47,7 @@ def plain(place: playwright.Locator) -> str:
 
 def test_the_rules_page_shows_who_changed_a_rule_and_what_is_voted_on(visit: Visit) -> None:
     visit.open("rules")
+    visit.page.locator(".gc-house").wait_for()
     page = visit.page
     fee = page.locator("#rule-7")
     assert plain(fee.locator(".now")).startswith("12.0 ct/kWh")
@@ -65,6 +66,7 @@ def test_the_rules_page_shows_who_changed_a_rule_and_what_is_voted_on(visit: Vis
 
 def test_the_roles_page_names_who_holds_what(visit: Visit, street: Town) -> None:
     visit.open("roles")
+    visit.page.locator(".gc-house").wait_for()
     text = visit.page.locator("main").inner_text()
     for account in street.chain.accounts[1:5]:
         assert account.address in text
@@ -78,6 +80,7 @@ def test_the_roles_page_names_who_holds_what(visit: Visit, street: Town) -> None
 
 def test_the_treasury_page_shows_every_payment_with_its_vote(visit: Visit) -> None:
     visit.open("treasury")
+    visit.page.locator(".gc-house").wait_for()
     page = visit.page
     text = page.locator("main").inner_text()
     assert "The payments below are all there are, unaltered" in text
@@ -105,6 +108,7 @@ def test_the_pages_are_readable_by_everybody(
     watched = watch(chromium, width, theme)
     for slug in SLUGS:
         watched.open(f"{pages.url}/{slug}")
+        watched.page.locator(".gc-house").wait_for()
         for one in watched.page.locator("details").all():
             one.evaluate("it => it.open = true")
         found = Axe().run(watched.page, context=".gc-house").response["violations"]
