@@ -75,7 +75,11 @@ RESIDENT: tuple[Page, ...] = (
     Page("my-data", N_("My data"), "resident", needs_person=True, icon=":material/shield_person:"),
     Page("notices", N_("Notices"), "resident", needs_person=True, icon=":material/notifications:"),
 )
-MEMBER: tuple[Page, ...] = ()
+MEMBER: tuple[Page, ...] = (
+    Page("rules", N_("Rules"), "member", icon=":material/tune:"),
+    Page("roles", N_("Roles"), "member", icon=":material/badge:"),
+    Page("treasury", N_("Treasury"), "member", icon=":material/account_balance:"),
+)
 ANALYST: tuple[Page, ...] = ()
 OPERATOR: tuple[Page, ...] = ()
 
