@@ -76,8 +76,20 @@ RESIDENT: tuple[Page, ...] = (
     Page("my-data", N_("My data"), "resident", needs_person=True, icon=":material/shield_person:"),
     Page("notices", N_("Notices"), "resident", needs_person=True, icon=":material/notifications:"),
 )
-MEMBER: tuple[Page, ...] = ()
-ANALYST: tuple[Page, ...] = (Page("grid", N_("Grid"), "analyst", icon=":material/account_tree:"),)
+MEMBER: tuple[Page, ...] = (
+    Page("rules", N_("Rules"), "member", icon=":material/tune:"),
+    Page("roles", N_("Roles"), "member", icon=":material/badge:"),
+    Page("treasury", N_("Treasury"), "member", icon=":material/account_balance:"),
+)
+ANALYST: tuple[Page, ...] = (
+    Page(
+        "grid",
+        N_("Grid"),
+        "analyst",
+        icon=":material/account_tree:",
+        scripts=("ButtonGroup", "Slider"),
+    ),
+)
 OPERATOR: tuple[Page, ...] = (
     Page("operations", N_("Status"), "operator", icon=":material/monitor_heart:"),
 )
