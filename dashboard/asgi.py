@@ -27,7 +27,7 @@ from streamlit.web.server.starlette import App
 from dao.errors import CheckFailed, GridCommonsError
 from dashboard import hosts, routes
 from dashboard.errors import on_script_error
-from dashboard.pages import DEFAULT, PAGES
+from dashboard.pages import DEFAULT, PAGES, page
 from dashboard.routes._guard import refusal
 from dashboard.settings import Settings, read_settings
 
@@ -36,6 +36,7 @@ log = logging.getLogger(__name__)
 logging.getLogger("uvicorn.access").disabled = True
 
 _STATIC = Path(streamlit.__file__).parent / "static"
+_IMPORTED = re.compile(r'(?:from|import)"\./([\w.-]+\.js)"')
 _INLINE = re.compile(r"<script>(.*?)</script>", re.DOTALL)
 _WHERE = (
     "window.__streamlit = {BACKEND_BASE_URL: location.origin + '/', "
@@ -48,11 +49,12 @@ _STREAMLIT = ("/_stcore/", "/static/", "/media/", "/component/")
 
 
 @cache
-def shell() -> bytes:
+def shell(scripts: tuple[str, ...] = ()) -> bytes:
     """The HTML that every page begins with: Streamlit's own, with our name in it.
 
     Streamlit's page looks for its server below its own path first, and would ask in vain; it is
-    told where the server is.
+    told where the server is. scripts: of Streamlit's widgets, which the browser then fetches at
+    once and not one after the other as they come into the page.
     """
     text = (_STATIC / "index.html").read_text(encoding="utf-8")
     for old, new in (
@@ -63,11 +65,30 @@ def shell() -> bytes:
             raise CheckFailed(f"Streamlit's page has no {old}: this version of it is not known")
         text = text.replace(old, new, 1)
     wanted = "".join(
-        f'<link rel="modulepreload" href="./static/js/{path.name}">'
-        for name in _WANTED
-        for path in sorted((_STATIC / "static" / "js").glob(f"{name}.*.js"))
+        f'<link rel="modulepreload" href="./static/js/{name}">'
+        for name in _files((*_WANTED, *scripts))
     )
     return text.replace("</head>", f"{wanted}</head>", 1).encode()
+
+
+def _files(names: Sequence[str]) -> list[str]:
+    """The files of some of Streamlit's scripts, and of all that they import and the page's first
+    script does not."""
+    folder = _STATIC / "static" / "js"
+
+    def imported(found: dict[str, None], todo: list[str]) -> dict[str, None]:
+        while todo:
+            name = todo.pop()
+            if name not in found and (folder / name).is_file():
+                found[name] = None
+                todo += _IMPORTED.findall((folder / name).read_text(encoding="utf-8"))
+        return found
+
+    def files(name: str) -> list[str]:
+        return [path.name for path in sorted(folder.glob(f"{name}.*.js"))]
+
+    first = imported({}, files("index"))
+    return list(imported(dict(first), [one for name in names for one in files(name)]))[len(first) :]
 
 
 @cache
@@ -192,8 +213,11 @@ def _modules() -> list[Any]:
     ]
 
 
-async def _shell(_: Any) -> Response:
-    return Response(shell(), media_type="text/html", headers={"Cache-Control": "no-cache"})
+async def _shell(request: Any) -> Response:
+    slug = request.url.path.strip("/") or DEFAULT
+    return Response(
+        shell(page(slug).scripts), media_type="text/html", headers={"Cache-Control": "no-cache"}
+    )
 
 
 async def _start(_: Any) -> Response:
