@@ -19,6 +19,7 @@ from typing import Any
 
 import streamlit
 from starlette.middleware import Middleware
+from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Match, NoMatchFound, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -27,8 +28,10 @@ from streamlit.web.server.starlette import App
 from dao.errors import CheckFailed, GridCommonsError
 from dashboard import hosts, routes
 from dashboard.errors import on_script_error
+from dashboard.i18n import ENGLISH
 from dashboard.pages import DEFAULT, PAGES
 from dashboard.routes._guard import refusal
+from dashboard.routes._language import keep_language, language_of, speaking
 from dashboard.settings import Settings, read_settings
 
 log = logging.getLogger(__name__)
@@ -48,14 +51,16 @@ _STREAMLIT = ("/_stcore/", "/static/", "/media/", "/component/")
 
 
 @cache
-def shell() -> bytes:
-    """The HTML that every page begins with: Streamlit's own, with our name in it.
+def shell(language: str = "en") -> bytes:
+    """The HTML that every page begins with: Streamlit's own, with our name in it, and the language
+    that a screen reader is to speak.
 
     Streamlit's page looks for its server below its own path first, and would ask in vain; it is
     told where the server is.
     """
     text = (_STATIC / "index.html").read_text(encoding="utf-8")
     for old, new in (
+        ('<html lang="en">', f'<html lang="{language}">'),
         ("<title>Streamlit</title>", "<title>GridCommons</title>"),
         ("<head>", f"<head>\n    <script>{_WHERE}</script>"),
     ):
@@ -164,6 +169,9 @@ class Live(BaseRoute):
         return partial
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        locale = language_of(Request(scope))
+        if locale != ENGLISH:
+            send = speaking(send, locale)
         await scope["gridcommons.route"].handle(scope, receive, send)
 
     def url_path_for(self, name: str, /, **path_params: Any) -> Any:
@@ -192,13 +200,19 @@ def _modules() -> list[Any]:
     ]
 
 
-async def _shell(_: Any) -> Response:
-    return Response(shell(), media_type="text/html", headers={"Cache-Control": "no-cache"})
+async def _shell(request: Request) -> Response:
+    locale = language_of(request)
+    headers = {"Cache-Control": "no-cache", "Vary": "Accept-Language, Cookie"}
+    response = Response(shell(locale.language), media_type="text/html", headers=headers)
+    if request.query_params.get("lang") == locale.language:
+        keep_language(response, request, locale)
+    return response
 
 
-async def _start(_: Any) -> Response:
+async def _start(request: Request) -> Response:
     # Streamlit knows its first page by the root alone.
-    return RedirectResponse("/", 307)
+    query = request.url.query
+    return RedirectResponse(f"/?{query}" if query else "/", 307)
 
 
 _pages = [

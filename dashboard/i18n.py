@@ -29,6 +29,8 @@ SESSION_KEY = "frame.locale"
 _TAGS = {"en": "en_GB", "de": "de_DE"}
 NAMES = {"en": "English", "de": "Deutsch"}
 """Each language in its own words."""
+COOKIE = "gridcommons_language"
+"""Where a browser keeps the language that was chosen; the name before the port is added."""
 
 _NARROW = "\u00a0"
 
@@ -63,6 +65,15 @@ def choose(*wishes: str | None) -> Locale:
         if language in there:
             return Locale(language)
     return ENGLISH
+
+
+def asked(lang: str | None, cookie: str | None, accept: str | None) -> Locale:
+    """The language of a visitor: of the address (`?lang=`), else chosen before, else the browser's.
+
+    accept: the header Accept-Language, whose order is taken as it stands.
+    """
+    wishes = [one.partition(";")[0].strip() for one in (accept or "")[:200].split(",")[:8]]
+    return choose(lang, cookie, *wishes)
 
 
 def current() -> Locale:

@@ -21,6 +21,7 @@ from dashboard.plot import Drawing
 from dashboard.repositories.cache import Version, cached
 from dashboard.repositories.events import ChainEvents
 from dashboard.services.energy import EnergyView, energy_view, shown_range
+from dashboard.services.program_words import in_words
 from dashboard.services.progress import ProgressView, progress_view, skill_view
 from dashboard.services.trade import Balance, PriceView, balance, price_view
 from dashboard.services.vote import Decisions, VoteView, chosen, decisions, effect, vote_view
@@ -54,7 +55,7 @@ def _now(context: Context) -> None:
         else:
             page(fresh.run, fresh.events, fresh.colours, fresh.locale)
     except GridCommonsError as error:
-        unreadable(plain(error))
+        unreadable(in_words(plain(error)))
 
 
 def nothing_yet() -> None:

@@ -20,6 +20,7 @@ from dashboard.repositories.marks import MAX_NAME, marks
 from dashboard.repositories.own_data import grants_of
 from dashboard.services import my_data
 from dashboard.services.my_data import DayQuality
+from dashboard.services.program_words import in_words
 from dashboard.services.statement_words import month_title
 from dashboard.views import erasing
 from dashboard.views.parts import empty, error_box, lead, pill, put, section, table, title
@@ -243,7 +244,7 @@ def _grant_problem(error: BadUse) -> str:
         "that is more than ten years": _("That is more than ten years."),
         "the grant would have ended already": _("The grant would have ended already."),
     }
-    return words.get(str(error), str(error))
+    return words.get(str(error), in_words(str(error)))
 
 
 def _registry(held: Resident) -> tuple[str | None, int | None]:
