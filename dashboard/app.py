@@ -43,7 +43,8 @@ def main() -> None:
     locale = i18n.asked(
         st.query_params.get("lang"),
         st.context.cookies.get(kept),
-        st.context.headers.get("accept-language") or st.context.locale,
+        # As the page's script tells it: what opens its socket may name another.
+        st.context.locale or st.context.headers.get("accept-language"),
     )
     st.session_state[i18n.SESSION_KEY] = locale
     st.set_page_config(

@@ -143,6 +143,7 @@ def _disclose(held: Resident) -> None:
         _("Days, from and to (UTC)"),
         (last, last),
         max_value=last,
+        format=held.context.fmt.picker,
         key="my-data.disclose",
         width=320,
     )
@@ -197,12 +198,14 @@ def _give(held: Resident, count: int) -> None:
     span = left.date_input(
         _("Readings of these days (UTC)"),
         (today - timedelta(days=30), today),
+        format=held.context.fmt.picker,
         key="my-data.span",
     )
     expires = right.date_input(
         _("May read until the end of"),
         today + timedelta(days=30),
         min_value=today,
+        format=held.context.fmt.picker,
         key="my-data.expires",
     )
     if not reader.strip():

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import ast
 import gettext
 import re
 import string
@@ -94,6 +95,26 @@ class TestCatalogues:
                 assert (original[-1:] == " ") == (form[-1:] == " "), original
                 ends = original[-1:] in ".?" and not form.endswith((".", "?", ".“"))
                 assert not ends, original
+
+    def test_names_beside_each_other_stay_apart(self, catalogue: tuple[Path, Catalog]) -> None:
+        """The columns of a row have names of their own in every language, or one would be lost."""
+        said = {ids[0]: form[0] for ids, form in map(strings, catalogue[1])}
+        rows = 0
+        for path in messages.SOURCES.rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text())):
+                keys = node.keys if isinstance(node, ast.Dict) else []
+                names = [
+                    one.args[0].value
+                    for one in keys
+                    if isinstance(one, ast.Call)
+                    and isinstance(one.func, ast.Name)
+                    and one.func.id == "_"
+                    and isinstance(one.args[0], ast.Constant)
+                ]
+                rows += len(names) > 1
+                words = [said[name] for name in names]
+                assert len(set(words)) == len(words), f"{path.name}:{node.lineno}"
+        assert rows > 5
 
 
 # Whatever is on a page goes through it
