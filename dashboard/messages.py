@@ -78,7 +78,7 @@ class Plain(Catalog):
     """A catalogue whose head tells no time, no name and no version: the same texts make the same
     file, and branches merge."""
 
-    @property
+    @property  # type: ignore[misc]  # babel's can be set, and then be read anew
     def mime_headers(self) -> list[tuple[str, str]]:
         plural = self.plural_forms if self.locale is not None else ""
         return [
@@ -145,7 +145,7 @@ def main() -> int:
 def without_words(catalogue: Catalog) -> list[str]:
     """The texts that have no translation, or not in every form."""
     return [
-        one.id[0] if isinstance(one.id, tuple) else one.id
+        str(one.id[0] if isinstance(one.id, tuple) else one.id)
         for one in catalogue
         if one.id and not all(one.string if isinstance(one.string, tuple) else (one.string,))
     ]

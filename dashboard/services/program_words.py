@@ -108,6 +108,7 @@ SAID = (
     N_("nothing was changed"),
     N_("nothing was changed, and sending it again is safe"),
     N_("no relay is known here"),
+    N_("the relay refused order: not known here"),
     # Signing in
     N_("nobody is signed in"),
     N_("a browser that is signed in"),
