@@ -18,7 +18,7 @@ from dao.errors import CheckFailed
 from dao.index import EventReader
 from dao.json_input import is_too_deep
 from dao.node import Node
-from dao.paths import dispatches_path
+from dao.paths import dispatches_path, plan_path
 from dao.slots import SLOTS_PER_DAY
 from dashboard.repositories.cache import Version, cached, version
 from dashboard.services.promise import RECORD_DAYS, Day, Record, skill_of
@@ -129,7 +129,7 @@ def _bond(rpc: str, contract: str, forecaster: str) -> int | None:
 
 def plan_of(settings: Settings, proposal: int) -> Any:
     """The balancing plan that lies beside a proposal, as JSON; None where there is none."""
-    path = settings.home / "plans" / f"0x{proposal:064x}.json"
+    path = settings.home / "plans" / plan_path(proposal).name
     return _plan(path, version(path))
 
 

@@ -116,13 +116,13 @@ def promise_of(document: Any, told: Told, windows: Sequence[Window] | None) -> P
         return None
 
 
-def _planned(document: Mapping[str, Any]) -> set[tuple[int, int, int, int, int]]:
+def _planned(document: Mapping[str, Any]) -> set[tuple[int, ...]]:
     zone = _whole(document["zone"])
     return {
         (zone, _whole(action["key"]), *(_whole(number) for number in window))
         for action in document["actions"]
         for window in action["windows"]
-    }  # type: ignore[return-value]
+    }
 
 
 def _side(risk: Mapping[str, Any]) -> Side:

@@ -323,10 +323,8 @@ def ballot_message(
 
 
 def clean_reason(text: Any) -> str:
-    """A reason as it is signed: as typed, without what nobody can see, at most as long as the
-    governor takes it."""
-    plain = plain_text(str(text or "")).strip()
-    return plain.encode()[:MAX_REASON].decode("utf-8", "ignore")
+    """A reason as it is signed: as typed, and what nobody can see as escapes."""
+    return plain_text(str(text or "")).strip()
 
 
 MAX_REASON = 1_024

@@ -127,7 +127,11 @@ class Agenda:
 
 def agenda(those: Iterable[Standing]) -> Agenda:
     """Proposals by what they need."""
-    mine, vetoes, due, others, past = [], [], [], [], []
+    mine: list[Standing] = []
+    vetoes: list[Standing] = []
+    due: list[Standing] = []
+    others: list[Standing] = []
+    past: list[Standing] = []
     for one in those:
         if one.can_vote:
             (vetoes if one.made.under_policy else mine).append(one)

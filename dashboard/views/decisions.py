@@ -30,6 +30,7 @@ LIVE_SECONDS = 5.0
 
 STYLE = """<style>
 .gc-vote {{ margin: 0 0 .7rem; }}
+.gc-legend + p {{ margin: .5rem 0 0; }}
 .gc-vote h3 a, .gc-past a {{ color: {ink} !important; text-decoration: none !important; }}
 .gc-vote h3 a:hover, .gc-past a:hover {{ color: {green} !important;
   text-decoration: underline !important; }}
@@ -94,15 +95,15 @@ def _held(context: Context) -> Held:
     return Held(context, governance, governance.members(), mine)
 
 
-def standing(held: Held, made: Made) -> Standing:
-    """A proposal as it stands now."""
+def standing(held: Held, made: Made, *, whole: bool = False) -> Standing:
+    """A proposal as it stands now. whole: with the quorum of what is over, too."""
     governance, now = held.governance, held.context.now
     final = made.executed is not None or made.cancelled is not None
     address = held.address
     return votes.standing_of(
         made,
         governance.tally(made),
-        None if final else governance.quorum(made, now),
+        None if final and not whole else governance.quorum(made, now),
         held.members.electorate(made.zone, min(made.snapshot, now)),
         None if final or now <= made.deadline else governance.expiry(made),
         now,

@@ -56,7 +56,7 @@ def draw(held: Held, one: Standing, said: Told) -> None:
         _after(held, windows, day, zone, forecast, found)
     _grid(held, found)
     _bill(held, found, windows, zone)
-    _forecast(held, zone, day, forecast, forecasts, said)
+    _forecast(held, zone, day, forecast, forecasts)
     _forecaster(held, made.proposer if forecast is None else forecast.forecaster, zone)
 
 
@@ -254,7 +254,6 @@ def _forecast(
     day: int,
     forecast: Revealed | None,
     forecasts: Sequence[Revealed],
-    said: Told,
 ) -> None:
     context, fmt = held.context, held.context.fmt
     when = fmt.date(day * SLOT_SECONDS + 43_200, "full")
@@ -266,9 +265,6 @@ def _forecast(
     )
     shown = forecast
     if forecast is None:
-        if said.evidence is not None:
-            words = _("The evidence that the proposal names fits no forecast on the chain.")
-            put(f"<p>{escape(words)}</p>")
         shown = forecasts[0] if forecasts else None
     if shown is None:
         empty(
@@ -278,9 +274,10 @@ def _forecast(
         return
     if forecast is None:
         lead(
-            _("Shown is the forecast that {who} revealed for that day.").format(
-                who=name_of(context, shown.forecaster)
-            )
+            _(
+                "The proposal names no evidence that fits a forecast on the chain. Shown is what "
+                "{who} revealed for that day."
+            ).format(who=name_of(context, shown.forecaster))
         )
     totals = context.events.totals(day, SLOTS_PER_DAY)
     if zone != context.zone:

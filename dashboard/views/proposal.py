@@ -58,7 +58,7 @@ def draw(context: Context) -> None:
         return
     said = told(made.description)
     heading(said.title, votes.lane_words(made), context)
-    one = standing(held, made)
+    one = standing(held, made, whole=True)
     st.session_state[MARK] = state_mark([one])
     _now(held, number)
     _says(held, made, said)
@@ -94,7 +94,7 @@ def _now(held: Held, number: int) -> None:
     if made is None:
         # The chain was taken back behind it.
         st.rerun()
-    one = standing(fresh, made)
+    one = standing(fresh, made, whole=True)
     if state_mark([one]) != st.session_state.get(MARK):
         st.session_state[MARK] = state_mark([one])
         st.rerun()
@@ -243,12 +243,15 @@ def _ballot(held: Held, one: Standing) -> None:
         st.text_area(
             _("Why (everybody can read it, for good)"),
             key=f"proposal.reason.{key}",
-            max_chars=600,
+            max_chars=500,
             height=90,
         )
     )
     if support is None:
         lead(_("Choose above, then sign."))
+        return
+    if len(reason.encode()) > proposal.MAX_REASON:
+        lead(_("The reason is too long for the chain; say it shorter."))
         return
     _deliver(held, one, int(support), reason, key)
 
