@@ -75,7 +75,17 @@ RESIDENT: tuple[Page, ...] = (
     Page("my-data", N_("My data"), "resident", needs_person=True, icon=":material/shield_person:"),
     Page("notices", N_("Notices"), "resident", needs_person=True, icon=":material/notifications:"),
 )
-MEMBER: tuple[Page, ...] = ()
+MEMBER: tuple[Page, ...] = (
+    Page("votes", N_("Votes"), "member", icon=":material/how_to_vote:"),
+    Page("proposal", N_("Proposal"), "member", listed=False),
+    Page(
+        "delegation",
+        N_("Delegation"),
+        "member",
+        needs_person=True,
+        icon=":material/handshake:",
+    ),
+)
 ANALYST: tuple[Page, ...] = ()
 OPERATOR: tuple[Page, ...] = ()
 
