@@ -85,6 +85,9 @@ MEMBER: tuple[Page, ...] = (
         needs_person=True,
         icon=":material/handshake:",
     ),
+    Page("rules", N_("Rules"), "member", icon=":material/tune:"),
+    Page("roles", N_("Roles"), "member", icon=":material/badge:"),
+    Page("treasury", N_("Treasury"), "member", icon=":material/account_balance:"),
 )
 ANALYST: tuple[Page, ...] = ()
 OPERATOR: tuple[Page, ...] = ()
