@@ -76,7 +76,10 @@ RESIDENT: tuple[Page, ...] = (
     Page("notices", N_("Notices"), "resident", needs_person=True, icon=":material/notifications:"),
 )
 MEMBER: tuple[Page, ...] = ()
-ANALYST: tuple[Page, ...] = ()
+ANALYST: tuple[Page, ...] = (
+    Page("analysis", N_("Figures"), "analyst", icon=":material/query_stats:"),
+    Page("forecast-record", N_("Forecasts"), "analyst", icon=":material/insights:"),
+)
 OPERATOR: tuple[Page, ...] = ()
 
 PAGES = (*PUBLIC, *RESIDENT, *MEMBER, *ANALYST, *OPERATOR)

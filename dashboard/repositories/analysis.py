@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The tables of an audit dossier for a screen: of some days, as the index and the lake have them now.
+"""The tables of an audit dossier for a screen: of some days, as index and lake have them now.
 
 They come from the same functions as a dossier's (`dao.audit`, `forecasting.dossier`), so where the
 days are over for good both say the same. What costs time is kept by content: a session that has not
@@ -54,7 +54,7 @@ _UNSETTLED = "session open"
 _LAST = (1 << 62) - 1
 
 _computing = threading.Lock()
-"""One at a time: however many visitors ask for however many spans, one core is the most it takes."""
+"""However many visitors ask for however many spans: one is computed at a time."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -270,9 +270,7 @@ def _light(one: Replay) -> Replay:
     """What the anomalies ask of a replay, without its matrices."""
     none = np.zeros(0, dtype=np.int64)
     session = replace(one.session, pages=[], entries=[])
-    return replace(
-        one, session=session, fills=none, bought=none, paid=none, shared=none, held=none
-    )
+    return replace(one, session=session, fills=none, bought=none, paid=none, shared=none, held=none)
 
 
 def _stacked(parts: list[pa.Table], name: str) -> pa.Table:
@@ -287,9 +285,7 @@ def _kept(table: pa.Table, keep: list[bool]) -> pa.Table:
     return table.filter(pa.array(keep, pa.bool_()))
 
 
-def _anomalies(
-    events: Events, replays: list[Replay], scope: Scope, final_end: int
-) -> pa.Table:
+def _anomalies(events: Events, replays: list[Replay], scope: Scope, final_end: int) -> pa.Table:
     """A session is open for good reason until its day is over for good."""
     table = anomaly_table(events, replays, scope)
     limit = final_end * SLOT_SECONDS
@@ -316,7 +312,7 @@ def _operator(
         return {}, False
     part = Period(period.zone, period.first_slot, final_end - period.first_slot)
     mark = (home, part, tuple(sorted(scope.tariffs.items())), _lake_mark(home, part, events))
-    held = [tables, events, scope]
+    held = [home, part, tables, events, scope]
     try:
         return _asked(_Named(mark, held)), False
     except CheckFailed:
@@ -342,8 +338,7 @@ def _asked(named: _Named) -> dict[str, pa.Table]:
 
     from forecasting.dossier import Sources, shown_tables
 
-    home, part, *_ = named.mark  # type: ignore[misc]
-    tables, events, scope = named.held
+    home, part, tables, events, scope = named.held
     named.held.clear()
     inside = {
         name: tables[name].filter(pc.less(tables[name]["session"], part.end_slot))
