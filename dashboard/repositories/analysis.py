@@ -132,18 +132,28 @@ def _zones(index: Path, _: Version) -> tuple[int, ...]:
     return tuple(int(one) for (one,) in rows if one is not None)
 
 
-def first_day(home: Path, zone: int) -> int | None:
-    """The first slot of the zone's first batch of readings, None where there is none yet."""
+def readings_span(home: Path, zone: int) -> tuple[int, int] | None:
+    """First and last slot of the zone's readings on the chain, None where there are none yet."""
     index = home / "index.sqlite"
-    return _first_day(index, version(index), zone)
+    return _readings_span(index, version(index), zone)
 
 
 @cached(ttl=3_600, max_entries=8)
-def _first_day(index: Path, _: Version, zone: int) -> int | None:
-    rows = EventReader(index).events(
-        "BatchCommitted", contract="ReadingLedger", match={"zone": zone}, limit=1
-    )
-    return int(rows[0]["args"]["first_slot"]) if rows else None
+def _readings_span(index: Path, _: Version, zone: int) -> tuple[int, int] | None:
+    ends = [
+        EventReader(index).events(
+            "BatchCommitted",
+            contract="ReadingLedger",
+            match={"zone": zone},
+            limit=1,
+            newest_first=newest,
+        )
+        for newest in (False, True)
+    ]
+    if not ends[0] or not ends[1]:
+        return None
+    (first,), (last,) = ends
+    return first["args"]["first_slot"], last["args"]["first_slot"] + last["args"]["slots"] - 1
 
 
 def analysis(home: Path, period: Period, tariffs: Mapping[str, int]) -> Analysis:

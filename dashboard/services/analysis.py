@@ -191,13 +191,14 @@ def prices(one: Analysis) -> pd.DataFrame:
     )
 
 
-def clearing_rows(one: Analysis, words: Words) -> list[tuple[str, str, bool]]:
-    """How well the auctions did: name, value, and whether it is as it has to be."""
+def clearing_rows(one: Analysis, words: Words) -> list[tuple[str, str, bool | None]]:
+    """How well the auctions did: name, value, and whether that is as it has to be, if it has to be
+    anything."""
     table = one.tables["clearing"]
     there = table.select(["price", "replayed_price"]).to_pylist()
     differ = sum(row["price"] != row["replayed_price"] for row in there)
-    rows = [
-        (words("clearing.slots"), words.integer(len(there)), True),
+    rows: list[tuple[str, str, bool | None]] = [
+        (words("clearing.slots"), words.integer(len(there)), None),
         (words("clearing.differ"), words.integer(differ), differ == 0),
     ]
     figures = {row["name"]: row for row in one.tables["figures"].to_pylist()}
@@ -209,7 +210,7 @@ def clearing_rows(one: Analysis, words: Words) -> list[tuple[str, str, bool]]:
         "sessions_not_conserved",
     ):
         row = figures[name]
-        sound = name == "clearing_efficiency_ppm" or not row["value"]
+        sound = None if name == "clearing_efficiency_ppm" else not row["value"]
         rows.append((words(f"figure.{name}"), words.figure(row["value"], row["unit"]), sound))
     return rows
 
@@ -333,10 +334,10 @@ def groups(one: Analysis, words: Words, fmt: Formats) -> Groups:
                 _("Homes"): fmt.number(most)
                 if least == most
                 else f"{fmt.number(least)}–{fmt.number(most)}",
-                _("Drawn"): fmt.kwh(total("import_wh")),
-                _("Fed in"): fmt.kwh(total("export_wh")),
-                _("Sold"): fmt.kwh(total("sold_wh")),
-                _("Bought"): fmt.kwh(total("bought_wh")),
+                _("Drawn"): words.wh(total("import_wh")),
+                _("Fed in"): words.wh(total("export_wh")),
+                _("Sold"): words.wh(total("sold_wh")),
+                _("Bought"): words.wh(total("bought_wh")),
                 _("Gain by selling, per home and day"): mean("gain"),
                 _("Saving by buying, per home and day"): mean("saving"),
             }

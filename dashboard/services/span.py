@@ -83,12 +83,13 @@ class Span:
 
 @dataclass(frozen=True)
 class Known:
-    """What there is to choose from. first_slot: of the zone's first readings, None without any;
-    now: unix seconds."""
+    """What there is to choose from. first_slot, last_slot: of the zone's readings on the chain,
+    None without any; now: unix seconds."""
 
     zones: Sequence[int]
     zone: int
     first_slot: int | None
+    last_slot: int | None
     now: int
 
     @property
@@ -103,8 +104,11 @@ class Known:
 
     @property
     def last(self) -> date:
-        """The last whole day, or today while there is none."""
-        return max(self.first, self.today - timedelta(days=1))
+        """The last whole day with readings; the first day while there is none."""
+        if self.last_slot is None:
+            return self.first
+        whole = day_of(self.last_slot + 1) - timedelta(days=1)
+        return max(self.first, min(whole, self.today))
 
 
 def zone_of(query: Mapping[str, str], zones: Sequence[int], default: int) -> tuple[int, bool]:

@@ -29,7 +29,6 @@ from dashboard.views.parts import chart, empty, lead, pill, put, section, table,
 from dashboard.views.span import chosen_span, told
 
 STYLE = """<style>
-.gc-figures {{ grid-template-columns: repeat(auto-fit, minmax(min(13rem, 46%), 1fr)); }}
 .gc-figures div {{ position: relative; }}
 [role="radio"][aria-checked="true"] p {{ color: {ink}; }}
 .gc-table td.num, .gc-table th.num {{ white-space: nowrap; }}
@@ -41,6 +40,9 @@ STYLE = """<style>
 .gc-marks {{ display: flex; flex-wrap: wrap; gap: .2rem 1.2rem; margin: .5rem 0 0 !important;
   padding: 0 !important; font-size: .86rem; color: {muted}; list-style: none; }}
 .gc-marks li {{ margin: 0 !important; }}
+.gc-table.gc-checks {{ width: auto; }}
+.gc-table tbody th {{ color: {ink}; font-size: inherit; }}
+.gc-table.gc-checks td {{ padding-left: 1.6rem; }}
 .gc-small {{ font-size: 1.08rem; margin: 1rem 0 0; padding: 0; font-weight: 650; }}
 .gc-file {{ display: inline-block; padding: .25rem .8rem; border: 1px solid {line};
   border-radius: .6rem; color: {ink} !important; text-decoration: none !important;
@@ -69,7 +71,7 @@ class _Views:
     balance: service.Balance
     balance_chart: Drawing | None
     price_chart: Drawing | None
-    clearing: list[tuple[str, str, bool]]
+    clearing: list[tuple[str, str, bool | None]]
     quality: pd.DataFrame
     anomalies: pd.DataFrame
     payments: pd.DataFrame
@@ -127,7 +129,7 @@ def draw(context: Context) -> None:
     _meters(views)
     _spending(views)
     _groups(views)
-    dossier(context, span, is_final=one.is_final)
+    dossier(context, span, final_end=one.final_end)
 
 
 def _state(context: Context, views: _Views) -> None:
@@ -249,15 +251,20 @@ def _clearing(views: _Views) -> None:
         _("Auctions"),
         _("Every auction was cleared again just now, by a program that is not the contract’s."),
     )
+    marks = {
+        None: "",
+        True: pill(_("as it has to be"), "good"),
+        False: pill(_("wrong"), "bad"),
+    }
     rows = "".join(
-        f'<tr><td>{escape(name)}</td><td class="num">{escape(value)}</td>'
-        f"<td>{pill(_('as it has to be'), 'good') if sound else pill(_('wrong'), 'bad')}</td></tr>"
+        f'<tr><th scope="row">{escape(name)}</th><td class="num">{escape(value)}</td>'
+        f"<td>{marks[sound]}</td></tr>"
         for name, value, sound in views.clearing
     )
     name = escape(_("Quality of the auctions"))
     put(
         f'<div class="gc-scroll" role="region" aria-label="{name}" tabindex="0">'
-        f'<table class="gc-table" aria-label="{name}"><tbody>{rows}</tbody></table></div>'
+        f'<table class="gc-table gc-checks" aria-label="{name}"><tbody>{rows}</tbody></table></div>'
     )
 
 

@@ -9,6 +9,7 @@ import streamlit as st
 
 from dao.audit.export import LANGUAGES
 from dao.errors import CheckFailed, GridCommonsError
+from dao.slots import day_of
 from dashboard.context import Context
 from dashboard.errors import plain
 from dashboard.i18n import _, formats
@@ -20,12 +21,13 @@ from dashboard.views.resident import file_link
 
 EXPORT, CHECK = "analysis.export.job", "analysis.check.job"
 """Where the session keeps which work it asked for."""
+WHICH = "analysis.check.which"
 OWN = "own"
 _TICK_S = 1.0
 
 
-def dossier(context: Context, span: Span, *, is_final: bool) -> None:
-    """The section. is_final: whether all of the span's days are over for good."""
+def dossier(context: Context, span: Span, *, final_end: int) -> None:
+    """The section. final_end: the first slot that is not over for good."""
     section(
         _("The dossier"),
         _(
@@ -34,7 +36,7 @@ def dossier(context: Context, span: Span, *, is_final: bool) -> None:
             "their own."
         ),
     )
-    _work(context, span, is_final)
+    _work(context, span, final_end)
 
 
 def may_work(context: Context) -> bool:
@@ -42,14 +44,14 @@ def may_work(context: Context) -> bool:
     return context.person is not None or context.settings.local
 
 
-def _work(context: Context, span: Span, is_final: bool) -> None:
+def _work(context: Context, span: Span, final_end: int) -> None:
     shop = workshop(context.settings.home)
     # While something is under way the fragment draws itself again, and once more when it ends.
     running = shop.running() is not None
-    st.fragment(_parts, run_every=_TICK_S if running else None)(context, shop, span, is_final)
+    st.fragment(_parts, run_every=_TICK_S if running else None)(context, shop, span, final_end)
 
 
-def _parts(context: Context, shop: Workshop, span: Span, is_final: bool) -> None:
+def _parts(context: Context, shop: Workshop, span: Span, final_end: int) -> None:
     now = shop.running()
     allowed = may_work(context)
     if not allowed:
@@ -60,7 +62,7 @@ def _parts(context: Context, shop: Workshop, span: Span, is_final: bool) -> None
             )
         )
     else:
-        _make(context, shop, span, is_final, now)
+        _make(context, shop, span, final_end, now)
     _progress(now)
     _failed(shop.job(st.session_state.get(EXPORT, "")))
     ready = shop.ready(context.settings)
@@ -72,14 +74,13 @@ def _parts(context: Context, shop: Workshop, span: Span, is_final: bool) -> None
         st.rerun()
 
 
-def _make(context: Context, shop: Workshop, span: Span, is_final: bool, now: Job | None) -> None:
-    if not is_final:
-        lead(
-            _(
-                "A dossier of these days can be made once nothing of them can change any more. "
-                "Choose earlier days to make one now."
-            )
-        )
+def _make(context: Context, shop: Workshop, span: Span, final_end: int, now: Job | None) -> None:
+    period = span.whole
+    if final_end < period.end_slot:
+        lead(_("A dossier of these days can be made once nothing of them can change any more."))
+        if final_end > period.first_slot:
+            last = day_of(final_end - 1).isoformat()
+            lead(_("Choose days up to {day} to make one now.").format(day=last))
         return
     asked = st.button(
         _("Make the dossier"),
@@ -93,7 +94,7 @@ def _make(context: Context, shop: Workshop, span: Span, is_final: bool, now: Job
     try:
         job = shop.export(
             context.settings,
-            span.whole,
+            period,
             vars(context.tariffs),
             language if language in LANGUAGES else "en",
         )
@@ -175,6 +176,10 @@ def _list(context: Context, ready: list[Ready]) -> None:
 def _check(context: Context, shop: Workshop, ready: list[Ready], now: Job | None) -> None:
     put(f'<h3 class="gc-small">{escape(_("Check a dossier"))}</h3>')
     names = {one.name: one for one in ready}
+    made = shop.job(st.session_state.get(EXPORT, ""))
+    if ready and st.session_state.get(WHICH) is None:
+        mine = made.name if made is not None and made.name in names else ready[0].name
+        st.session_state[WHICH] = mine
 
     def said(name: str) -> str:
         if name == OWN:
@@ -183,7 +188,14 @@ def _check(context: Context, shop: Workshop, ready: list[Ready], now: Job | None
         return f"{begin} – {end} ({names[name].language})"
 
     chosen = st.selectbox(
-        _("Which one"), [*names, OWN], format_func=said, key="analysis.check.which", width=320
+        _("Which one"),
+        [*names, OWN],
+        # The box for a file is fetched only where it is wanted.
+        index=None,
+        placeholder=_("Choose a dossier"),
+        format_func=said,
+        key=WHICH,
+        width=320,
     )
     content, name = None, chosen
     if chosen == OWN:
@@ -195,7 +207,7 @@ def _check(context: Context, shop: Workshop, ready: list[Ready], now: Job | None
         )
         if brought is not None:
             content, name = brought.getvalue(), brought.name
-    ready_to_go = now is None and (chosen != OWN or content is not None)
+    ready_to_go = now is None and chosen is not None and (chosen != OWN or content is not None)
     if not st.button(_("Check it"), key="analysis.check", disabled=not ready_to_go):
         return
     try:

@@ -10,7 +10,7 @@ import streamlit as st
 
 from dashboard.context import Context
 from dashboard.i18n import _
-from dashboard.repositories.analysis import first_day, zones
+from dashboard.repositories.analysis import readings_span, zones
 from dashboard.services.span import (
     BAD_ZONE,
     SHOWN_DAYS,
@@ -35,7 +35,8 @@ def chosen_span(context: Context, key: str) -> Span:
     query = st.query_params.to_dict()
     default = context.zone if context.zone in there else there[0]
     zone, vain = zone_of(query, there, default)
-    known = Known(there, zone, first_day(home, zone), context.now)
+    first, last = readings_span(home, zone) or (None, None)
+    known = Known(there, zone, first, last, context.now)
     span = span_of(query, known)
     if vain:
         span = Span(span.zone, span.begin, span.end, (BAD_ZONE, *span.problems))
