@@ -246,9 +246,9 @@ class Workshop:
         for name, value in facts.items():
             setattr(job, name, value)
         job.ended_at = time.monotonic()
-        job.state = state
         with self._lock:
             self._running = None
+            job.state = state
 
     # Keeping
 

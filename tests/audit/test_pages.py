@@ -7,6 +7,7 @@ Here, not with the other pages, for the village that this folder's tests build o
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,13 +19,19 @@ from click.testing import CliRunner
 from dao import deployment as deploying
 from dao.audit.package import Dossier
 from dao.audit.report.words import Words
-from dao.index import Indexer
+from dao.audit.scope import Period
+from dao.index import EventReader, Indexer
 from dao.processes import free_port
+from dashboard.repositories import analysis as repository
+from dashboard.repositories.analysis import Analysis, DatedReader, _computed
 from dashboard.serve import DashboardServer
+from meters.lake.erasing import erase_rows
+from meters.signing import reading_separator
 from scripts.audit import cli
 from tests.audit.altering import Forger, cell_changed
-from tests.audit.conftest import Published
-from tests.audit.village import Village
+from tests.audit.conftest import JUNE_6, JUNE_7, Published
+from tests.audit.village import HOMES, TARIFFS, Village
+from tests.audit.village import JUNE_6 as JUNE_6_SLOT
 from tests.dashboard.browsing import choose, watch
 from tests.dashboard.conftest import chromium  # noqa: F401 - a fixture
 
@@ -187,3 +194,128 @@ def test_the_page_says_of_each_figure_what_the_dossier_says(
         if row["name"] not in ("transactions", "gas", "gas_energy_wh")
     }
     assert shown == expected
+
+
+# What stands behind the page, without a browser
+
+
+def tables_of(home: Path) -> Analysis:
+    """June 6 and 7, computed anew."""
+    return _computed(home, Period.of_days(1, JUNE_6, JUNE_7), TARIFFS)
+
+
+def numbers_of(one: Analysis) -> set[int]:
+    """Every number in any of the tables, those inside of texts too."""
+    found: set[int] = set()
+    for table in one.tables.values():
+        for column in table.columns:
+            for value in column.to_pylist():
+                if isinstance(value, int):
+                    found.add(value)
+                elif isinstance(value, str):
+                    found |= {int(one) for one in re.findall(r"\d{6,18}", value)}
+    return found
+
+
+def test_days_that_are_over_say_what_the_dossier_says(home: Path, published: Published) -> None:
+    """Every table that a page shows, row by row."""
+    one = tables_of(home)
+    assert one.is_final
+    assert not one.missing
+    with Dossier(published.path) as dossier:
+        assert one.as_of == dossier.scope.as_of
+        for name in ("slots", "before", "prices", "settlement", "sessions", "clearing", "quality"):
+            assert one.tables[name].equals(dossier.tables[name]), name
+        for name in ("groups", "contents", "forecasts", "scores", "payments", "anomalies"):
+            assert one.tables[name].equals(dossier.tables[name]), name
+
+
+def test_no_reading_of_a_home_and_no_sum_over_one_is_in_what_pages_get(
+    home: Path, village: Village
+) -> None:
+    numbers = numbers_of(tables_of(home))
+    rows = village.readings
+    readings = {int(v) for v in rows.import_wh} | {int(v) for v in rows.export_wh if v}
+    assert len(readings) > 10_000
+    assert numbers & readings == set()
+    sums = set()
+    for meter in range(1, HOMES + 1):
+        for day in (JUNE_6_SLOT, JUNE_6_SLOT + 96):
+            here = (rows.meter == meter) & (rows.slot >= day) & (rows.slot < day + 96)
+            sums |= {int(rows.import_wh[here].sum()), int(rows.export_wh[here].sum())}
+    assert numbers & (sums - {0}) == set()
+
+
+def test_days_that_can_still_change_show_no_groups_and_no_counts(
+    home: Path, village: Village, tmp_path: Path
+) -> None:
+    """The chain read up to the evening of June 8: finality is three days."""
+    (tmp_path / "lake").symlink_to(village.folder / "lake")
+    evening = (JUNE_6_SLOT + 3 * 96 - 16) * 900
+    rows = EventReader(home / "index.sqlite")._query(
+        "SELECT max(number) FROM blocks WHERE timestamp <= ?", (evening,)
+    )
+    made = village.deployment
+    Indexer(
+        village.chain.url,
+        made.index_contracts(),
+        tmp_path / "index.sqlite",
+        first_block=made.first_block,
+    ).sync(rows[0][0])
+    one = tables_of(tmp_path)
+    assert not one.is_final
+    assert one.final_end == one.period.first_slot
+    for name in ("groups", "quality", "contents"):
+        assert one.tables[name].num_rows == 0
+    assert one.tables["slots"].num_rows == 192
+    assert "session open" not in one.tables["anomalies"]["kind"].to_pylist()
+
+
+def test_an_erased_reading_takes_its_days_groups_off_the_page(
+    home: Path, village: Village, tmp_path: Path
+) -> None:
+    shutil.copytree(village.folder / "lake", tmp_path / "lake")
+    shutil.copyfile(home / "index.sqlite", tmp_path / "index.sqlite")
+    before = {row["day"]: row["homes"] for row in tables_of(tmp_path).tables["groups"].to_pylist()}
+    assert None not in before.values()
+    (path,) = (tmp_path / "lake" / "zone=1" / "day=2016-06-07").glob(f"batch-{JUNE_6_SLOT + 96}-*")
+    separator = reading_separator(village.chain.chain_id, village["MeterRegistry"].address)
+    assert erase_rows(
+        tmp_path / "lake", str(path), 12, JUNE_6_SLOT + 96, JUNE_6_SLOT + 100, separator
+    )
+    after = {row["day"]: row["homes"] for row in tables_of(tmp_path).tables["groups"].to_pylist()}
+    assert after == {**before, "2016-06-07": None}
+
+
+def test_a_lake_that_lacks_a_batch_leaves_the_chains_figures_alone(
+    home: Path, tmp_path: Path
+) -> None:
+    shutil.copyfile(home / "index.sqlite", tmp_path / "index.sqlite")
+    one = tables_of(tmp_path)
+    assert one.missing
+    assert one.tables["groups"].num_rows == 0
+    assert one.tables["slots"].num_rows == 192
+
+
+def test_a_session_that_has_not_changed_is_not_cleared_again(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tables_of(home)
+    monkeypatch.setattr(repository, "replay", None)
+    assert tables_of(home).tables["clearing"].num_rows == 168
+
+
+def test_a_span_of_time_reads_what_the_whole_index_holds_of_it(home: Path) -> None:
+    dated = DatedReader(home / "index.sqlite")
+    plain = EventReader(home / "index.sqlite")
+    first, last = (JUNE_6_SLOT + 20) * 900, (JUNE_6_SLOT + 90) * 900
+    for name, contract in (("SlotCleared", "EnergyMarket"), ("BatchCommitted", "ReadingLedger")):
+        for span in (
+            {"first_time": first, "last_time": last},
+            {"first_time": first},
+            {"last_time": last},
+            {"first_time": 1 << 40},
+            {"last_time": 5},
+        ):
+            found = dated.events(name, contract=contract, **span)
+            assert found == plain.events(name, contract=contract, **span)
