@@ -90,6 +90,11 @@ MEMBER: tuple[Page, ...] = (
     Page("treasury", N_("Treasury"), "member", icon=":material/account_balance:"),
 )
 ANALYST: tuple[Page, ...] = ()
+MEMBER: tuple[Page, ...] = ()
+ANALYST: tuple[Page, ...] = (
+    Page("analysis", N_("Figures"), "analyst", icon=":material/query_stats:"),
+    Page("forecast-record", N_("Forecasts"), "analyst", icon=":material/insights:"),
+)
 OPERATOR: tuple[Page, ...] = ()
 
 PAGES = (*PUBLIC, *RESIDENT, *MEMBER, *ANALYST, *OPERATOR)
