@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import logging
 import re
+import time
+from collections import deque
 
 from dao.errors import GridCommonsError
 from dashboard.i18n import _
@@ -16,8 +18,19 @@ log = logging.getLogger("dashboard")
 _ADDRESS = re.compile(r"(https?://)([^/\s]+)(/[^\s,;]*)?")
 
 
+_recent: deque[tuple[float, str]] = deque(maxlen=10)
+
+
+def recent() -> tuple[tuple[float, str], ...]:
+    """The last errors of pages for the operator, the newest first: when, unix seconds, and what. Of
+    errors that are not ours only the kind, for their words may hold anything."""
+    return tuple(reversed(_recent))
+
+
 def on_script_error(error: Exception) -> bool:
     """Log an error of a page, tell the visitor what is safe. True: nothing more is shown."""
+    said = plain(error) if isinstance(error, GridCommonsError) else type(error).__name__
+    _recent.append((time.time(), said[:300]))
     if isinstance(error, GridCommonsError):
         log.warning("%s", error)
     else:

@@ -96,6 +96,11 @@ ANALYST: tuple[Page, ...] = (
     Page("forecast-record", N_("Forecasts"), "analyst", icon=":material/insights:"),
 )
 OPERATOR: tuple[Page, ...] = ()
+MEMBER: tuple[Page, ...] = ()
+ANALYST: tuple[Page, ...] = (Page("grid", N_("Grid"), "analyst", icon=":material/account_tree:"),)
+OPERATOR: tuple[Page, ...] = (
+    Page("operations", N_("Status"), "operator", icon=":material/monitor_heart:"),
+)
 
 PAGES = (*PUBLIC, *RESIDENT, *MEMBER, *ANALYST, *OPERATOR)
 DEFAULT = "zone"
