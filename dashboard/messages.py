@@ -53,7 +53,9 @@ def texts_of(path: Path) -> Iterator[Found]:
         ]
         for one in wanted:
             if isinstance(one, (ast.JoinedStr, ast.BinOp)) or (
-                isinstance(one, ast.Call) and isinstance(one.func, ast.Attribute)
+                isinstance(one, ast.Call)
+                and isinstance(one.func, ast.Attribute)
+                and one.func.attr in ("format", "join")
             ):
                 raise BadUse(f"{name}:{one.lineno}: a text is filled in after it is looked up")
         if wanted and len(forms) == len(wanted):
@@ -130,7 +132,11 @@ def languages() -> list[Path]:
 
 def main() -> int:
     """Write the template, bring each catalogue up to date, compile it; say what is missing."""
-    texts = template()
+    try:
+        texts = template()
+    except BadUse as error:
+        print(f"Error: {error}", file=sys.stderr)
+        return 2
     TEMPLATE.write_bytes(as_po(texts))
     for path in languages():
         language = path.parts[-3]

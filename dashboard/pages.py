@@ -89,15 +89,11 @@ MEMBER: tuple[Page, ...] = (
     Page("roles", N_("Roles"), "member", icon=":material/badge:"),
     Page("treasury", N_("Treasury"), "member", icon=":material/account_balance:"),
 )
-ANALYST: tuple[Page, ...] = ()
-MEMBER: tuple[Page, ...] = ()
 ANALYST: tuple[Page, ...] = (
     Page("analysis", N_("Figures"), "analyst", icon=":material/query_stats:"),
     Page("forecast-record", N_("Forecasts"), "analyst", icon=":material/insights:"),
+    Page("grid", N_("Grid"), "analyst", icon=":material/account_tree:"),
 )
-OPERATOR: tuple[Page, ...] = ()
-MEMBER: tuple[Page, ...] = ()
-ANALYST: tuple[Page, ...] = (Page("grid", N_("Grid"), "analyst", icon=":material/account_tree:"),)
 OPERATOR: tuple[Page, ...] = (
     Page("operations", N_("Status"), "operator", icon=":material/monitor_heart:"),
 )

@@ -158,9 +158,11 @@ def accounts(parts: Sequence[Part]) -> list[Account]:
     for one in parts:
         gwei, left = one.facts.get("gwei"), one.facts.get("left")
         if one.part == "gas" and isinstance(gwei, int) and isinstance(left, int):
+            role = str(one.facts["role"])
+            words = ROLES.get(role, role)
             found.append(
                 Account(
-                    role=_(ROLES.get(str(one.facts["role"]), str(one.facts["role"]))),
+                    role=_(words),
                     address=str(one.facts["account"]),
                     ether=gwei / 1e9,
                     left=left,
