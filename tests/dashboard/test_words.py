@@ -16,7 +16,9 @@ import pytest
 from babel.messages.catalog import Catalog
 from babel.messages.pofile import read_po
 
-from dashboard import i18n, messages, pages
+from dao.audit.report import words as report_words
+from dashboard import i18n, identity, messages, pages
+from dashboard.services import analysis
 from tests.dashboard.village import FIRST, HOUR, SLOTS, Village, village
 
 ME = 3
@@ -130,6 +132,20 @@ class Bracketed(gettext.NullTranslations):
         return f"⟦{msgid1 if n == 1 else msgid2}⟧"
 
 
+def bracketed(table: dict[str, Any]) -> dict[str, Any]:
+    """The words of the dossier's report in brackets: the page of figures speaks them too."""
+
+    def words(text: str) -> str:
+        return "|".join(f"⟦{part}⟧" for part in text.split("|"))
+
+    return {
+        **table,
+        "texts": {name: words(text) for name, text in table["texts"].items()},
+        "records": {name: words(text) for name, text in table.get("records", {}).items()},
+        "details": [{**one, "text": words(one["text"])} for one in table.get("details", [])],
+    }
+
+
 class Read(HTMLParser):
     """All that a person can read or hear of a piece of HTML."""
 
@@ -220,20 +236,17 @@ def street(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Village]:
             yield made
 
 
-def script(slug: str, account: int | None) -> None:
-    """A page as the frame draws it, for the person of an account."""
+def script(slug: str) -> None:
+    """A page as the frame draws it."""
     import dataclasses
 
-    from dao.demo_people import owner_account
     from dashboard import i18n, identity, pages
     from dashboard.context import Context, read_state
     from dashboard.settings import read_settings
     from dashboard.theme import LIGHT
 
     settings, state = read_settings(), read_state()
-    person = None
-    if account is not None:
-        person = identity.person(settings, owner_account(1, account).address)
+    person = identity.current(settings)
     parts = {one.name: getattr(state, one.name) for one in dataclasses.fields(state)}
     context = Context(settings=settings, colours=LIGHT, person=person, locale=i18n.ENGLISH, **parts)
     one = pages.page(slug)
@@ -249,10 +262,18 @@ def test_no_sentence_stands_on_a_page_beside_the_catalogue(
 ) -> None:
     from streamlit.testing.v1 import AppTest
 
+    address = street.people[ME - 1].address
+    monkeypatch.setattr(
+        identity,
+        "current",
+        lambda settings: None if slug == "sign-in" else identity.person(settings, address),
+    )
     monkeypatch.setattr(i18n, "_catalogue", lambda language: Bracketed())
-    visited = AppTest.from_function(
-        script, default_timeout=60, args=(slug, ME if slug != "sign-in" else None)
-    ).run()
+    reported = bracketed(report_words.table_of("en"))
+    monkeypatch.setattr(report_words, "table_of", lambda language: reported)
+    analysis.words_of.cache_clear()
+    visited = AppTest.from_function(script, default_timeout=60, args=(slug,)).run()
+    analysis.words_of.cache_clear()
     assert not visited.exception, slug
     protos = list(nodes(visited._tree))
     assert len(protos) > 1
