@@ -203,11 +203,19 @@ def _problem(one: Any) -> Any:
 
 
 def _one(said: str) -> str | None:
-    for text, pattern in _patterns():
+    found = match(said, SAID)
+    if found is None:
+        return None
+    text, values = found
+    return _(text).format(**{name: _value(name, value) for name, value in values.items()})
+
+
+def match(said: str, texts: tuple[str, ...]) -> tuple[str, dict[str, str]] | None:
+    """Which of `texts` it is that was said, and what was filled in; None where it is none."""
+    for text, pattern in _patterns(texts):
         found = pattern.fullmatch(said)
         if found is not None:
-            values = {name: _value(name, value) for name, value in found.groupdict().items()}
-            return _(text).format(**values)
+            return text, found.groupdict()
     return None
 
 
@@ -234,17 +242,25 @@ def _states() -> dict[str, str]:
     }
 
 
-_KINDS = {"money": r"-?\d{1,30}", "wh": r"\d{1,30}", "number": r"\d{1,80}", "zone": r"\d{1,6}"}
+_KINDS = {
+    "money": r"-?\d{1,30}",
+    "wh": r"\d{1,30}",
+    "number": r"\d{1,80}",
+    "decimal": r"\d{1,9}(?:\.\d)?",
+    "zone": r"\d{1,6}",
+    "day": r"\d{4}-\d{2}-\d{2}",
+    "clock": r"\d{2}:\d{2}",
+}
 
 
 @cache
-def _patterns() -> list[tuple[str, re.Pattern[str]]]:
-    """The texts with what they look like once filled in, those that leave least open first."""
+def _patterns(texts: tuple[str, ...]) -> list[tuple[str, re.Pattern[str]]]:
+    """The texts with what they look like once filled in, those that say most themselves first."""
 
     def hole(found: re.Match[str]) -> str:
         name = found[1]
         kind = _KINDS.get(name.partition("_")[0], r"[^;]{1,200}")
         return f"(?P<{name}>{kind})"
 
-    ordered = sorted(SAID, key=lambda text: text.count("{"))
+    ordered = sorted(texts, key=lambda text: -len(re.sub(r"\{\w+\}", "", text)))
     return [(one, re.compile(re.sub(r"\\{(\w+)\\}", hole, re.escape(one)))) for one in ordered]

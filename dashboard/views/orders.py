@@ -422,7 +422,7 @@ def _correction(context: Context, one: Movement) -> dict[str, str]:
     fmt = context.fmt
     return {
         _("Recorded"): fmt.moment(one.at),
-        _("For"): fmt.moment((one.slot or 0) * SLOT_SECONDS),
+        _("Quarter-hour"): fmt.moment((one.slot or 0) * SLOT_SECONDS),
         _("Energy"): fmt.kwh(one.wh or 0, 2),
         _("Money"): signed_euro(context, one.amount),
         _("Transaction"): f"{one.tx[:10]}…",

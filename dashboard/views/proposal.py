@@ -18,6 +18,7 @@ from dashboard.i18n import _, ngettext
 from dashboard.repositories import calls as call_readings
 from dashboard.repositories.governance import MAX_REASONS, Ballot, Made
 from dashboard.services import proposal, votes
+from dashboard.services.plan_words import summary_in_words, title_in_words
 from dashboard.services.proposal import Told, told
 from dashboard.services.votes import ABSTAIN, AGAINST, FOR, VETO, Standing, Turn
 from dashboard.views import evidence
@@ -57,7 +58,7 @@ def draw(context: Context) -> None:
         _no_such()
         return
     said = told(made.description)
-    heading(said.title, votes.lane_words(made), context)
+    heading(title_in_words(said.title), votes.lane_words(made), context)
     one = standing(held, made, whole=True)
     st.session_state[MARK] = state_mark([one])
     _now(held, number)
@@ -143,7 +144,11 @@ def _says(held: Held, made: Made, said: Told) -> None:
     put(f'<ul class="gc-calls">{"".join(_call_items(held, made))}</ul>')
     who = name_of(held.context, made.proposer)
     by = _("Proposed by {who}, {time}.").format(who=who, time=held.context.fmt.moment(made.made.at))
-    quote = f'<div class="gc-quote">{escape(said.summary)}</div>' if said.summary else ""
+    quote = (
+        f'<div class="gc-quote">{escape(summary_in_words(said.summary))}</div>'
+        if said.summary
+        else ""
+    )
     put(
         f'<p class="gc-muted" style="margin-top:.6rem">{escape(by)} '
         f"{escape(_('In the proposer’s own words:')) if quote else ''}</p>{quote}"
