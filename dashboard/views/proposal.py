@@ -12,7 +12,7 @@ from html import escape
 import streamlit as st
 
 from dao.runstate import Outcome
-from dashboard import identity, wallet
+from dashboard import charts, identity, wallet
 from dashboard.context import Context
 from dashboard.i18n import _, ngettext
 from dashboard.repositories import calls as call_readings
@@ -35,11 +35,12 @@ from dashboard.views.decisions import (
     state_mark,
     tally,
 )
-from dashboard.views.parts import countdown, empty, lead, pill, put, section
+from dashboard.views.parts import chart, countdown, empty, lead, pill, put, section
 from dashboard.views.resident import hash_text, notes, style
 
 MARK = "proposal.mark"
-SHOWN = 25
+FEW = 4
+SHOWN = 8
 
 
 def draw(context: Context) -> None:
@@ -140,14 +141,38 @@ def _turn(context: Context, step: Turn) -> str:
 
 def _says(held: Held, made: Made, said: Told) -> None:
     section(_("What it does"))
-    put(f'<ul class="gc-calls">{"".join(_call_items(held, made))}</ul>')
+    _calls(held, made)
     who = name_of(held.context, made.proposer)
-    by = _("Proposed by {who}, {time}.").format(who=who, time=held.context.fmt.moment(made.made.at))
+    if held.members.zone(made.proposer, made.made.at):
+        by = _("Proposed by {who}, {time}.")
+    else:
+        by = _("Proposed by the forecaster {who}, {time}.")
+    by = by.format(who=who, time=held.context.fmt.moment(made.made.at))
     quote = f'<div class="gc-quote">{escape(said.summary)}</div>' if said.summary else ""
     put(
         f'<p class="gc-muted" style="margin-top:.6rem">{escape(by)} '
         f"{escape(_('In the proposer’s own words:')) if quote else ''}</p>{quote}"
     )
+
+
+def _calls(held: Held, made: Made) -> None:
+    """The calls in words; many windows of the battery in short, with each of them folded away."""
+    context = held.context
+    parameters = (context.settings.deployment or {}).get("GridParameters")
+    items = f'<ul class="gc-calls">{"".join(_call_items(held, made))}</ul>'
+    windows = proposal.windows_of(made.calls, parameters) or ()
+    short = proposal.battery_words(windows)
+    if short is None or len(windows) < FEW:
+        put(items)
+        return
+    put(f'<p style="margin-top:.4rem">{escape(short)}</p>')
+    frame = proposal.schedule_frame(windows)
+    chart(
+        charts.schedule_chart(frame, context.colours),
+        alt=_("Power of the community battery in the proposed schedule"),
+        key="proposal.schedule",
+    )
+    put(f"<details><summary>{escape(_('Each step of the schedule'))}</summary>{items}</details>")
 
 
 def _call_items(held: Held, made: Made) -> list[str]:
