@@ -107,9 +107,9 @@ def test_a_vote_in_the_browser_decides_and_the_battery_obeys(
         for one in reports:
             assert kept.add(one.to_json(), (NOON + 8) * 900)
     visit.open(page_of(made.id))
-    figure = page.locator("dl.gc-figures div").filter(has_text="By the battery’s own meter")
-    assert "+4.0 kWh" in figure.inner_text().replace("\u00a0", " ")
-    figure.get_by_text("4 of 4 set-points acknowledged").wait_for()
+    page.get_by_text("signed a report for 4 of 4 quarter-hours").wait_for()
+    row = page.get_by_role("row").filter(has_text="takes in").inner_text()
+    assert row.replace("\u00a0", " ").split("\t")[:3] == ["takes in", "+4.0 kWh", "+4.0 kWh"]
 
 
 def test_a_defeated_proposal_does_nothing(visit: Visit, assembly: Council) -> None:
