@@ -345,13 +345,15 @@ def record_words(found: Record) -> str:
 
 @dataclass(frozen=True)
 class Measured:
-    """What was metered in an action's quarter-hours. Wh; positive draws more.
+    """What was metered in the quarter-hours in which the community battery was to take in
+    (`takes`) or to give back. Wh; positive draws more.
 
-    promised_wh: what the community battery was told. zone_wh: how much more the zone drew than the
-    forecast's median, with what the forecast's 10 and 90 % leave open; None before the totals of
-    all of them are on the chain. battery_wh: by the battery's own signed reports, None without.
+    promised_wh: what it was told. zone_wh: how much more the zone drew than the forecast's median,
+    and low_wh to high_wh what the forecast's 10 and 90 % leave open at most; None before the totals
+    of all of them are on the chain. battery_wh: by its own signed reports, None without.
     """
 
+    takes: bool
     slots: int
     known: int
     promised_wh: int
@@ -370,27 +372,44 @@ class Measured:
         return self.low_wh <= self.promised_wh <= self.high_wh
 
 
-def measured(
-    windows: Sequence[Window],
-    totals: pd.DataFrame,
-    forecast: pd.DataFrame | None,
-    reports: Mapping[int, tuple[int | None, int | None]],
-) -> Measured | None:
-    """What was metered in the windows of the community battery, None where there are none.
-
-    totals: columns slot, net_wh; forecast: slot, q10, q50, q90 in Wh; reports: by slot what the
-    battery acknowledged (W) and did (Wh).
-    """
-    wanted = {
+def battery_slots(windows: Sequence[Window]) -> dict[int, int]:
+    """By quarter-hour what the community battery is told, W."""
+    return {
         slot: one.value
         for one in windows
         if one.key == COMMUNITY_BATTERY
         for slot in range(one.first_slot, one.end_slot)
     }
-    if not wanted:
-        return None
-    promised = sum(value for value in wanted.values()) // _QUARTER_HOURS
+
+
+def measured(
+    windows: Sequence[Window],
+    totals: pd.DataFrame,
+    forecast: pd.DataFrame | None,
+    reports: Mapping[int, tuple[int | None, int | None]],
+) -> list[Measured]:
+    """What was metered in the windows of the community battery; nothing where there are none.
+
+    totals: columns slot, net_wh; forecast: slot, q10, q50, q90 in Wh; reports: by slot what the
+    battery acknowledged (W) and did (Wh).
+    """
+    wanted = battery_slots(windows)
     net = dict(zip(totals["slot"].tolist(), totals["net_wh"].tolist(), strict=True))
+    found = []
+    for takes in (True, False):
+        mine = {slot: one for slot, one in wanted.items() if one and (one > 0) == takes}
+        if mine:
+            found.append(_part(takes, mine, net, forecast, reports))
+    return found
+
+
+def _part(
+    takes: bool,
+    wanted: Mapping[int, int],
+    net: Mapping[int, int],
+    forecast: pd.DataFrame | None,
+    reports: Mapping[int, tuple[int | None, int | None]],
+) -> Measured:
     known = [slot for slot in wanted if slot in net]
     zone = low = high = None
     if forecast is not None and len(known) == len(wanted):
@@ -404,9 +423,10 @@ def measured(
     done = [one[1] for one in told.values()]
     whole = len(told) == len(wanted) and all(one is not None for one in done)
     return Measured(
+        takes=takes,
         slots=len(wanted),
         known=len(known),
-        promised_wh=promised,
+        promised_wh=sum(wanted.values()) // _QUARTER_HOURS,
         zone_wh=zone,
         low_wh=low,
         high_wh=high,

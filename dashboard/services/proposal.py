@@ -15,15 +15,19 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
+import pandas as pd
+
 from dao.eip712 import address_bytes, keccak, word
 from dao.errors import BadUse
 from dao.governance.describe import Reading, plain_text, rule_name, rule_value, unpack_window
 from dao.governance.proposals import Call
 from dao.json_input import is_too_deep
 from dao.parameters import CHARGE_POINTS, COMMUNITY_BATTERY, HOME_BATTERIES, KEYS
-from dao.slots import SLOT_SECONDS
+from dao.slots import SLOT_SECONDS, SLOTS_PER_DAY
 from dashboard.i18n import _, formats
 from dashboard.repositories.governance import Made
+from dashboard.services.units import wall_clock
 
 MAX_TITLE = 140
 MAX_SUMMARY = 2_000
@@ -174,6 +178,37 @@ def moved_wh(windows: Sequence[Window]) -> int:
         for one in windows
         if one.key == COMMUNITY_BATTERY
     )
+
+
+def battery_words(windows: Sequence[Window]) -> str | None:
+    """A schedule of the community battery in one sentence; None where there is anything else."""
+    if not windows or any(one.key != COMMUNITY_BATTERY for one in windows):
+        return None
+    fmt = formats()
+    begin = min(one.first_slot for one in windows) * SLOT_SECONDS
+    end = max(one.end_slot for one in windows) * SLOT_SECONDS
+    parts = {"zone": windows[0].zone, "begin": fmt.moment(begin), "end": fmt.moment(end)}
+
+    def energy(sign: int) -> str:
+        mine = [one for one in windows if one.value * sign > 0]
+        return fmt.kwh(moved_wh(mine))
+
+    return _(
+        "Between {begin} and {end}, the community battery of zone {zone} takes in {taken} and "
+        "gives back {given}."
+    ).format(taken=energy(1), given=energy(-1), **parts)
+
+
+def schedule_frame(windows: Sequence[Window]) -> pd.DataFrame:
+    """The community battery's power for its chart: time, power_kw of each quarter-hour."""
+    mine = [one for one in windows if one.key == COMMUNITY_BATTERY]
+    first = min(one.first_slot for one in mine) // SLOTS_PER_DAY * SLOTS_PER_DAY
+    last = max(one.end_slot for one in mine)
+    slots = np.arange(first, max(min(last, first + 3 * SLOTS_PER_DAY), first + SLOTS_PER_DAY))
+    power = np.zeros(len(slots))
+    for one in mine:
+        power[(slots >= one.first_slot) & (slots < one.end_slot)] = one.value / 1_000
+    return pd.DataFrame({"time": wall_clock(slots), "power_kw": power})
 
 
 # Calls in words

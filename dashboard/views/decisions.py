@@ -304,6 +304,14 @@ def is_on_its_way(held: Held, number: int) -> bool:
     return True
 
 
+def on_its_way(held: Held, number: int) -> str:
+    """What is told of a ballot that waits to reach the chain."""
+    answer = st.session_state.get(said_key(held, number))
+    if isinstance(answer, wallet.Answer) and answer.transaction is not None:
+        return _("Sent to the chain. It counts as soon as the next block is read.")
+    return _("Signed, and safe at the relay. It is on the chain within a minute or two.")
+
+
 def state_mark(those: Sequence[Standing]) -> tuple[tuple[int, Outcome, bool, bool], ...]:
     """What changes when the page has other things to offer than before."""
     return tuple((one.made.id, one.state, one.can_execute, one.mine is None) for one in those)

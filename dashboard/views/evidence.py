@@ -11,7 +11,6 @@ import pandas as pd
 
 from dao.errors import CheckFailed
 from dao.governance.proposals import Lane
-from dao.parameters import COMMUNITY_BATTERY
 from dao.runstate import Outcome
 from dao.slots import SLOT_SECONDS, SLOTS_PER_DAY
 from dashboard import charts
@@ -392,66 +391,78 @@ def _after(
         slots = range(day, day + SLOTS_PER_DAY)
         q10, q50, q90 = forecast.quantiles
         frame = pd.DataFrame({"slot": list(slots), "q10": q10, "q50": q50, "q90": q90})
-    wanted = {
-        slot: one.value
-        for one in windows
-        if one.key == COMMUNITY_BATTERY
-        for slot in range(one.first_slot, one.end_slot)
-    }
-    made = promise.measured(windows, totals, frame, reports_of(context.settings, wanted))
-    if made is None:
+    reports = reports_of(context.settings, promise.battery_slots(windows))
+    made = promise.measured(windows, totals, frame, reports)
+    if not made:
         lead(_("This action steers devices in homes; their readings are their owners’ alone."))
         return
     _metered(held, made)
 
 
-def _metered(held: Held, made: Measured) -> None:
+def _metered(held: Held, made: Sequence[Measured]) -> None:
     fmt = held.context.fmt
 
     def kwh(wh: int) -> str:
         return ("+" if wh > 0 else "\u2212" if wh < 0 else "") + fmt.kwh(abs(wh))
 
-    told_ = [
-        Figure(
-            _("Promised"),
-            kwh(made.promised_wh),
+    def battery(one: Measured) -> str:
+        if one.battery_wh is None:
+            return _("not reported")
+        return kwh(one.battery_wh)
+
+    def zone(one: Measured) -> str:
+        if one.zone_wh is None or one.low_wh is None or one.high_wh is None:
+            return _("not measured yet")
+        return _("{energy} ({low} to {high})").format(
+            energy=kwh(one.zone_wh), low=kwh(one.low_wh), high=kwh(one.high_wh)
+        )
+
+    frame = pd.DataFrame(
+        {
+            _("The community battery"): [
+                _("takes in") if one.takes else _("gives back") for one in made
+            ],
+            _("Promised"): [kwh(one.promised_wh) for one in made],
+            _("By its own meter"): [battery(one) for one in made],
+            _("By the meters of the zone"): [zone(one) for one in made],
+        }
+    )
+    quiet = {_("not reported"), _("not measured yet")}
+    put(table(frame, _("Promised and metered"), set(frame.columns[1:]), quiet))
+    slots, reported = sum(one.slots for one in made), sum(one.reported for one in made)
+    if reported:
+        lead(
             ngettext(
-                "in {number} quarter-hour; more than zero is drawn, less is given back",
-                "in {number} quarter-hours; more than zero is drawn, less is given back",
-                made.slots,
-            ).format(number=made.slots),
-        )
-    ]
-    if made.battery_wh is not None:
-        told_.append(
-            Figure(
-                _("By the battery’s own meter"),
-                kwh(made.battery_wh),
-                _("signed by its gateway; {number} of {slots} set-points acknowledged").format(
-                    number=made.acknowledged, slots=made.slots
-                ),
+                "Its gateway signed a report for {reported} of {slots} quarter-hour; the battery "
+                "acknowledged {acknowledged} set-points.",
+                "Its gateway signed a report for {reported} of {slots} quarter-hours; the battery "
+                "acknowledged {acknowledged} set-points.",
+                slots,
+            ).format(
+                reported=reported,
+                slots=slots,
+                acknowledged=sum(one.acknowledged for one in made),
             )
         )
-    if made.zone_wh is not None and made.low_wh is not None and made.high_wh is not None:
-        told_.append(
-            Figure(
-                _("By the meters of the zone"),
-                kwh(made.zone_wh),
-                _("against the forecast; between {low} and {high} as far as it can tell").format(
-                    low=kwh(made.low_wh), high=kwh(made.high_wh)
-                ),
-            )
-        )
-    figures(told_)
-    if made.inside is None:
+    known = sum(one.known for one in made)
+    if known < slots:
         lead(
             ngettext(
                 "{known} of {slots} quarter-hour is measured and on the chain so far.",
                 "{known} of {slots} quarter-hours are measured and on the chain so far.",
-                made.slots,
-            ).format(known=made.known, slots=made.slots)
+                slots,
+            ).format(known=known, slots=slots)
         )
-    elif made.inside:
-        lead(_("What was promised lies within what the zone’s meters show."))
-    else:
-        lead(_("What was promised lies outside of what the zone’s meters show."))
+    elif any(one.inside is not None for one in made):
+        inside = all(one.inside for one in made)
+        lead(
+            _(
+                "The zone’s meters show how much more was drawn than forecast, with what the "
+                "forecast leaves open; what was promised lies within it."
+            )
+            if inside
+            else _(
+                "The zone’s meters show how much more was drawn than forecast, with what the "
+                "forecast leaves open; what was promised lies outside of it."
+            )
+        )

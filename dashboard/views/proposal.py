@@ -7,12 +7,13 @@ The evidence below the ballot is drawn by `views/evidence.py`.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from html import escape
 
 import streamlit as st
 
 from dao.runstate import Outcome
-from dashboard import identity, wallet
+from dashboard import charts, identity, wallet
 from dashboard.context import Context
 from dashboard.i18n import _, ngettext
 from dashboard.repositories import calls as call_readings
@@ -30,17 +31,30 @@ from dashboard.views.decisions import (
     heard,
     is_on_its_way,
     name_of,
+    on_its_way,
     opened,
     said_key,
     standing,
     state_mark,
     tally,
 )
-from dashboard.views.parts import countdown, empty, lead, pill, put, section
+from dashboard.views.parts import chart, countdown, empty, lead, pill, put, section
 from dashboard.views.resident import hash_text, notes, style
 
 MARK = "proposal.mark"
-SHOWN = 25
+DRAFT = "proposal.draft"
+FEW = 4
+SHOWN = 8
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A ballot that is about to be signed."""
+
+    number: int
+    voter: str
+    support: int
+    reason: str
 
 
 def draw(context: Context) -> None:
@@ -141,18 +155,39 @@ def _turn(context: Context, step: Turn) -> str:
 
 def _says(held: Held, made: Made, said: Told) -> None:
     section(_("What it does"))
-    put(f'<ul class="gc-calls">{"".join(_call_items(held, made))}</ul>')
+    _calls(held, made)
     who = name_of(held.context, made.proposer)
-    by = _("Proposed by {who}, {time}.").format(who=who, time=held.context.fmt.moment(made.made.at))
-    quote = (
-        f'<div class="gc-quote">{escape(summary_in_words(said.summary))}</div>'
-        if said.summary
-        else ""
-    )
+    if held.members.zone(made.proposer, made.made.at):
+        by = _("Proposed by {who}, {time}.")
+    else:
+        by = _("Proposed by the forecaster {who}, {time}.")
+    by = by.format(who=who, time=held.context.fmt.moment(made.made.at))
+    summary = summary_in_words(said.summary)
+    quote = f'<div class="gc-quote">{escape(summary)}</div>' if summary else ""
     put(
         f'<p class="gc-muted" style="margin-top:.6rem">{escape(by)} '
         f"{escape(_('In the proposer’s own words:')) if quote else ''}</p>{quote}"
     )
+
+
+def _calls(held: Held, made: Made) -> None:
+    """The calls in words; many windows of the battery in short, with each of them folded away."""
+    context = held.context
+    parameters = (context.settings.deployment or {}).get("GridParameters")
+    items = f'<ul class="gc-calls">{"".join(_call_items(held, made))}</ul>'
+    windows = proposal.windows_of(made.calls, parameters) or ()
+    short = proposal.battery_words(windows)
+    if short is None or len(windows) < FEW:
+        put(items)
+        return
+    put(f'<p style="margin-top:.4rem">{escape(short)}</p>')
+    frame = proposal.schedule_frame(windows)
+    chart(
+        charts.schedule_chart(frame, context.colours),
+        alt=_("Power of the community battery in the proposed schedule"),
+        key="proposal.schedule",
+    )
+    put(f"<details><summary>{escape(_('Each step of the schedule'))}</summary>{items}</details>")
 
 
 def _call_items(held: Held, made: Made) -> list[str]:
@@ -209,14 +244,7 @@ def _ballot(held: Held, one: Standing) -> None:
         _no_power(held, made)
         return
     if is_on_its_way(held, number):
-        notes(
-            [
-                (
-                    "good",
-                    _("Signed, and safe at the relay. It is on the chain within a minute or two."),
-                )
-            ]
-        )
+        notes([("good", on_its_way(held, number))])
         return
     lead(
         ngettext(
@@ -227,38 +255,67 @@ def _ballot(held: Held, one: Standing) -> None:
             one.power,
         ).format(number=one.power)
     )
-    key = f"{number:064x}"[:16]
-    support: int | None
-    if made.under_policy:
-        veto = st.checkbox(
-            _("It is an abuse and should never have been proposed (veto)"),
-            key=f"proposal.veto.{key}",
-        )
-        support = VETO if veto else AGAINST
+    draft = st.session_state.get(DRAFT)
+    if isinstance(draft, Draft) and (draft.number, draft.voter) == (number, held.address):
+        _review(held, one, draft)
     else:
-        support = st.radio(
-            _("Your vote"),
-            (FOR, AGAINST, ABSTAIN, VETO),
-            format_func=_choice,
-            index=None,
-            key=f"proposal.support.{key}",
-            label_visibility="collapsed",
+        _form(held, one)
+
+
+def _form(held: Held, one: Standing) -> None:
+    """The choice and its reason. Taken as a whole, so that nothing typed last is left out of what
+    is signed."""
+    made = one.made
+    key = f"{made.id:064x}"[:16]
+    support: int | None
+    with st.form(f"proposal.form.{key}", border=False):
+        if made.under_policy:
+            veto = st.checkbox(
+                _("It is an abuse and should never have been proposed (veto)"),
+                key=f"proposal.veto.{key}",
+            )
+            support = VETO if veto else AGAINST
+        else:
+            support = st.radio(
+                _("Your vote"),
+                (FOR, AGAINST, ABSTAIN, VETO),
+                format_func=_choice,
+                index=None,
+                key=f"proposal.support.{key}",
+                label_visibility="collapsed",
+            )
+        reason = proposal.clean_reason(
+            st.text_area(
+                _("Why (everybody can read it, for good)"),
+                key=f"proposal.reason.{key}",
+                max_chars=500,
+                height=90,
+            )
         )
-    reason = proposal.clean_reason(
-        st.text_area(
-            _("Why (everybody can read it, for good)"),
-            key=f"proposal.reason.{key}",
-            max_chars=500,
-            height=90,
-        )
-    )
+        sent = st.form_submit_button(_("Continue"), key=f"proposal.continue.{key}")
+    if not sent:
+        return
     if support is None:
-        lead(_("Choose above, then sign."))
-        return
-    if len(reason.encode()) > proposal.MAX_REASON:
+        lead(_("Choose above first."))
+    elif len(reason.encode()) > proposal.MAX_REASON:
         lead(_("The reason is too long for the chain; say it shorter."))
-        return
-    _deliver(held, one, int(support), reason, key)
+    else:
+        assert held.address is not None
+        st.session_state[DRAFT] = Draft(made.id, held.address, int(support), reason)
+        st.rerun()
+
+
+def _review(held: Held, one: Standing, draft: Draft) -> None:
+    """What is about to be signed, word for word."""
+    words, tone = votes.support_words(draft.support)
+    quote = f'<div class="gc-quote">{escape(draft.reason)}</div>' if draft.reason else ""
+    put(f"<p>{pill(words, tone)}</p>{quote}")
+    _deliver(held, one, draft.support, draft.reason, f"{one.made.id:064x}"[:16])
+    st.button(_("Change it"), key="proposal.change", on_click=_change)
+
+
+def _change() -> None:
+    st.session_state.pop(DRAFT, None)
 
 
 def _choice(support: int) -> str:
