@@ -55,7 +55,7 @@ def _check(asked: Asked, held: Roster) -> str:
             "change them.",
             held.owned,
         ).format(number=held.owned)
-        return f"<p>{pill(_('Checked on the chain'), 'good')} {escape(words)}</p>"
+        return f"<p>{pill(_('Checked'), 'good')} {escape(words)}</p>"
     who = "".join(
         f"<li>{escape(contract)}: {address(owner, asked.deployment)}</li>"
         for contract, owner in held.strangers
@@ -156,7 +156,7 @@ def _forecasters(asked: Asked, held: Roster) -> list[str]:
 def _forecaster(asked: Asked, one: ForecasterState, record: Record | None) -> str:
     fmt = asked.context.fmt
     bond = one.bond if record is None else record.bond
-    said = [_("bond {amount}").format(amount=fmt.euro(bond))]
+    said = [_("Bond {amount}").format(amount=fmt.euro(bond))]
     if not one.allowed:
         state = pill(_("Barred by a vote"), "bad")
     elif record is None:

@@ -69,7 +69,7 @@ def _wishes(asked: Asked, book: RuleBook) -> str:
         return ""
     return heading(_("What may change")) + table(
         _("What may change"),
-        ((_("Rule"), "text"), (_("From, to"), "num")),
+        ((_("Rule"), "text"), (_("From, to"), "when")),
         rows,
     )
 

@@ -14,7 +14,9 @@ import pytest
 from dao import deployment
 from dao.audit.scope import EventRow
 from dao.eip712 import keccak, word
+from dao.errors import CheckFailed
 from dao.parameters import CHARGE_POINTS, COMMUNITY_BATTERY, DAY, HOME_BATTERIES, MARKET_RULES
+from dao.processes import free_port
 from dashboard.i18n import Formats
 from dashboard.repositories import house as asking
 from dashboard.repositories.house import House, Purse, Votes
@@ -555,3 +557,30 @@ def test_no_index_is_an_empty_house(tmp_path: Path) -> None:
     assert asking.house(settings).of("Treasury", "Payment") == ()
     assert asking.votes(settings) == {}
     assert asking.purse(settings) is None
+
+
+def test_a_node_that_is_away_leaves_out_what_only_it_could_tell(tmp_path: Path) -> None:
+    Index(tmp_path / "index.sqlite").add("Payment", 1, {}, "Treasury")
+    places = {"Treasury": TREASURY, "GridGovernor": ANNA, "ForecastRegistry": BEN}
+    settings = Settings(tmp_path, rpc=f"http://127.0.0.1:{free_port()}", deployment=places)
+    assert asking.purse(settings) is None
+    assert asking.states(settings, (5,)) == {}
+    assert asking.record(settings, ANNA, 1) is None
+
+
+def test_a_damaged_index_is_told(tmp_path: Path) -> None:
+    (tmp_path / "index.sqlite").write_text("no index at all " * 100)
+    with pytest.raises(CheckFailed):
+        asking.house(Settings(tmp_path))
+
+
+def test_of_many_events_the_newest_are_kept_and_the_kind_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(asking, "MAX_ROWS", 2)
+    index = Index(tmp_path / "index.sqlite")
+    for number in range(4):
+        index.add("Payment", number, {"number": number}, "Treasury")
+    found = asking.house(Settings(tmp_path))
+    assert [row.args["number"] for row in found.of("Treasury", "Payment")] == [2, 3]
+    assert found.cut == {("Treasury", "Payment")}
