@@ -9,7 +9,6 @@ on the web is named by its host alone where `Places.shown` says so.
 from __future__ import annotations
 
 import ipaddress
-import json
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -23,6 +22,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from dao.errors import BadUse, CheckFailed
+from dao.json_input import loads
 from dao.node import Addresses, Node
 from dao.rpc import Refused
 
@@ -264,11 +264,11 @@ def _keeper(file: Path) -> Part:
 def _agent(file: Path) -> Part:
     try:
         age = max(round(time.time() - file.stat().st_mtime), 0)
-        told = json.loads(file.read_bytes()[:_MOST_BYTES])
+        told = loads(file.read_bytes()[:_MOST_BYTES])
     except OSError:
         about = f"no {file.name} in the state folder"
         return Part("agent", State.UNCHECKED, about, "no-file", {"file": file.name})
-    except (ValueError, RecursionError):
+    except ValueError:
         told = None
     if not isinstance(told, dict):
         return Part("agent", State.WRONG, f"{file.name} is not an agent's", "odd")
@@ -343,8 +343,8 @@ def _get(
     except Exception as error:  # urllib3's own errors while a body is read
         raise CheckFailed(f"{shown} broke off ({type(error).__name__})") from None
     try:
-        document = json.loads(body) if len(body) <= _MOST_BYTES else None
-    except (ValueError, RecursionError):
+        document = loads(body) if len(body) <= _MOST_BYTES else None
+    except ValueError:
         document = None
     if not isinstance(document, dict) or status != 200:
         raise CheckFailed(f"{shown} answers {status}, and not with a status")
