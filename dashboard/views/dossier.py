@@ -85,7 +85,6 @@ def _make(context: Context, shop: Workshop, span: Span, final_end: int, now: Job
     asked = st.button(
         _("Make the dossier"),
         key="analysis.export",
-        type="primary",
         disabled=now is not None,
     )
     if not asked:
