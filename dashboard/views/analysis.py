@@ -12,7 +12,6 @@ import streamlit as st
 
 from dao.audit.operator_rules import MIN_HOMES
 from dao.audit.tables import Basis
-from dao.errors import CheckFailed
 from dao.slots import SLOTS_PER_DAY
 from dao.tariffs import Tariffs
 from dashboard import charts
@@ -111,9 +110,8 @@ def draw(context: Context) -> None:
     st.html(STYLE.format(**vars(context.colours)))
     span = chosen_span(context, "analysis")
     told(span)
-    try:
-        one = analysis(context.settings.home, span.period, vars(context.tariffs))
-    except CheckFailed:
+    one = analysis(context.settings.home, span.period, vars(context.tariffs))
+    if one is None:
         nothing()
         return
     views = _views(one, context.tariffs, context.colours, context.locale)

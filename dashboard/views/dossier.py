@@ -196,7 +196,7 @@ def _check(context: Context, shop: Workshop, ready: list[Ready], now: Job | None
         key=WHICH,
         width=320,
     )
-    content, name = None, chosen
+    content, name = None, chosen or ""
     if chosen == OWN:
         brought = st.file_uploader(
             _("Dossier (.zip), at most {number} MB").format(number=MAX_UPLOAD >> 20),
