@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 import click
 
 from dao.errors import BadUse, CheckFailed
+from dao.json_input import loads
 from scripts._common import LOCAL_NODE, LOCAL_RELAY, handles_errors, json_option, printable
 from scripts._meter_collect import PORT, TOKEN_VARIABLE
 
@@ -184,10 +185,10 @@ def _keeper(file: Path) -> Part:
 def _agent(file: Path) -> Part:
     try:
         age = max(round(time.time() - file.stat().st_mtime), 0)
-        told = json.loads(file.read_bytes()[:_MOST_BYTES])
+        told = loads(file.read_bytes()[:_MOST_BYTES])
     except OSError:
         return Part("agent", UNCHECKED, f"no {file.name} in the state folder")
-    except (ValueError, RecursionError):
+    except ValueError:
         told = None
     if not isinstance(told, dict):
         return Part("agent", WRONG, f"{file.name} is not an agent's")
@@ -236,8 +237,8 @@ def _get(url: str, headers: dict[str, str] | None = None) -> dict[str, Any]:
     except Exception as error:  # urllib3's own errors while a body is read
         raise CheckFailed(f"{url} broke off ({type(error).__name__})") from None
     try:
-        document = json.loads(body) if len(body) <= _MOST_BYTES else None
-    except (ValueError, RecursionError):
+        document = loads(body) if len(body) <= _MOST_BYTES else None
+    except ValueError:
         document = None
     if not isinstance(document, dict) or status != 200:
         raise CheckFailed(f"{url} answers {status}, and not with a status")

@@ -8,7 +8,6 @@ anybody can derive, stay here all the same. What it shows before signing comes f
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable
 from typing import Any
@@ -22,6 +21,7 @@ from dao.chain import LocalAccount
 from dao.demo_people import owner_account
 from dao.eip712 import address_bytes, checksum_address, sign_digest
 from dao.errors import CheckFailed
+from dao.json_input import loads
 from dao.node import Node
 from dashboard import i18n, identity
 from dashboard.routes._guard import Refused, read_json
@@ -157,10 +157,10 @@ def _typed_data(settings: Settings, params: list[Any]) -> tuple[Any, dict[str, A
     if len(params) < 2:
         raise _Failed(-32602, "expected [address, typed data]")
     try:
-        document = json.loads(params[1]) if isinstance(params[1], str) else params[1]
+        document = loads(params[1]) if isinstance(params[1], str) else params[1]
         chain = document["domain"].get("chainId")
         wrong = chain is not None and int(str(chain), 0) != settings.chain_id
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         raise _Failed(-32602, "not typed data (EIP-712)") from None
     if wrong:
         raise _Failed(4901, "the typed data is for another chain")
