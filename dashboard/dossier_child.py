@@ -30,7 +30,7 @@ MAX_FILE = 1 << 30
 def main() -> None:
     """Do the job that the environment names."""
     job = json.loads(os.environ.pop(JOB))
-    os.nice(10)
+    os.nice(5)
     _limit(int(job["seconds"]))
     try:
         tell({"done": export(job) if job["kind"] == "export" else verify(job)})

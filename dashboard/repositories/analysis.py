@@ -38,7 +38,7 @@ from dao.audit.scope import (
 from dao.audit.tables import TABLES
 from dao.errors import CheckFailed
 from dao.index import EventReader
-from dao.slots import SLOT_SECONDS, SLOTS_PER_DAY
+from dao.slots import SLOT_SECONDS, SLOTS_PER_DAY, day_of
 from dashboard.repositories.cache import Version, cached, version
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
 MAX_DAYS = 31
 """What is computed for a screen; of longer spans the last days. A dossier holds up to a year."""
-_KEPT_S = 60.0
+_KEPT_S = 3_600.0
 _SESSIONS_KEPT = 31 * 24
 _NOT_HERE = ("transactions", "gas", "gas_energy_wh")
 """Figures that need every transaction's receipt from a node: in a dossier only."""
@@ -108,6 +108,14 @@ class DatedReader(EventReader):
             {**dict(zip(keys, row[:6], strict=True)), "args": json.loads(row[6])} for row in rows
         ]
 
+    def last_block(self, when: int) -> tuple[int, str] | None:
+        """Number and hash of the last block that is kept and not later than a time."""
+        rows = self._query(
+            "SELECT number, hash FROM blocks WHERE timestamp <= ? ORDER BY number DESC LIMIT 1",
+            (when,),
+        )
+        return (int(rows[0][0]), str(rows[0][1])) if rows else None
+
     def _bound(self, where: str, when: int) -> int | None:
         """The first or the last block of a time."""
         if (where, when) not in self._bounds:
@@ -156,27 +164,51 @@ def _readings_span(index: Path, _: Version, zone: int) -> tuple[int, int] | None
     return first["args"]["first_slot"], last["args"]["first_slot"] + last["args"]["slots"] - 1
 
 
-def analysis(home: Path, period: Period, tariffs: Mapping[str, int]) -> Analysis:
-    """The tables of a period of at most `MAX_DAYS` days. CheckFailed where the chain has no rules
-    yet, or the index is damaged."""
+def analysis(home: Path, period: Period, tariffs: Mapping[str, int]) -> Analysis | None:
+    """The tables of a period of at most `MAX_DAYS` days, None where the chain has not been read or
+    has no rules yet. CheckFailed where the index is damaged."""
     if period.slots > MAX_DAYS * SLOTS_PER_DAY:
         raise ValueError(f"more than {MAX_DAYS} days")
-    return _analysis(home, version(home / "index.sqlite"), period, tuple(sorted(tariffs.items())))
+    index = home / "index.sqlite"
+    told = _closed_by(index, version(index), period) or version(index)
+    marks = (told, _days_mark(home, period))
+    return _analysis(home, marks, period, tuple(sorted(tariffs.items())))
+
+
+@cached(ttl=_KEPT_S, max_entries=64)
+def _closed_by(index: Path, _: Version, period: Period) -> Hashable:
+    """What names the chain of a period that is over for good, whatever comes after: the last block
+    that counts. None while it is open."""
+    reader = DatedReader(index)
+    now = reader.timestamp()
+    if now is None or not reader.events("RuleDefined", contract="GridParameters", limit=1):
+        return None
+    rules = rules_of(reader)
+    if _final_end(period, rules, now) < period.end_slot:
+        return None
+    return reader.last_block(closing_time(period, rules))
+
+
+def _days_mark(home: Path, period: Period) -> Hashable:
+    """What changes when a file of these days is written or taken away."""
+    folder = home / "lake" / f"zone={period.zone}"
+    days = range(period.first_slot, period.end_slot, SLOTS_PER_DAY)
+    return tuple(version(folder / f"day={day_of(day).isoformat()}") for day in days)
 
 
 @cached(ttl=_KEPT_S, max_entries=12)
 def _analysis(
-    home: Path, _: Version, period: Period, tariffs: tuple[tuple[str, int], ...]
-) -> Analysis:
+    home: Path, _: Hashable, period: Period, tariffs: tuple[tuple[str, int], ...]
+) -> Analysis | None:
     with _computing:
         return _computed(home, period, dict(tariffs))
 
 
-def _computed(home: Path, period: Period, tariffs: Mapping[str, int]) -> Analysis:
+def _computed(home: Path, period: Period, tariffs: Mapping[str, int]) -> Analysis | None:
     reader = DatedReader(home / "index.sqlite")
     now = reader.timestamp()
-    if now is None:
-        raise CheckFailed("the chain has not been read yet")
+    if now is None or not reader.events("RuleDefined", contract="GridParameters", limit=1):
+        return None
     rules = rules_of(reader)
     final_end = _final_end(period, rules, now)
     as_of = now if final_end < period.end_slot else min(now, closing_time(period, rules))

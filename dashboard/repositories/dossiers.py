@@ -200,7 +200,7 @@ class Workshop:
         if self._running is not None:
             raise Busy(self._running)
         folder = self._own_folder()
-        if shutil.disk_usage(folder).free < 2 * MAX_FILE:
+        if shutil.disk_usage(folder).free < MAX_FILE:
             raise CheckFailed("there is too little room on this server's disk")
         self._running = self._jobs[job.id] = job
         for old in list(self._jobs)[:-_JOBS_KEPT]:

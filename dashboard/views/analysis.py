@@ -12,7 +12,6 @@ import streamlit as st
 
 from dao.audit.operator_rules import MIN_HOMES
 from dao.audit.tables import Basis
-from dao.errors import CheckFailed
 from dao.slots import SLOTS_PER_DAY
 from dao.tariffs import Tariffs
 from dashboard import charts
@@ -40,7 +39,7 @@ STYLE = """<style>
 .gc-marks {{ display: flex; flex-wrap: wrap; gap: .2rem 1.2rem; margin: .5rem 0 0 !important;
   padding: 0 !important; font-size: .86rem; color: {muted}; list-style: none; }}
 .gc-marks li {{ margin: 0 !important; }}
-.gc-table.gc-checks {{ width: auto; }}
+.gc-bases .gc-table, .gc-table.gc-checks {{ width: auto; min-width: min(100%, 34rem); }}
 .gc-table tbody th {{ color: {ink}; font-size: inherit; }}
 .gc-table.gc-checks td {{ padding-left: 1.6rem; }}
 .gc-small {{ font-size: 1.08rem; margin: 1rem 0 0; padding: 0; font-weight: 650; }}
@@ -111,9 +110,8 @@ def draw(context: Context) -> None:
     st.html(STYLE.format(**vars(context.colours)))
     span = chosen_span(context, "analysis")
     told(span)
-    try:
-        one = analysis(context.settings.home, span.period, vars(context.tariffs))
-    except CheckFailed:
+    one = analysis(context.settings.home, span.period, vars(context.tariffs))
+    if one is None:
         nothing()
         return
     views = _views(one, context.tariffs, context.colours, context.locale)
@@ -169,25 +167,26 @@ def _key_figures(views: _Views) -> None:
         number=days
     )
     put(_cards(views.key, against))
-    if not service.is_comparable(views.one):
+    comparable = service.is_comparable(views.one)
+    if not comparable:
         lead(
             _(
                 "No comparison: readings of some of these days, or of as many days before, are "
                 "not on the chain."
             )
         )
+    heads = [(_("Figure"), ""), (_("These days"), "num")]
+    if comparable:
+        heads += [(_("Before"), "num"), (_("Change"), "num")]
+    heads.append((_("Mark"), ""))
     rows = "".join(
         f"<tr><td>{escape(one.name)}</td>"
-        f'<td class="num">{escape(one.value)}</td><td class="num">{escape(one.before)}</td>'
-        f'<td class="num">{escape(one.change)}</td><td>{_mark(one.basis)}</td></tr>'
+        + "".join(
+            f'<td class="num">{escape(value)}</td>'
+            for value in ((one.value, one.before, one.change) if comparable else (one.value,))
+        )
+        + f"<td>{_mark(one.basis)}</td></tr>"
         for one in views.every
-    )
-    heads = (
-        (_("Figure"), ""),
-        (_("These days"), "num"),
-        (_("Before"), "num"),
-        (_("Change"), "num"),
-        (_("Mark"), ""),
     )
     head = "".join(f'<th scope="col" class="{kind}">{escape(name)}</th>' for name, kind in heads)
     name = escape(_("All figures"))
@@ -292,12 +291,13 @@ def _meters(views: _Views) -> None:
         counts = list(views.quality.columns)[1:]
         shown = table(views.quality, caption, set(counts), {_("kept back")})
         put(f"<p>{_mark(Basis.OPERATOR)}</p>{shown}")
-    put(f'<h3 class="gc-small">{escape(_("On record"))} {_mark(Basis.CHAIN)}</h3>')
+    head = f'<h3 class="gc-small">{escape(_("On record"))} {_mark(Basis.CHAIN)}</h3>'
     if views.anomalies.empty:
+        put(head)
         lead(_("Nothing is on record that should not have been."))
         return
     total = views.one.tables["anomalies"].num_rows
-    put(table(views.anomalies, _("What went wrong"), ()))
+    put(head + table(views.anomalies, _("What went wrong"), ()))
     _more(len(views.anomalies), total)
 
 
@@ -331,8 +331,8 @@ def _spending(views: _Views) -> None:
     if views.payments.empty:
         lead(_("Nothing was paid in these days."))
         return
-    put(f"<p>{_mark(Basis.CHAIN)}</p>")
-    put(table(views.payments, _("Payments"), {_("Amount"), _("For : against")}))
+    rows = table(views.payments, _("Payments"), {_("Amount"), _("For : against")})
+    put(f"<p>{_mark(Basis.CHAIN)}</p>{rows}")
     _more(len(views.payments), views.one.tables["payments"].num_rows)
 
 
@@ -360,5 +360,5 @@ def _groups(views: _Views) -> None:
             lead(_("No groups are known of these days."))
         return
     numbers = list(those.frame.columns)[1:]
-    put(f"<p>{_mark(Basis.OPERATOR)} {escape(service.days_words(those.days))}</p>")
-    put(table(those.frame, _("Who gains"), set(numbers)))
+    head = f"<p>{_mark(Basis.OPERATOR)} {escape(service.days_words(those.days))}</p>"
+    put(head + table(those.frame, _("Who gains"), set(numbers)))

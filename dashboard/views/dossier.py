@@ -21,7 +21,7 @@ from dashboard.views.resident import file_link
 
 EXPORT, CHECK = "analysis.export.job", "analysis.check.job"
 """Where the session keeps which work it asked for."""
-WHICH = "analysis.check.which"
+WHICH, SEEN = "analysis.check.which", "analysis.export.seen"
 OWN = "own"
 _TICK_S = 1.0
 
@@ -46,13 +46,17 @@ def may_work(context: Context) -> bool:
 
 def _work(context: Context, span: Span, final_end: int) -> None:
     shop = workshop(context.settings.home)
-    # While something is under way the fragment draws itself again, and once more when it ends.
-    running = shop.running() is not None
-    st.fragment(_parts, run_every=_TICK_S if running else None)(context, shop, span, final_end)
+    # While something is under way the fragment draws itself again, the page once it has ended.
+    ticking = shop.running() is not None
+    part = st.fragment(_parts, run_every=_TICK_S if ticking else None)
+    part(context, shop, span, final_end, ticking)
 
 
-def _parts(context: Context, shop: Workshop, span: Span, final_end: int) -> None:
+def _parts(context: Context, shop: Workshop, span: Span, final_end: int, ticking: bool) -> None:
     now = shop.running()
+    if ticking and now is None:
+        # Before any widget is drawn: what they were given in a run that breaks off is lost.
+        st.rerun()
     allowed = may_work(context)
     if not allowed:
         lead(
@@ -70,8 +74,6 @@ def _parts(context: Context, shop: Workshop, span: Span, final_end: int) -> None
     if allowed:
         _check(context, shop, ready, now)
     _outcome(shop.job(st.session_state.get(CHECK, "")))
-    if now is not None and shop.running() is None:
-        st.rerun()
 
 
 def _make(context: Context, shop: Workshop, span: Span, final_end: int, now: Job | None) -> None:
@@ -85,7 +87,6 @@ def _make(context: Context, shop: Workshop, span: Span, final_end: int, now: Job
     asked = st.button(
         _("Make the dossier"),
         key="analysis.export",
-        type="primary",
         disabled=now is not None,
     )
     if not asked:
@@ -177,9 +178,11 @@ def _check(context: Context, shop: Workshop, ready: list[Ready], now: Job | None
     put(f'<h3 class="gc-small">{escape(_("Check a dossier"))}</h3>')
     names = {one.name: one for one in ready}
     made = shop.job(st.session_state.get(EXPORT, ""))
-    if ready and st.session_state.get(WHICH) is None:
-        mine = made.name if made is not None and made.name in names else ready[0].name
-        st.session_state[WHICH] = mine
+    seen = st.session_state.get(SEEN)
+    if now is None and made is not None and made.name in names and seen != made.id:
+        # Once: what was just made is likely what one wants to check.
+        st.session_state[SEEN] = made.id
+        st.session_state[WHICH] = made.name
 
     def said(name: str) -> str:
         if name == OWN:
@@ -192,12 +195,13 @@ def _check(context: Context, shop: Workshop, ready: list[Ready], now: Job | None
         [*names, OWN],
         # The box for a file is fetched only where it is wanted.
         index=None,
+        required=True,
         placeholder=_("Choose a dossier"),
         format_func=said,
         key=WHICH,
         width=320,
     )
-    content, name = None, chosen
+    content, name = None, chosen or ""
     if chosen == OWN:
         brought = st.file_uploader(
             _("Dossier (.zip), at most {number} MB").format(number=MAX_UPLOAD >> 20),

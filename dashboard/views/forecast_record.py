@@ -7,7 +7,6 @@ from html import escape
 
 import streamlit as st
 
-from dao.errors import CheckFailed
 from dashboard import charts
 from dashboard.context import Context
 from dashboard.i18n import _, ngettext
@@ -53,13 +52,9 @@ def draw(context: Context) -> None:
     st.html(STYLE.format(**vars(context.colours)))
     span = chosen_span(context, "record")
     told(span)
-    try:
-        one = analysis(context.settings.home, span.period, vars(context.tariffs))
-    except CheckFailed:
-        _nothing()
-        return
-    lines = service.day_lines(one)
-    if not lines:
+    one = analysis(context.settings.home, span.period, vars(context.tariffs))
+    lines = [] if one is None else service.day_lines(one)
+    if one is None or not lines:
         _nothing()
         return
     _accuracy(context, one, lines)

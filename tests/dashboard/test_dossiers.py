@@ -11,6 +11,7 @@ import time
 import zipfile
 from io import BytesIO
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import requests
@@ -21,6 +22,7 @@ from dashboard.repositories import dossiers
 from dashboard.repositories.dossiers import Busy, Job, Ready, Workshop, chain_of
 from dashboard.routes import dossiers as routes
 from dashboard.settings import Settings
+from dashboard.views.dossier import may_work
 from tests.dashboard.near import serving
 
 PERIOD = Period(1, 16_959 * 96, 96)
@@ -180,3 +182,14 @@ def test_a_ready_dossier_is_fetched_by_anybody_and_nothing_else_is(tmp_path: Pat
             assert answer.status_code == 404
             assert b"secret" not in answer.content
         assert requests.post(f"{url}/dossiers/v1/dossier-3.zip", timeout=20).status_code == 405
+
+
+@pytest.mark.parametrize(
+    ("person", "local", "may"),
+    [(None, False, False), (None, True, True), ("somebody", False, True)],
+)
+def test_work_is_for_people_who_signed_in_or_on_a_local_chain(
+    tmp_path: Path, person: str | None, local: bool, may: bool
+) -> None:
+    context = SimpleNamespace(person=person, settings=Settings(home=tmp_path, local=local))
+    assert may_work(context) is may
