@@ -15,6 +15,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from dao.eip712 import checksum_address
 from dao.errors import CheckFailed
 from dao.index import EventReader
 from dao.node import Node
@@ -249,7 +250,7 @@ def _gas(places: Places, reader: EventReader) -> list[Part]:
         receipt = node.ask("eth_getTransactionReceipt", rows[0]["tx"])
         if not isinstance(receipt, dict):
             continue
-        account, gas = str(receipt.get("from")), _hex(receipt.get("gasUsed"))
+        account, gas = _account(receipt.get("from")), _hex(receipt.get("gasUsed"))
         held = _hex(node.ask("eth_getBalance", account, "latest"))
         left = held // max(price * gas, 1)
         facts: dict[str, int | str | None] = {
@@ -274,6 +275,13 @@ def _own_node(places: Places) -> Node:
     if places.chain_id is not None and node.chain_id != places.chain_id:
         raise CheckFailed("the node is of another chain than the deployment")
     return node
+
+
+def _account(value: object) -> str:
+    try:
+        return checksum_address(str(value))
+    except ValueError:
+        raise CheckFailed("what answers is not an Ethereum node") from None
 
 
 def _hex(value: object) -> int:

@@ -127,10 +127,14 @@ def gathered(
     pool.shutdown(wait=False, cancel_futures=True)
     found: list[Part] = []
     for name, answer in asked.items():
-        if answer.done():
-            found += answer.result()
-        else:
+        if not answer.done():
             found.append(Part(name, State.WRONG, "does not answer in time", "late"))
+            continue
+        try:
+            found += answer.result()
+        except Exception as error:  # whatever answers may answer anything; the others still count
+            about = f"what answers cannot be understood ({type(error).__name__})"
+            found.append(Part(name, State.WRONG, about, "unreadable"))
     return found
 
 

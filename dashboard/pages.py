@@ -31,7 +31,7 @@ class Page:
 
     `module` in `dashboard/views/` has `draw(context)`; by default it is named like the slug.
     A page that `needs_person` shows the sign-in to whoever is not signed in. One that is not
-    `listed` is reached by a link only.
+    `listed` is reached by a link only. `scripts`: of Streamlit's widgets that it shows first.
     """
 
     slug: str
@@ -41,6 +41,7 @@ class Page:
     icon: str | None = None
     module: str = ""
     listed: bool = True
+    scripts: tuple[str, ...] = ()
 
     def draw(self, context: Context) -> None:
         """Draw the page; its module is imported when it is first wanted."""

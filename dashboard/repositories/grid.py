@@ -156,11 +156,13 @@ def _revealed(index: Path, _: Version, zone: int, first_slot: int) -> frozenset[
 
 
 def picture(
-    home: Path, code: str, seed: int, day: Day, later: Path | None, rows: Sequence[Row]
+    home: Path, zone: int, code: str, seed: int, day: Day, later: Path | None, rows: Sequence[Row]
 ) -> Asked:
     """The picture of a day, kept as a file under what it is made from. Where it is not there it is
     asked for and being made, one at a time: ask again in a moment."""
     question = {
+        "zone": zone,
+        "first_slot": day.first_slot,
         "code": code,
         "seed": seed,
         "evidence": str(day.evidence),

@@ -167,7 +167,7 @@ def _buses(
     square = f'<path d="{"".join(squares)}" style="stroke-linecap:square"'
     drawn = [
         f'{square} stroke="{colour}" stroke-width="{_DOT + more:g}"/>'
-        for colour, more in ((colours.ink, 7), (colours.surface, 4))
+        for colour, more in ((colours.ink, 9), (colours.surface, 6))
     ]
     for name, look in BANDS.items():
         if name not in dots:
@@ -312,7 +312,12 @@ STYLE = """<style>
 .gc-grid figcaption i.frame {{ border-radius: 0; background: none; border: 2px solid {ink}; }}
 .gc-grid figcaption i.cable {{ border-radius: 0; width: 1.3rem; height: 0; background: none;
   border-top: 4px solid {muted}; vertical-align: .2rem; }}
+.gc-halves {{ display: grid; grid-template-columns: 3fr 2fr; gap: 0 2.5rem; margin-top: .9rem; }}
+.gc-halves > div {{ min-width: 0; }}
+.gc-halves .gc-chart {{ margin-top: .9rem !important; }}
+.gc-told {{ margin-top: .7rem; }}
 @media (max-width: 760px) {{
+  .gc-halves {{ grid-template-columns: 1fr; row-gap: 1.2rem; }}
   .gc-gridbox {{ height: 25rem; }}
   .gc-gridbox > b {{ font-size: .74rem; padding: .05rem .3rem; }}
 }}

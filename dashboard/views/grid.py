@@ -23,22 +23,23 @@ from dashboard.repositories.grid import Asked, Day
 from dashboard.services import grid, grid_drawing
 from dashboard.services.grid import VOLTS, Action, Basis, Flow, Moment, Picture, Said, Side, Told
 from dashboard.services.plan_words import title_in_words
+from dashboard.services.units import local_time
 from dashboard.theme import Palette
 from dashboard.views.parts import (
     Figure,
-    chart,
     empty,
     error_box,
-    figures,
+    figures_of,
     lead,
     pill,
     put,
-    section,
     table,
     title,
 )
 
 WAIT_SECONDS = 1.0
+_WEEK = 7
+_EARLIER, _LATER = -1, -2
 _DAY, _SLOT, _BASIS, _SIDE = "grid.day", "grid.slot", "grid.shown", "grid.action"
 
 
@@ -92,17 +93,10 @@ def _page(context: Context, there: Sequence[Day]) -> None:
 
 
 def _drawn(context: Context, there: Sequence[Day]) -> None:
-    fmt = context.fmt
     by_slot = {one.first_slot: one for one in there}
-    left, middle, right = st.columns([2, 2, 3], vertical_alignment="bottom")
-    with left:
-        chosen: int = st.selectbox(
-            _("Day"),
-            list(by_slot),
-            # Named by its noon: a UTC day begins at night here.
-            format_func=lambda one: fmt.date((one + SLOTS_PER_DAY // 2) * SLOT_SECONDS, "full"),
-            key=_DAY,
-        )
+    controls = st.container(horizontal=True, vertical_alignment="bottom")
+    with controls:
+        chosen = _day(context, list(by_slot))
     day = by_slot[chosen]
     action = _action(context, day)
     asked = _asked(context, there, day, action)
@@ -110,9 +104,8 @@ def _drawn(context: Context, there: Sequence[Day]) -> None:
         _not_there(asked, context, there, day, action)
         return
     picture = _parsed(asked.file, version(asked.file))
-    with middle:
+    with controls:
         basis = _basis(picture)
-    with right:
         side = _side(picture, basis, action)
     flow = picture.flow(basis, side)
     slot = _slot(context, picture, flow)
@@ -120,34 +113,29 @@ def _drawn(context: Context, there: Sequence[Day]) -> None:
         {"day": str(day_of(day.first_slot)), "slot": str(slot), "shown": basis, "action": side}
     )
     found = grid.moment(picture, flow, slot)
-    _figures(context, picture, flow, found, basis)
     words = _words(context, picture, found, slot)
-    drawing, beside = st.columns([3, 2], gap="large")
-    with drawing:
-        put(grid_drawing.map_of(picture, flow, slot, context.colours, words))
-        same = table(
-            frame := grid_drawing.table_of(picture, flow, slot),
-            _("All buses in this quarter-hour"),
-            set(frame.columns[[0, 1, 3]]),
-        )
-        put(f"<details><summary>{escape(_('The same as a table'))}</summary>{same}</details>")
-    with beside:
-        lead(_action_words(context, picture, action, basis))
-        chart(
-            grid_drawing.voltage_chart(picture, basis, side, slot, context.colours),
-            alt=_("Highest voltage in the zone over the day, without and with the action"),
-            key="grid.voltage",
-        )
-        if flow.battery_w.any():
-            chart(
-                _battery_chart(
-                    asked.file, version(asked.file), basis, side, context.colours, context.locale
-                ),
-                alt=_("Power of the community battery over the day"),
-                key="grid.battery",
-            )
-    _devices(context, picture, action, day, slot)
-    _source(context, picture, basis, side)
+    frame = grid_drawing.table_of(picture, flow, slot)
+    same = table(frame, _("All buses in this quarter-hour"), set(frame.columns[[0, 1, 3]]))
+    voltage = grid_drawing.voltage_chart(picture, basis, side, slot, context.colours).html(
+        _("Highest voltage in the zone over the day, without and with the action")
+    )
+    power = ""
+    if flow.battery_w.any():
+        power = _battery_chart(
+            asked.file, version(asked.file), basis, side, context.colours, context.locale
+        ).html(_("Power of the community battery over the day"))
+    # One piece of HTML: a browser takes longer for each that a page is made of.
+    put(
+        figures_of(_figures(context, picture, flow, found, basis))
+        + '<div class="gc-halves"><div>'
+        + grid_drawing.map_of(picture, flow, slot, context.colours, words)
+        + f"<details><summary>{escape(_('The same as a table'))}</summary>{same}</details>"
+        + '</div><div><p class="gc-lead">'
+        + escape(_action_words(context, picture, action, basis))
+        + f"</p>{voltage}{power}</div></div>"
+        + _devices(context, picture, action, day, slot)
+        + _source(context, picture, basis)
+    )
 
 
 # What is asked for
@@ -164,6 +152,7 @@ def _asked(context: Context, there: Sequence[Day], day: Day, action: Action) -> 
     later = grid.later_evidence(there, day)
     return files.picture(
         context.settings.home,
+        context.zone,
         context.run.zone,
         context.run.seed,
         day,
@@ -219,14 +208,42 @@ def _making(context: Context, there: Sequence[Day], day: Day, action: Action) ->
 # The widgets
 
 
+def _day(context: Context, there: Sequence[int]) -> int:
+    """Choose a day: a week at a time, and the weeks before and after it."""
+    place = there.index(st.session_state[_DAY]) // _WEEK * _WEEK
+    week = list(there[place : place + _WEEK])[::-1]
+    names = {_EARLIER: _("Earlier"), _LATER: _("Later")}
+    before = [_EARLIER] if place + _WEEK < len(there) else []
+    after = [_LATER] if place else []
+
+    def turn() -> None:
+        step = {_EARLIER: place + _WEEK, _LATER: place - 1}.get(st.session_state[_DAY])
+        if step is not None:
+            st.session_state[_DAY] = there[step]
+
+    st.pills(
+        _("Day"),
+        [*before, *week, *after],
+        # Named by its noon: a UTC day begins at night here.
+        format_func=lambda one: (
+            names.get(one) or context.fmt.day(local_time((one + SLOTS_PER_DAY // 2) * SLOT_SECONDS))
+        ),
+        key=_DAY,
+        on_change=turn,
+        required=True,
+    )
+    chosen: int = st.session_state[_DAY]
+    return chosen
+
+
 def _basis(picture: Picture) -> Basis:
     names = {Basis.FORECAST: _("Forecast"), Basis.MEASURED: _("Measured")}
     options = [one for one in Basis if picture.has(one)]
     _keep(_BASIS, options, options[-1])
     chosen = st.segmented_control(
-        _("What is shown"), options, format_func=lambda one: names[one], key=_BASIS
+        _("What is shown"), options, format_func=lambda one: names[one], key=_BASIS, required=True
     )
-    return Basis(chosen) if chosen else options[-1]
+    return chosen or options[-1]
 
 
 def _side(picture: Picture, basis: Basis, action: Action) -> Side:
@@ -234,9 +251,9 @@ def _side(picture: Picture, basis: Basis, action: Action) -> Side:
     options = [one for one in Side if picture.has(basis, one)]
     _keep(_SIDE, options, options[-1] if action.in_force else options[0])
     chosen = st.segmented_control(
-        _("Before and after"), options, format_func=lambda one: names[one], key=_SIDE
+        _("Before and after"), options, format_func=lambda one: names[one], key=_SIDE, required=True
     )
-    return Side(chosen) if chosen else options[0]
+    return chosen or options[0]
 
 
 def _slot(context: Context, picture: Picture, flow: Flow) -> int:
@@ -261,43 +278,43 @@ def _keep(key: str, options: Sequence[Any], otherwise: Any) -> None:
 # What is told of a slot
 
 
-def _figures(context: Context, picture: Picture, flow: Flow, found: Moment, basis: Basis) -> None:
+def _figures(
+    context: Context, picture: Picture, flow: Flow, found: Moment, basis: Basis
+) -> list[Figure]:
     fmt, limits = context.fmt, picture.limits
     over = int(flow.over.sum())
-    figures(
-        [
-            Figure(
-                _("Highest voltage"),
-                _volts(context, found.highest),
-                _("at bus {bus}; the limit is {limit}").format(
-                    bus=found.highest_bus, limit=_volts(context, limits.highest)
-                ),
+    return [
+        Figure(
+            _("Highest voltage"),
+            _volts(context, found.highest),
+            _("at bus {bus}; the limit is {limit}").format(
+                bus=found.highest_bus, limit=_volts(context, limits.highest)
             ),
-            Figure(
-                _("Lowest voltage"),
-                _volts(context, found.lowest),
-                _("at bus {bus}; the limit is {limit}").format(
-                    bus=found.lowest_bus, limit=_volts(context, limits.lowest)
-                ),
+        ),
+        Figure(
+            _("Lowest voltage"),
+            _volts(context, found.lowest),
+            _("at bus {bus}; the limit is {limit}").format(
+                bus=found.lowest_bus, limit=_volts(context, limits.lowest)
             ),
-            Figure(
-                _("Transformer"),
-                fmt.percent(found.transformer / 100),
-                _("of {power} kVA; the fullest cable carries {share}").format(
-                    power=fmt.number(picture.rated_kva), share=fmt.percent(found.line / 100)
-                ),
+        ),
+        Figure(
+            _("Transformer"),
+            fmt.percent(found.transformer / 100),
+            _("of {power} kVA; the fullest cable carries {share}").format(
+                power=fmt.number(picture.rated_kva), share=fmt.percent(found.line / 100)
             ),
-            Figure(
-                _("Over a limit in the whole day"),
-                ngettext("{number} quarter-hour", "{number} quarter-hours", over).format(
-                    number=fmt.number(over)
-                ),
-                _("as measured, by the standard shares")
-                if basis is Basis.MEASURED
-                else _("on a hard day: nine in ten are milder"),
+        ),
+        Figure(
+            _("Over a limit in the whole day"),
+            ngettext("{number} quarter-hour", "{number} quarter-hours", over).format(
+                number=fmt.number(over)
             ),
-        ]
-    )
+            _("as measured, by the standard shares")
+            if basis is Basis.MEASURED
+            else _("on a hard day: nine in ten are milder"),
+        ),
+    ]
 
 
 def _volts(context: Context, pu: float) -> str:
@@ -343,11 +360,7 @@ def _action_words(context: Context, picture: Picture, action: Action, basis: Bas
 # The devices
 
 
-def _devices(context: Context, picture: Picture, action: Action, day: Day, slot: int) -> None:
-    section(
-        _("Devices and their schedule"),
-        _("What was decided, what the device acknowledged, and what its own counter then showed."),
-    )
+def _devices(context: Context, picture: Picture, action: Action, day: Day, slot: int) -> str:
     first = day.first_slot
     home = context.settings.home
     schedule = action.of_day(COMMUNITY_BATTERY, first) if action.in_force else {}
@@ -387,17 +400,24 @@ def _devices(context: Context, picture: Picture, action: Action, day: Day, slot:
     frame = pd.DataFrame(
         rows, columns=[_("Device"), _("What it is"), _("Called on this day"), _("Acknowledged")]
     )
-    put(table(frame, _("Devices and their schedule"), set()))
+    head, about = (
+        _("Devices and their schedule"),
+        _("What was decided, what the device acknowledged, and what its own counter then showed."),
+    )
+    below = ""
     if others is not None:
-        lead(
-            _("{devices} devices of people acknowledged {taken} of {calls} calls.").format(
-                devices=context.fmt.number(others.devices),
-                taken=context.fmt.number(others.acknowledged),
-                calls=context.fmt.number(others.calls),
-            )
+        words = _("{devices} devices of people acknowledged {taken} of {calls} calls.").format(
+            devices=context.fmt.number(others.devices),
+            taken=context.fmt.number(others.acknowledged),
+            calls=context.fmt.number(others.calls),
         )
+        below = f'<p class="gc-lead">{escape(words)}</p>'
     if said:
-        _now_and_all(context, said, first + slot)
+        below += _now_and_all(context, said, first + slot)
+    return (
+        f'<div class="gc-section"><h2>{escape(head)}</h2><p class="gc-lead">{escape(about)}</p>'
+        f"</div>{table(frame, head, set())}{below}"
+    )
 
 
 def _called(context: Context, slots: int) -> str:
@@ -423,7 +443,7 @@ def _acknowledged(context: Context, said: Sequence[Told]) -> str:
     return words
 
 
-def _now_and_all(context: Context, said: Sequence[Told], slot: int) -> None:
+def _now_and_all(context: Context, said: Sequence[Told], slot: int) -> str:
     """What the battery said in the slot that is looked at, and all of the day."""
     names = {
         Said.TOOK: (_("acknowledged"), "good"),
@@ -434,13 +454,13 @@ def _now_and_all(context: Context, said: Sequence[Told], slot: int) -> None:
     }
     here = next((one for one in said if one.slot == slot), None)
     if here is None:
-        lead(_("In this quarter-hour nothing was asked of the battery."))
+        sentence, mark = _("In this quarter-hour nothing was asked of the battery."), ""
     else:
         words, tone = names[here.said]
         sentence = _("In this quarter-hour the battery was told {power}:").format(
             power=_power(context, here.wanted)
         )
-        put(f'<p class="gc-lead">{escape(sentence)} {pill(words, tone)}</p>')
+        mark = pill(words, tone)
     frame = pd.DataFrame(
         [
             (
@@ -456,14 +476,17 @@ def _now_and_all(context: Context, said: Sequence[Told], slot: int) -> None:
     )
     summary = _("Every quarter-hour of the battery’s schedule")
     same = table(frame, summary, set(frame.columns[1:4]))
-    put(f"<details><summary>{escape(summary)}</summary>{same}</details>")
+    return (
+        f'<p class="gc-lead gc-told">{escape(sentence)} {mark}</p>'
+        f"<details><summary>{escape(summary)}</summary>{same}</details>"
+    )
 
 
 def _power(context: Context, watts: int | None) -> str:
     return "–" if watts is None else grid_drawing.kw(context.fmt, watts)
 
 
-def _source(context: Context, picture: Picture, basis: Basis, side: Side) -> None:
+def _source(context: Context, picture: Picture, basis: Basis) -> str:
     """What the picture is made from, and what it does not show."""
     index = context.settings.home / "index.sqlite"
     shown = files.revealed(index, context.zone, picture.first_slot, picture.evidence)
@@ -494,7 +517,7 @@ def _source(context: Context, picture: Picture, basis: Basis, side: Side) -> Non
         else _("This evidence is not revealed on the chain yet."),
         _("Grid, homes and devices: SimBench (ODbL). Called devices by their standard behaviour."),
     ]
-    put(
+    return (
         f'<footer class="gc-foot"><p><b>{escape(_("How this picture is made."))}</b> '
         + "</p><p>".join(escape(line) for line in lines)
         + "</p></footer>"

@@ -15,11 +15,12 @@ from dashboard.context import Context
 from dashboard.i18n import _, ngettext
 from dashboard.repositories import operations as watching
 from dashboard.services import operations
-from dashboard.services.operations import GROUPS, Line, Standing
+from dashboard.services.operations import GROUPS, Account, Line, Standing
 from dashboard.settings import read_settings
 from dashboard.views.parts import empty, lead, pill, put, section, title
 
-REFRESH_SECONDS = 5.0
+REFRESH_SECONDS = 2.0
+_MANY = 1_000_000
 _STYLE = """<style>
 .gc-state td:first-child { width: 15rem; font-weight: 600; padding-right: 1rem; }
 .gc-state td:nth-child(2):not(:last-child) { width: 8rem; white-space: nowrap; }
@@ -29,8 +30,9 @@ _STYLE = """<style>
   .gc-state, .gc-state tbody, .gc-state tr { display: block; }
   .gc-state thead { display: none; }
   .gc-state tr { padding: .45rem 0; border-bottom: 1px solid #80808040; }
-  .gc-state td { display: inline-block; border: 0; padding: .1rem .8rem .1rem 0; }
-  .gc-state td:last-child { display: block; width: auto; }
+  .gc-state td { display: inline-block; border: 0; padding: .1rem .8rem .1rem 0;
+    width: auto !important; }
+  .gc-state td:last-child { display: block; }
 }
 </style>"""
 
@@ -124,20 +126,22 @@ def _gas(context: Context, parts: Sequence[Part]) -> None:
         (
             f'{escape(one.role)}<div class="gc-address">{escape(one.address)}</div>',
             pill(_("low"), "bad") if one.is_low else pill(_("enough"), "good"),
-            escape(
-                ngettext(
-                    "{ether} ETH, enough for {number} transaction",
-                    "{ether} ETH, enough for {number} transactions",
-                    one.left,
-                ).format(
-                    ether=context.fmt.number(one.ether, 3),
-                    number=_("a million") if one.left > 1_000_000 else context.fmt.number(one.left),
-                )
-            ),
+            escape(_holds(context, one)),
         )
         for one in found
     ]
     put(_table(_("Gas"), [_("Account"), _("State"), _("What it holds")], rows))
+
+
+def _holds(context: Context, one: Account) -> str:
+    ether = context.fmt.number(one.ether, 0 if one.ether >= 100 else 3)
+    if one.left > _MANY:
+        return _("{ether} ETH, enough for more than a million transactions").format(ether=ether)
+    return ngettext(
+        "{ether} ETH, enough for {number} transaction",
+        "{ether} ETH, enough for {number} transactions",
+        one.left,
+    ).format(ether=ether, number=context.fmt.number(one.left))
 
 
 def _log(context: Context, parts: Sequence[Part]) -> None:

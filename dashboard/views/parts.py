@@ -68,7 +68,12 @@ def error_box(what_happened: str, what_is_safe: str, what_to_do: str) -> None:
 
 def figures(those: Sequence[Figure]) -> None:
     """The numbers that matter, side by side."""
-    put(
+    put(figures_of(those))
+
+
+def figures_of(those: Sequence[Figure]) -> str:
+    """The same as text, for what is put on the page in one piece."""
+    return (
         '<dl class="gc-figures">'
         + "".join(
             f'<div><dt>{escape(one.name)}</dt><dd class="value">{escape(one.value)}</dd>'

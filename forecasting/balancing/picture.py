@@ -52,10 +52,16 @@ _PATIENCE_S = 120
 
 @dataclass(frozen=True)
 class Question:
-    """What is to be drawn: SimBench's code of the zone and the seed of its homes; the evidence of
-    the day's forecast, and of a later one that holds what was then measured; windows as rows of
-    key, first slot, slots and value, of the day and those before it."""
+    """What is to be drawn.
 
+    zone, first_slot: which day of which zone. code, seed: SimBench's code of its grid, and of its
+    homes' scales. evidence, later: files of the day's forecast, and of a later one that holds what
+    was then measured. windows: rows of key, first slot, slots and value, of the day and those
+    before it.
+    """
+
+    zone: int
+    first_slot: int
     code: str
     seed: int
     evidence: str
@@ -71,7 +77,9 @@ def draw(question: Question) -> dict[str, Any]:
 
     cache = Path(question.cache)
     evidence = _evidence(question.evidence)
-    first = evidence.first_slot
+    first = question.first_slot
+    if (evidence.zone, evidence.first_slot) != (question.zone, first):
+        raise BadUse(f"{Path(question.evidence).name} is of another zone or day than its name says")
     grid = load_grid(question.code, cache)
     homes = zone_profiles(question.code, 0, 0, question.seed, cache).homes
     shares = standard_shares(homes)

@@ -66,8 +66,10 @@ def test_a_slot_is_told_by_its_tightest_places() -> None:
     flow = picture.flow(Basis.FORECAST, Side.WITH)
     assert grid.tightest(picture, flow) == 48
     found = grid.moment(picture, flow, 48)
-    assert (found.highest, found.highest_bus, found.above) == (pytest.approx(OVER), 12, 1)
-    assert (found.line, found.line_ends, found.full_lines) == (pytest.approx(120), (11, 12), 1)
+    assert found.highest == pytest.approx(OVER)
+    assert (found.highest_bus, found.above) == (12, 1)
+    assert found.line == pytest.approx(120)
+    assert (found.line_ends, found.full_lines) == ((11, 12), 1)
     assert grid.moment(picture, flow, 0).above == 0
 
 
@@ -247,7 +249,9 @@ def test_a_picture_that_cannot_be_made_says_why_and_is_not_asked_for_again_at_on
     evidence.write_text("no evidence")
 
     def ask() -> files.Asked:
-        return files.picture(tmp_path, "1-LV-rural3--2-sw", 1, Day(FIRST_SLOT, evidence), None, ())
+        return files.picture(
+            tmp_path, ZONE, "1-LV-rural3--2-sw", 1, Day(FIRST_SLOT, evidence), None, ()
+        )
 
     assert not ask().is_made
     for _ in range(600):

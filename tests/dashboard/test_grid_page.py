@@ -22,7 +22,7 @@ from dao.parameters import COMMUNITY_BATTERY
 from dao.paths import cache_dir, deployment_path, index_path
 from dao.processes import free_port
 from dao.runstate import write_run_state
-from dao.slots import SLOT_SECONDS, SLOTS_PER_DAY, first_slot_of_day
+from dao.slots import SLOT_SECONDS, SLOTS_PER_DAY, day_of, first_slot_of_day
 from dashboard.repositories.operations import OPERATORS
 from dashboard.serve import DashboardServer
 from forecasting.zone import DayForecast, ZoneTotals, canonical_json, totals_digest
@@ -51,7 +51,7 @@ def evidence(folder: Path, day: int, ends: int, battery_wh: list[list[int]]) -> 
     for slot, taken, given in battery_wh:
         published.net_wh[slot - begin] += taken - given
     week = slice(day - begin - 7 * SLOTS_PER_DAY, day - begin - 6 * SLOTS_PER_DAY)
-    values = {}
+    values: dict[str, np.ndarray] = {}
     for name, middle in (("net", net[week]), ("export", export[week])):
         band = np.abs(middle) // 5 + 1_500
         low, high = middle - band, middle + band
@@ -72,8 +72,7 @@ def evidence(folder: Path, day: int, ends: int, battery_wh: list[list[int]]) -> 
         parameters={"timezone": "Europe/Berlin", "country": "DE", "region": "MV", "location": None},
         **values,
     )
-    name = date.fromordinal(date(1970, 1, 1).toordinal() + day // SLOTS_PER_DAY)
-    path = folder / "evidence" / f"zone-1-{name}.json"
+    path = folder / "evidence" / f"zone-1-{day_of(day)}.json"
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(canonical_json(made.evidence(published, battery_wh=battery_wh)))
 

@@ -102,6 +102,20 @@ def test_what_answers_nonsense_is_wrong(tmp_path: Path) -> None:
         assert {found[name].state for name in ("node", "relay", "collector")} == {State.WRONG}
 
 
+def test_an_odd_node_blinds_nobody_for_the_rest(tmp_path: Path) -> None:
+    """A node that answers every question with one word, and not with what was asked for."""
+    index = sessions(tmp_path)
+    at(index, (FIRST_SLOT + 48) * SLOT_SECONDS)
+    contracts = (("GridGovernor", ADDRESS), ("ReadingLedger", ADDRESS))
+    for result in ('"0x7a69"', '{"from": 7, "gasUsed": "0x1"}', '"0x' + "00" * 96 + '"', "null"):
+        body = f'{{"jsonrpc": "2.0", "id": 0, "result": {result}}}'.encode()
+        with answering(body) as url:
+            where = places(tmp_path, rpc=url, contracts=contracts, chain_id=status.LOCAL_CHAIN)
+            found = by_name([*look(where), *look_due(where)])
+        assert found["clearing"].state is State.WRONG
+        assert {"node", "relay", "readings", "votes"} <= set(found)
+
+
 def test_what_a_relay_complains_of_is_passed_on(tmp_path: Path) -> None:
     health = {"status": "degraded", "problems": ["no gas"], "orders": {"posted": 3}}
     with answering(json.dumps(health).encode()) as url:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dao.errors import BadUse
 from dao.parameters import COMMUNITY_BATTERY
 from dao.slots import SLOTS_PER_DAY
 from forecasting.balancing import DEMO_BATTERY, plan_day
@@ -49,7 +50,7 @@ def question(
     after = folder / "zone-1-2016-06-10.json"
     after.write_bytes(canonical_json(later.evidence(published, battery_wh=WORKED)))
     windows = ((COMMUNITY_BATTERY, DAY + 36, 24, 40_000),)
-    return Question(CODE, 1, str(made), str(after), windows, str(cache))
+    return Question(1, DAY, CODE, 1, str(made), str(after), windows, str(cache))
 
 
 @pytest.fixture(scope="module")
@@ -119,6 +120,11 @@ def test_every_bus_and_cable_of_the_model_has_its_place(
 
 def test_an_evidence_that_ends_too_early_measures_nothing(question: Question) -> None:
     assert draw(replace(question, later=question.evidence))["measured"] is None
+
+
+def test_an_evidence_under_another_day_s_name_is_refused(question: Question) -> None:
+    with pytest.raises(BadUse, match="another zone or day"):
+        draw(replace(question, first_slot=DAY + SLOTS_PER_DAY))
 
 
 def test_a_grid_without_coordinates_becomes_a_tree(demo_zone: DemoZone) -> None:
