@@ -115,6 +115,7 @@ def _day(text: str) -> str:
     from babel.dates import format_date
 
     try:
-        return str(format_date(date.fromisoformat(text), "long", locale=current().tag))
+        day = format_date(date.fromisoformat(text), "long", locale=current().tag)
     except ValueError:
         return text
+    return str(day).replace(" ", "\u00a0")
