@@ -19,6 +19,7 @@ from typing import Any
 
 import streamlit
 from starlette.middleware import Middleware
+from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Match, NoMatchFound, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -27,8 +28,10 @@ from streamlit.web.server.starlette import App
 from dao.errors import CheckFailed, GridCommonsError
 from dashboard import hosts, routes
 from dashboard.errors import on_script_error
+from dashboard.i18n import ENGLISH
 from dashboard.pages import DEFAULT, PAGES, page
 from dashboard.routes._guard import refusal
+from dashboard.routes._language import keep_language, language_of, speaking
 from dashboard.settings import Settings, read_settings
 
 log = logging.getLogger(__name__)
@@ -49,8 +52,9 @@ _STREAMLIT = ("/_stcore/", "/static/", "/media/", "/component/")
 
 
 @cache
-def shell(scripts: tuple[str, ...] = ()) -> bytes:
-    """The HTML that every page begins with: Streamlit's own, with our name in it.
+def shell(language: str = "en", scripts: tuple[str, ...] = ()) -> bytes:
+    """The HTML that every page begins with: Streamlit's own, with our name in it, and the language
+    that a screen reader is to speak.
 
     Streamlit's page looks for its server below its own path first, and would ask in vain; it is
     told where the server is. scripts: of Streamlit's widgets, which the browser then fetches at
@@ -58,6 +62,7 @@ def shell(scripts: tuple[str, ...] = ()) -> bytes:
     """
     text = (_STATIC / "index.html").read_text(encoding="utf-8")
     for old, new in (
+        ('<html lang="en">', f'<html lang="{language}">'),
         ("<title>Streamlit</title>", "<title>GridCommons</title>"),
         ("<head>", f"<head>\n    <script>{_WHERE}</script>"),
     ):
@@ -185,6 +190,9 @@ class Live(BaseRoute):
         return partial
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        locale = language_of(Request(scope))
+        if locale != ENGLISH:
+            send = speaking(send, locale)
         await scope["gridcommons.route"].handle(scope, receive, send)
 
     def url_path_for(self, name: str, /, **path_params: Any) -> Any:
@@ -213,16 +221,21 @@ def _modules() -> list[Any]:
     ]
 
 
-async def _shell(request: Any) -> Response:
+async def _shell(request: Request) -> Response:
     slug = request.url.path.strip("/") or DEFAULT
-    return Response(
-        shell(page(slug).scripts), media_type="text/html", headers={"Cache-Control": "no-cache"}
-    )
+    locale = language_of(request)
+    headers = {"Cache-Control": "no-cache", "Vary": "Accept-Language, Cookie"}
+    html = shell(locale.language, page(slug).scripts)
+    response = Response(html, media_type="text/html", headers=headers)
+    if request.query_params.get("lang") == locale.language:
+        keep_language(response, request, locale)
+    return response
 
 
-async def _start(_: Any) -> Response:
+async def _start(request: Request) -> Response:
     # Streamlit knows its first page by the root alone.
-    return RedirectResponse("/", 307)
+    query = request.url.query
+    return RedirectResponse(f"/?{query}" if query else "/", 307)
 
 
 _pages = [

@@ -10,6 +10,7 @@ from collections import deque
 
 from dao.errors import GridCommonsError
 from dashboard.i18n import _
+from dashboard.services.program_words import in_words
 from dashboard.views.parts import error_box
 
 log = logging.getLogger("dashboard")
@@ -41,7 +42,9 @@ def on_script_error(error: Exception) -> bool:
 def tell(error: Exception) -> None:
     """The error on the page. What it says of itself is shown only where we wrote it."""
     error_box(
-        plain(error) if isinstance(error, GridCommonsError) else _("This page could not be drawn."),
+        in_words(plain(error))
+        if isinstance(error, GridCommonsError)
+        else _("This page could not be drawn."),
         _("Nothing was signed or sent by this. Orders, money and readings are as they were."),
         _("Load the page again. If it stays like this, tell the operator when it happened."),
     )

@@ -77,11 +77,22 @@ RESIDENT: tuple[Page, ...] = (
     Page("notices", N_("Notices"), "resident", needs_person=True, icon=":material/notifications:"),
 )
 MEMBER: tuple[Page, ...] = (
+    Page("votes", N_("Votes"), "member", icon=":material/how_to_vote:"),
+    Page("proposal", N_("Proposal"), "member", listed=False),
+    Page(
+        "delegation",
+        N_("Delegation"),
+        "member",
+        needs_person=True,
+        icon=":material/handshake:",
+    ),
     Page("rules", N_("Rules"), "member", icon=":material/tune:"),
     Page("roles", N_("Roles"), "member", icon=":material/badge:"),
     Page("treasury", N_("Treasury"), "member", icon=":material/account_balance:"),
 )
 ANALYST: tuple[Page, ...] = (
+    Page("analysis", N_("Figures"), "analyst", icon=":material/query_stats:"),
+    Page("forecast-record", N_("Forecasts"), "analyst", icon=":material/insights:"),
     Page(
         "grid",
         N_("Grid"),

@@ -31,10 +31,10 @@ from dao.relay.limits import Buckets, Rate
 from dashboard import identity
 from dashboard.context import read_state
 from dashboard.errors import plain
-from dashboard.i18n import choose
 from dashboard.repositories.own_data import OwnData
 from dashboard.repositories.sources import sources
 from dashboard.routes._guard import Refused, check_own_page, refusal
+from dashboard.routes._language import language_of
 from dashboard.services import statement_files
 from dashboard.services.known import statement_of
 from dashboard.services.my_data import month_of_name, slots_of_days, whole
@@ -172,7 +172,7 @@ def _statement(asked: Asked) -> Made:
     if kind == "csv":
         text = statement_files.csv_text(one, known.chain_id or 0, known.market or "")
         return text.encode(), name, "text/csv; charset=utf-8"
-    locale = choose(asked.query("lang"))
+    locale = language_of(asked.request)
     return statement_files.pdf(one, locale), name, "application/pdf"
 
 
@@ -210,5 +210,5 @@ def _dispute(asked: Asked) -> Made:
     state = read_state()
     known = sources(asked.settings, state.zone)
     found = gather(asked.settings, known, asked.meter, (session, position), state)
-    locale = choose(asked.query("lang"))
+    locale = language_of(asked.request)
     return package(found, locale), package_name(found), "application/zip"

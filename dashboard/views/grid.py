@@ -23,6 +23,7 @@ from dashboard.repositories.cache import Version, cached, version
 from dashboard.repositories.grid import Asked, Day
 from dashboard.services import grid, grid_drawing
 from dashboard.services.grid import VOLTS, Action, Basis, Flow, Moment, Picture, Said, Side, Told
+from dashboard.services.plan_words import title_in_words
 from dashboard.services.units import local_time
 from dashboard.theme import Palette
 from dashboard.views.parts import (
@@ -348,7 +349,7 @@ def _action_words(context: Context, picture: Picture, action: Action, basis: Bas
         return _("No action is in force or proposed for this day.")
     if not action.in_force:
         return _("Proposed, not in force: {title}.").format(
-            title=action.proposal.title if action.proposal else ""
+            title=title_in_words(action.proposal.title) if action.proposal else ""
         )
     said = ngettext(
         "In force: a schedule for the community battery in {number} quarter-hour.",

@@ -17,6 +17,7 @@ from dashboard.repositories import house as asking
 from dashboard.repositories.cache import cached
 from dashboard.repositories.house import House
 from dashboard.services.decided import Decisions, decisions
+from dashboard.services.plan_words import title_in_words
 from dashboard.views.parts import proposal_path
 
 _PLACE = re.compile(r"\{(\w+)\}")
@@ -160,7 +161,7 @@ def proposal(asked: Asked, number: int | None) -> str:
     """The link to a proposal by its title; a dash where none decided."""
     if not number:
         return f'<span class="gc-muted">{escape(_("set up at the beginning"))}</span>'
-    title = asked.decisions.title(number) or _("A proposal")
+    title = title_in_words(asked.decisions.title(number)) or _("A proposal")
     words = title if len(title) <= 90 else f"{title[:88]}…"
     return f'<a href="{escape(proposal_path(number))}">{escape(words)}</a>'
 
