@@ -93,6 +93,10 @@ format: setup-test ## Format the Python sources
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
+.PHONY: messages
+messages: setup ## Bring the texts of every language up to date, and say what is missing
+	@$(BIN)/python -m dashboard.messages
+
 .PHONY: setup
 setup: $(RUNTIME) $(ANVIL) ## Create what `make demo` needs: .venv and node_modules
 

@@ -92,6 +92,13 @@ def load_artifacts(
     return compiled
 
 
+def compiled_artifacts(folder: Path | None = None) -> dict[str, Artifact] | None:
+    """As `load_artifacts`, but None where the contracts are not compiled as they stand: for who
+    cannot wait for a compiler."""
+    root = folder or checkout_root()
+    return _read(root / ".build" / "artifacts.json", sources_digest(root / "contracts"))
+
+
 def sources_digest(contracts: Path) -> str:
     """What changes with every source under `contracts`, and with what compiles them."""
     sources = sorted(path for path in contracts.rglob("*") if path.suffix in (".vy", ".vyi"))

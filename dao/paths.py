@@ -56,6 +56,11 @@ def erasures_dir() -> Path:
     return home() / "erasures"
 
 
+def plan_path(proposal: int) -> Path:
+    """The balancing plan that led to a proposal, beside the chain."""
+    return home() / "plans" / f"0x{proposal:064x}.json"
+
+
 def index_path() -> Path:
     """The SQLite index of chain events."""
     return home() / "index.sqlite"

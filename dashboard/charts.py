@@ -159,6 +159,40 @@ def voltage_chart(voltage: pd.DataFrame, limit: float, colours: Palette) -> Draw
     )
 
 
+def band_chart(
+    frame: pd.DataFrame, limit: float, unit: str, sign: str, digits: int, colours: Palette
+) -> Drawing:
+    """A quantity without and with an action, each with its interval, and its limit. sign: the
+    unit's, for the tips."""
+    columns = [name for name in frame.columns if name != "time"]
+    low = float(min(frame[columns].min().min(), limit))
+    high = float(max(frame[columns].max().max(), limit))
+    room = (high - low) * 0.08 or 1.0
+    return Drawing(
+        times=frame["time"],
+        parts=[
+            Area(frame["before_q90"], colours.red, low=frame["before_q10"], opacity=0.18),
+            Area(frame["after_q90"], colours.green, low=frame["after_q10"], opacity=0.22),
+            Line(frame["before_q50"], colours.red, name=_("If nothing is done")),
+            Line(frame["after_q50"], colours.green, name=_("With the action")),
+        ],
+        unit=unit,
+        height=210,
+        levels=[Level(limit, f"{_('Limit')} {formats().number(limit, digits)}", colours.muted)],
+        bounds=(low - room, high + room),
+        digits=digits,
+        tips=tips(
+            frame["time"],
+            [
+                (_("If nothing is done"), frame["before_q50"], sign, digits + 1),
+                (_("nine in ten stay below"), frame["before_q90"], sign, digits + 1),
+                (_("With the action"), frame["after_q50"], sign, digits + 1),
+                (_("nine in ten stay below"), frame["after_q90"], sign, digits + 1),
+            ],
+        ),
+    )
+
+
 def schedule_chart(schedule: pd.DataFrame, colours: Palette) -> Drawing:
     """The battery's power over the day: charging up, giving back down."""
     power = schedule["power_kw"]

@@ -139,7 +139,7 @@ def _proposals(events: Events, scope: Scope) -> list[tuple[Any, ...]]:
                 LANES[lane],
                 zone,
                 args["proposer"],
-                _title(description),
+                title_of(description),
                 description,
                 _calls(args, names),
                 row.timestamp,
@@ -163,7 +163,7 @@ def _proposals(events: Events, scope: Scope) -> list[tuple[Any, ...]]:
     return rows
 
 
-def _title(description: str) -> str:
+def title_of(description: str) -> str:
     """The first line, or the title where the description is a JSON document that has one."""
     first: str = description.partition("\n")[0]
     try:

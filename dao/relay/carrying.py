@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dao.chain import Contract, ContractReverted
-from dao.governance import MAX_BALLOTS, Ballot, Support
+from dao.governance import MAX_BALLOTS, Ballot, Support, reasons
 from dao.relay.kinds import RULES
 from dao.relay.posting import in_flight
 from dao.relay.reader import Relay
@@ -252,6 +252,20 @@ def _send(relay: Relay, group: Sequence[StoredRequest], now: int, report: Carrie
                 _failed(relay, one, left_out[one.signer], now, report)
         else:
             _done(relay, one, Sighting(receipt.tx, receipt.block), now, report)
+    if function == "castBallots":
+        _publish(relay, [one for one in group if one.signer not in left_out], report)
+
+
+def _publish(relay: Relay, carried: Sequence[StoredRequest], report: Carried) -> None:
+    """Put the texts of a batch's reasons beside the relay's file: the chain has only hashes."""
+    texts = [str(one.fields["reason"]) for one in carried]
+    if not any(texts):
+        return
+    try:
+        proposal = number(carried[0].fields["proposal"])
+        reasons.publish(proposal, texts, relay.store.path.parent)
+    except OSError as error:
+        report.errors.append(f"reasons could not be published: {error.strerror}")
 
 
 def _ballot(request: StoredRequest) -> Ballot:

@@ -14,10 +14,14 @@ from dao.errors import GridCommonsError
 from dao.index import EventReader
 from dao.slots import SLOT_SECONDS, SLOTS_PER_DAY
 from dashboard.repositories.cache import Version, cached, version
+from dashboard.repositories.governance import Governance
+from dashboard.repositories.instructions import instructions
 from dashboard.repositories.marks import marks
 from dashboard.repositories.months import corrections, first_session
 from dashboard.repositories.own_data import grants_of
+from dashboard.repositories.people import owners
 from dashboard.repositories.sources import sources
+from dashboard.services.instructions import prepared
 from dashboard.services.known import session
 from dashboard.services.notices import (
     LOOK_BACK,
@@ -30,7 +34,7 @@ from dashboard.services.notices import (
 )
 from dashboard.services.orders import OrderView
 from dashboard.services.orders import view as order_view
-from dashboard.services.vote import OPEN
+from dashboard.services.proposal import told, windows_of
 from dashboard.settings import Settings, read_settings
 from meters.leaves import month_at
 
@@ -44,14 +48,16 @@ T = TypeVar("T")
 ORDER_DAYS = 7
 ORDERS = 28
 EVENTS = 100
+VOTES = 60
 _DAY = 86_400
 
 
 def notices_of(settings: Settings, state: State, account: int) -> list[Notice]:
     """The notices of an account, at most half a minute old."""
-    # By the quarter-hour, so that those who look again soon are told the same; who read is told
-    # at once.
+    # By the quarter-hour, so that those who look again soon are told the same; who read, and what
+    # an instruction changes, is told at once.
     read = version(settings.home / "grants.sqlite")
+    read += version(settings.home / "instructions.sqlite")
     return _notices(str(settings.home), state.zone, account, state.now // SLOT_SECONDS, read)
 
 
@@ -100,12 +106,7 @@ def known(settings: Settings, state: State, account: int) -> Known:
     put("offers", lambda: _offers(settings, account))
     put("mandates", lambda: _mandates(settings, account))
     put("corrected", lambda: _corrected(settings, state))
-    if state.run is not None:
-        values["votes"] = [
-            Vote(one.id, one.title, one.deadline)
-            for one in state.run.proposals
-            if one.state in OPEN
-        ]
+    put("votes", lambda: _votes(settings, state, account))
     return Known(**values)
 
 
@@ -126,6 +127,27 @@ def _orders(found: Sources, state: State, account: int) -> list[OrderView]:
         if facts is not None:
             views.append(order_view(posted, facts, filled, state.tariffs, state.now))
     return views
+
+
+def _votes(settings: Settings, state: State, account: int) -> list[Vote]:
+    """Open votes that lack the owner's."""
+    owner = owners(settings.home / "index.sqlite", state.zone).get(account)
+    governance, now = Governance(settings), state.now
+    if owner is None or governance.governor is None:
+        return []
+    members, cast = governance.members(), governance.cast_by(owner)
+    own = instructions(settings).of(owner, now)
+    parameters = (settings.deployment or {}).get("GridParameters")
+    found = []
+    for made in governance.proposals()[:VOTES]:
+        is_open = made.snapshot < now <= made.deadline and made.cancelled is None
+        if not is_open or made.id in cast or not members.power(owner, made.snapshot, made.zone):
+            continue
+        windows = windows_of(made.calls, parameters)
+        ready = prepared(own, windows, made.lane, now) is not None
+        title = told(made.description).title
+        found.append(Vote(f"{made.id:064x}", title, made.deadline, made.under_policy, ready))
+    return found
 
 
 def _days(found: Sources, account: int, begin: int) -> list[Any]:

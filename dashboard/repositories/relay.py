@@ -286,6 +286,10 @@ class RelayClient:
         """What else was carried for the account."""
         return read(Requests, self._get(f"/v1/accounts/{account}/requests"))
 
+    def request(self, request: str) -> RequestStatus:
+        """One of them by its id."""
+        return read(RequestStatus, self._get(f"/v1/requests/{request}"))
+
     def outlook(self, fields: Mapping[str, Any]) -> Prospect:
         """What would come of an order. Nothing is stored."""
         return read(Prospect, self._ask("POST", "/v1/outlook/order", dict(fields)))

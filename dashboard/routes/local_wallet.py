@@ -25,6 +25,7 @@ from dao.json_input import loads
 from dao.node import Node
 from dashboard import i18n, identity
 from dashboard.routes._guard import Refused, read_json
+from dashboard.routes._language import language_of
 from dashboard.services.sign_in import personal_digest
 from dashboard.services.signing_words import Asked, of_message, of_transaction, of_typed_data
 from dashboard.settings import Settings, current_run
@@ -76,7 +77,7 @@ def routes(settings: Settings) -> list[BaseRoute]:
         params = body.get("params") if isinstance(body, dict) else None
         if not isinstance(method, str) or not isinstance(params, list):
             return _reply(error=_Failed(-32600, "not a JSON-RPC request"))
-        locale = i18n.choose(*request.headers.get("accept-language", "")[:100].split(",")[:4])
+        locale = language_of(request)
         try:
             return _reply(await run_in_threadpool(_answer, settings, method, params, locale))
         except _Failed as failed:

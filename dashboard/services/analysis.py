@@ -276,7 +276,7 @@ def payment_frame(one: Analysis, words: Words, fmt: Formats) -> pd.DataFrame:
             {
                 _("When"): fmt.moment(row["paid_at"]),
                 _("Purpose"): row["name"],
-                _("For"): row["reference"],
+                _("What for"): row["reference"],
                 _("Paid to"): short(row["payee"]),
                 _("Kind"): words.recorded(row["kind"]),
                 _("For : against"): _votes(row),

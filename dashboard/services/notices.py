@@ -47,6 +47,8 @@ class Kind(StrEnum):
     CORRECTED = "corrected"
     STATEMENT = "statement"
     VOTE = "vote"
+    OBJECTION = "objection"
+    PREPARED = "prepared"
 
 
 BAD = frozenset({Kind.PROMISE_BROKEN, Kind.SHORT, Kind.SILENT, Kind.TRIED})
@@ -83,11 +85,20 @@ class Ending:
 
 @dataclass(frozen=True)
 class Vote:
-    """A vote that is open until `ends`."""
+    """A vote that is open until `ends`, and lacks the owner's. objection: it takes effect unless
+    enough object; prepared: an instruction of the owner picks a ballot."""
 
     id: str
     title: str
     ends: int
+    objection: bool = False
+    prepared: bool = False
+
+    @property
+    def kind(self) -> Kind:
+        if self.prepared:
+            return Kind.PREPARED
+        return Kind.OBJECTION if self.objection else Kind.VOTE
 
 
 @dataclass(frozen=True)
@@ -121,7 +132,7 @@ def notices(known: Known) -> list[Notice]:
         *_of_endings(known),
         *_of_data(known),
         *(
-            Notice(f"vote:{v.id}", Kind.VOTE, known.now, "zone", v.ends, 0, v.title)
+            Notice(f"{v.kind}:{v.id}", v.kind, known.now, "votes", v.ends, 0, v.title)
             for v in known.votes
             if v.ends > known.now
         ),

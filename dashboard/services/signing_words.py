@@ -154,7 +154,12 @@ def _mandate_end(message: Mapping[str, Any]) -> tuple[str, list[Fact]]:
 
 
 def _ballot(message: Mapping[str, Any]) -> tuple[str, list[Fact]]:
-    says = {0: _("against"), 1: _("for"), 2: _("abstain")}[_number(message, "support")]
+    says = {
+        0: _("against"),
+        1: _("for"),
+        2: _("abstain"),
+        3: _("against, with a veto"),
+    }[_number(message, "support")]
     facts = [
         (_("Your vote"), says),
         (_("Proposal"), _short(message["proposalId"])),

@@ -17,12 +17,20 @@ from dao.market.orders import DOMAIN_NAME, DOMAIN_VERSION, ORDER_TYPE, Order, pa
 from dao.parameters import DAY
 
 PERMIT_TYPE = "Permit(address owner,address spender,uint256 value,uint256 nonce,uint256 deadline)"
+BALLOT_TYPE = (
+    "Ballot(uint256 proposalId,uint8 support,address voter,bytes32 reasonHash,uint256 deadline)"
+)
+DELEGATION_TYPE = "Delegation(address delegatee,uint256 nonce,uint256 expiry)"
 TYPES = {
     "order": ORDER_TYPE,
     "withdrawal": WITHDRAWAL_TYPE,
     "revocation": REVOCATION_TYPE,
     "permit": PERMIT_TYPE,
+    "ballot": BALLOT_TYPE,
+    "delegation": DELEGATION_TYPE,
 }
+_DOMAINS = {"ballot": ("GridGovernor", "1"), "delegation": ("Membership", "1")}
+"""Name and version of the domains that are not the market's."""
 LONGEST = 7 * DAY
 """No signature asked for here stays good for longer, in seconds."""
 
@@ -62,10 +70,8 @@ def checked(
         raise NotAsAsked("the message is of another kind")
     if set(types) - {name, "EIP712Domain"}:
         raise NotAsAsked("the message is of another kind")
-    if kind != "permit" and (domain.get("name"), domain.get("version")) != (
-        DOMAIN_NAME,
-        DOMAIN_VERSION,
-    ):
+    ours = _DOMAINS.get(kind, (DOMAIN_NAME, DOMAIN_VERSION))
+    if kind != "permit" and (domain.get("name"), domain.get("version")) != ours:
         raise NotAsAsked("the message is for another contract")
     if _whole(domain.get("chainId")) != chain_id:
         raise NotAsAsked("the message is for another chain")
@@ -87,8 +93,9 @@ def checked(
 
 
 def own(kind: str, message: Mapping[str, Any], *, chain_id: int, contract: str) -> dict[str, Any]:
-    """The document of a message to the market of which every field is known here."""
-    told = {"name": DOMAIN_NAME, "version": DOMAIN_VERSION}
+    """The document of a message of which every field is known here."""
+    name, version = _DOMAINS.get(kind, (DOMAIN_NAME, DOMAIN_VERSION))
+    told = {"name": name, "version": version}
     return _document(kind, dict(message), told, chain_id, contract)
 
 

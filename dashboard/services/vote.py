@@ -100,7 +100,7 @@ def vote_view(proposal: Proposal, now: int) -> VoteView:
         proposal=proposal,
         is_open=state in OPEN,
         status=_status(state, proposal),
-        tone=_tone(state),
+        tone=tone(state),
         timing=_timing(state, proposal, now),
         votes=votes,
         turnout=min(towards / proposal.quorum, 1.0) if proposal.quorum else 1.0,
@@ -113,9 +113,12 @@ def vote_view(proposal: Proposal, now: int) -> VoteView:
 
 
 def _status(state: Outcome | None, proposal: Proposal) -> str:
-    if state is None:
-        return proposal.state
-    words = _WORDS | _UNDER_POLICY if proposal.under_policy else _WORDS
+    return proposal.state if state is None else status(state, proposal.under_policy)
+
+
+def status(state: Outcome, under_policy: bool) -> str:
+    """A state in words."""
+    words = _WORDS | _UNDER_POLICY if under_policy else _WORDS
     return _(words[state])
 
 
@@ -167,7 +170,7 @@ def _spans(windows: Sequence[Window]) -> list[str]:
     return ["–".join(f"{local_time(end * SLOT_SECONDS):%H:%M}" for end in run) for run in runs]
 
 
-def _tone(state: Outcome | None) -> str:
+def tone(state: Outcome | None) -> str:
     """good, bad, open or calm: how a screen marks the state."""
     if state in OPEN:
         return "open"

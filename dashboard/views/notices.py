@@ -14,6 +14,7 @@ from dashboard.i18n import Formats, _, ngettext
 from dashboard.repositories.attention import notices_of
 from dashboard.repositories.marks import marks
 from dashboard.services.notices import Kind, Notice, unseen
+from dashboard.services.plan_words import title_in_words
 from dashboard.services.statement_words import month_title
 from dashboard.views.parts import empty, error_box, lead, pill, put, title
 from dashboard.views.resident import resident
@@ -96,7 +97,7 @@ def _links() -> dict[str, str]:
         "standing-offers": _("See standing offers"),
         "money": _("See money"),
         "statement": _("See statement"),
-        "zone": _("See the vote"),
+        "votes": _("See the vote"),
     }
 
 
@@ -163,5 +164,10 @@ def _words(fmt: Formats, one: Notice) -> tuple[str, str]:
     if kind is Kind.STATEMENT:
         name = _("Your statement of {month} is final").format(month=month_title(number, fmt))
         return name, _("Nothing of it can change any more.")
-    name = _("A vote is open until {time}").format(time=fmt.moment(number))
-    return name, one.who[:200]
+    if kind is Kind.PREPARED:
+        name = _("A ballot is ready for you to sign until {time}")
+    elif kind is Kind.OBJECTION:
+        name = _("You can object until {time}")
+    else:
+        name = _("A vote is open until {time}")
+    return name.format(time=fmt.moment(number)), title_in_words(one.who[:200])

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import streamlit as st
 
 from dashboard.context import Context
-from dashboard.i18n import _
+from dashboard.i18n import _, formats
 from dashboard.repositories.analysis import readings_span, zones
 from dashboard.services.span import (
     BAD_ZONE,
@@ -103,6 +103,7 @@ def _days(known: Known, span: Span, key: str) -> None:
             _("From and to (UTC days)"),
             min_value=known.first,
             max_value=known.today,
+            format=formats().picker,
             key=own,
             on_change=typed,
             width=260,

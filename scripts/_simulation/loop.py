@@ -24,14 +24,14 @@ from dao import forecasts, governance
 from dao.chain import Contract, ContractReverted
 from dao.eip712 import keccak
 from dao.errors import CheckFailed
-from dao.governance import Lane, State
+from dao.governance import Lane, State, reasons
 from dao.ledger import read_totals
 from dao.market import session as market_session
 from dao.market.orders import ASK, BID, Order, sign_order
 from dao.market.session import DeviceReceipt, SignedOrder, unpack_entries
 from dao.market.settlement import settle_session
 from dao.parameters import COMMUNITY_BATTERY, KEYS
-from dao.paths import ensure_parent, home
+from dao.paths import ensure_parent, home, plan_path
 from dao.slots import SLOT_SECONDS, SLOTS_PER_DAY, day_of
 from forecasting.balancing import plan_day
 from forecasting.balancing.proposal import proposal_of
@@ -504,6 +504,8 @@ class Loop:
             # Out of allowance, of skill, or of bond: the day runs as forecast.
             self.refusals.append({"first_slot": day_slot, "reason": error.reason})
             return
+        document = canonical_json(decision.put.document())
+        ensure_parent(plan_path(decision.proposal.id)).write_bytes(document)
         # Its snapshot is a second after it, its vote opens then.
         decision.state = State.PENDING
         # The highest voltage of each slot that nine of ten courses stay below.
@@ -538,6 +540,8 @@ class Loop:
             )
         ]
         governance.cast_ballots(self.governor, proposal.id, signed, self.world.offices.relay)
+        # The batch brings the hashes of the reasons to the chain, and nobody the texts but us.
+        reasons.publish(proposal.id, [one.reason for one in signed])
         self.ballots[day_slot] = len(signed)
         self._read_votes(decision)
 

@@ -15,7 +15,7 @@ import numpy as np
 import uvicorn
 
 from dao import deployment as deploying
-from dao import ledger
+from dao import ledger, membership
 from dao.anvil import AnvilNode
 from dao.chain import Chain, LocalAccount
 from dao.demo_people import owner_account
@@ -25,6 +25,7 @@ from dao.index import Indexer
 from dao.market import session
 from dao.market.orders import ASK, BID, Order, sign_order, sign_receipt
 from dao.market.session import DeviceReceipt, SignedOrder
+from dao.parameters import KEYS
 from dao.processes import free_port
 from dao.relay.api import Limits, create_app
 from dao.relay.limits import Rate
@@ -276,10 +277,15 @@ class Village:
 
 
 @contextmanager
-def village(folder: Path, first_slot: int = FIRST, history_days: int = 0) -> Iterator[Village]:
+def village(
+    folder: Path, first_slot: int = FIRST, history_days: int = 0, members: int = 0
+) -> Iterator[Village]:
     """A village on the eve of `first_slot`'s day, its homes with money, some days of readings in
-    the lake. GRIDCOMMONS_HOME has to name the folder for whoever looks at it."""
-    begin = (first_slot - SLOTS_PER_DAY) * SLOT_SECONDS
+    the lake, the owners of the first `members` homes members long enough to propose.
+    GRIDCOMMONS_HOME has to name the folder for whoever looks at it."""
+    begin = eve = (first_slot - SLOTS_PER_DAY) * SLOT_SECONDS
+    if members:
+        begin -= 60 * 86_400
     people = tuple(owner_account(SEED, meter) for meter in range(1, HOMES + 1))
     devices = tuple(
         LocalAccount.from_key(keccak(f"village device {i}".encode())) for i in range(HOMES)
@@ -294,8 +300,13 @@ def village(folder: Path, first_slot: int = FIRST, history_days: int = 0) -> Ite
             zone=ZONE,
             owners=[one.address for one in people],
             devices=[one.address for one in devices],
-            members=0,
+            members=members,
         )
+        if members:
+            rule = int(deployment["GridParameters"].call("value", KEYS["admission_delay"]))
+            chain.set_time(chain.now() + rule + 1)
+            membership.complete(deployment["Membership"], numbers[:members], chain.accounts[5])
+            chain.set_time(eve)
         token, market = deployment["TestEuro"], deployment["EnergyMarket"]
         token.transact("mint", chain.deployer.address, DEPOSIT * HOMES)
         token.transact("approve", market.address, DEPOSIT * HOMES)
