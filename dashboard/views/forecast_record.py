@@ -108,13 +108,16 @@ def _accuracy(context: Context, one: Analysis, lines: list[DayLine]) -> None:
     )
     frame = service.chart_frame(lines)
     if frame.empty:
-        lead(_("No day of these is scored yet: that needs its readings to be final."))
+        lead(_("No day of these has a score: that needs final readings of enough homes."))
         return
     chart(
         charts.skill_chart(frame, context.colours),
         alt=_("The forecasts’ error of each day against the simple forecast’s."),
         key="record-skill",
-        note=_("Error is the pinball loss of three quantiles. Below the line is better."),
+        note=_(
+            "Error is the pinball loss of three quantiles. Below the line it is less than the "
+            "simple forecast’s."
+        ),
     )
 
 
