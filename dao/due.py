@@ -7,7 +7,6 @@ going on is the keeper's own business: here is only whether somebody should look
 
 from __future__ import annotations
 
-import json
 import sqlite3
 import time
 from collections.abc import Callable
@@ -18,6 +17,7 @@ from typing import Any
 from dao.eip712 import checksum_address
 from dao.errors import CheckFailed
 from dao.index import EventReader
+from dao.json_input import loads
 from dao.node import Node
 from dao.parameters import HOUR, MARKET_RULES
 from dao.slots import SLOT_SECONDS, SLOTS_PER_DAY
@@ -301,8 +301,8 @@ def _devices(home: Path, now: int) -> Part:
     ):
         for found, text in _rows(path, table, column, slot - SLOTS_PER_DAY):
             try:
-                acknowledged = json.loads(text).get("acknowledged")
-            except (ValueError, AttributeError, RecursionError):
+                acknowledged = loads(text).get("acknowledged")
+            except (ValueError, AttributeError):
                 continue
             newest, calls = max(newest, found), calls + 1
             taken += acknowledged is not None

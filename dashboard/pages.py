@@ -93,7 +93,13 @@ MEMBER: tuple[Page, ...] = (
 ANALYST: tuple[Page, ...] = (
     Page("analysis", N_("Figures"), "analyst", icon=":material/query_stats:"),
     Page("forecast-record", N_("Forecasts"), "analyst", icon=":material/insights:"),
-    Page("grid", N_("Grid"), "analyst", icon=":material/account_tree:"),
+    Page(
+        "grid",
+        N_("Grid"),
+        "analyst",
+        icon=":material/account_tree:",
+        scripts=("ButtonGroup", "Slider"),
+    ),
 )
 OPERATOR: tuple[Page, ...] = (
     Page("operations", N_("Status"), "operator", icon=":material/monitor_heart:"),

@@ -26,6 +26,7 @@ from typing import Any
 
 from dao.errors import CheckFailed
 from dao.index import EventReader
+from dao.json_input import loads
 from dao.parameters import CHARGE_POINTS, COMMUNITY_BATTERY, HOME_BATTERIES
 from dao.processes import end_child, start_child
 from dao.slots import SLOT_SECONDS, SLOTS_PER_DAY, day_of, first_slot_of_day
@@ -183,8 +184,8 @@ def document(file: Path) -> dict[str, Any]:
     """What a picture's file holds. CheckFailed where it cannot be read."""
     try:
         data = file.read_bytes()
-        found = json.loads(data) if len(data) <= _LARGEST_PICTURE else None
-    except (OSError, ValueError, RecursionError):
+        found = loads(data) if len(data) <= _LARGEST_PICTURE else None
+    except (OSError, ValueError):
         found = None
     if not isinstance(found, dict):
         raise CheckFailed("the file of the grid's picture is damaged")
@@ -342,9 +343,9 @@ def _reports(path: Path, sql: str, values: Sequence[int]) -> tuple[Report, ...]:
     found: dict[int, Report] = {}
     for (text,) in _asked(path, f"{sql} ORDER BY slot LIMIT {MAX_REPORTS}", values):
         try:
-            row = json.loads(text)
+            row = loads(text)
             one = Report(int(row["slot"]), int(row["wanted"]), row["acknowledged"], row["done_wh"])
-        except (ValueError, KeyError, TypeError, RecursionError):
+        except (ValueError, KeyError, TypeError):
             continue
         found[one.slot] = one
     return tuple(found.values())

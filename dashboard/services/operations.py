@@ -157,13 +157,12 @@ def accounts(parts: Sequence[Part]) -> list[Account]:
     found = []
     for one in parts:
         gwei, left = one.facts.get("gwei"), one.facts.get("left")
+        role = ROLES.get(str(one.facts.get("role")), "–")
         if one.part == "gas" and isinstance(gwei, int) and isinstance(left, int):
-            role = str(one.facts["role"])
-            words = ROLES.get(role, role)
             found.append(
                 Account(
-                    role=_(words),
-                    address=str(one.facts["account"]),
+                    role=_(role),
+                    address=str(one.facts.get("account")),
                     ether=gwei / 1e9,
                     left=left,
                     is_low=one.state is State.WRONG,

@@ -227,6 +227,13 @@ def test_an_unknown_code_or_fact_is_no_error() -> None:
     )
 
 
+def test_gas_is_told_by_role_and_by_what_it_lasts_for() -> None:
+    facts = {"role": "keeper", "account": ADDRESS, "gwei": 1_500_000_000, "left": 70}
+    (found,) = operations.accounts([Part("gas", State.WRONG, "", "gas-low", facts)])
+    assert found == operations.Account("clears and settles", ADDRESS, 1.5, 70, True)
+    assert operations.accounts([Part("gas", State.UNCHECKED, "", "no-node")]) == []
+
+
 def test_the_public_learns_whether_it_works_and_nothing_else() -> None:
     parts = [
         Part("node", State.WELL, "chain 1, secret"),

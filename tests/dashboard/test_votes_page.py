@@ -7,12 +7,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import closing
 
+import playwright.sync_api as playwright
 import pytest
 
+from benchmarks.dashboard import sign_in as sign_in_by_cookie
+from benchmarks.empty import EmptyServer
 from dao.governance import Lane, State, Support, read_proposal
 from dao.governance.reasons import publish
 from dao.paths import dispatches_path
 from dashboard.repositories.governance import Governance
+from dashboard.serve import DashboardServer
 from dashboard.services import votes
 from dashboard.settings import read_settings
 from meters.devices import CommunityBattery, Gateway
@@ -21,8 +25,9 @@ from meters.service.dispatches import Dispatches
 from meters.signing import reading_separator
 from scripts._simulation.plant import BatteryPlant
 from tests.dashboard.acting import fill, settle, sign, sign_in
-from tests.dashboard.browsing import choose
+from tests.dashboard.browsing import choose, watch
 from tests.dashboard.council import MEMBERS, Council, council
+from tests.dashboard.test_walk import signed_in, violations
 from tests.dashboard.village import FIRST, ZONE, Village
 from tests.dashboard.wallet.drive import Visit
 
@@ -261,6 +266,24 @@ def test_what_strangers_write_is_shown_and_does_nothing(visit: Visit, assembly: 
     assert page.locator("main img[src='x']").count() == 0
     page.get_by_text("Sign in to vote.").wait_for()
     assert "\u202e" not in page.content()
+
+
+def test_the_pages_are_as_easy_to_read_as_an_empty_one(
+    chromium: playwright.Browser, pages: DashboardServer, assembly: Council
+) -> None:
+    watched = watch(chromium, 390, "dark")
+    with EmptyServer() as empty:
+        watched.open(empty.url)
+        known = {rule for rule, _ in violations(watched.page)}
+    watched.complaints.clear()
+    signed_in(watched, sign_in_by_cookie(pages.url, assembly.street.folder))
+    voted = Governance(read_settings()).proposals()
+    for path in ("votes", "delegation", page_of(voted[0].id), page_of(voted[-1].id)):
+        watched.open(f"{pages.url}/{path}")
+        assert watched.overflow() <= 0, path
+        assert [it for it in violations(watched.page) if it[0] not in known] == [], path
+    assert watched.complaints == []
+    watched.page.context.close()
 
 
 def test_the_page_counts_as_the_contracts_do(assembly: Council) -> None:
