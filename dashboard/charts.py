@@ -321,7 +321,7 @@ def skill_chart(frame: pd.DataFrame, colours: Palette) -> Drawing:
         parts=[Bars(frame["loss_percent"], colours.green)],
         unit=_("Error in % of the simple forecast’s"),
         height=190,
-        levels=[Level(100.0, _("Simple forecast"), colours.muted)],
+        levels=[Level(100.0, "", colours.ink)],
         bounds=(0, max(120.0, highest * 1.1)),
         tips=tips(frame["time"], [(_("Error"), frame["loss_percent"], "%", 1)], daily=True),
     )

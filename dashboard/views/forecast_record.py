@@ -114,7 +114,10 @@ def _accuracy(context: Context, one: Analysis, lines: list[DayLine]) -> None:
         charts.skill_chart(frame, context.colours),
         alt=_("The forecasts’ error of each day against the simple forecast’s."),
         key="record-skill",
-        note=_("Error is the pinball loss of three quantiles. Below the line is better."),
+        note=_(
+            "Error is the pinball loss of three quantiles. Below the line it is less than the "
+            "simple forecast’s."
+        ),
     )
 
 

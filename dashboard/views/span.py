@@ -96,7 +96,9 @@ def _days(known: Known, span: Span, key: str) -> None:
         on_change=moved,
     )
     if st.session_state.get(quick) == OTHER:
-        st.session_state[own] = (span.begin, span.end)
+        # Half a choice is left alone: the visitor is about to point at the other day.
+        if len(st.session_state.get(own, ())) != 1:
+            st.session_state[own] = (span.begin, span.end)
         st.date_input(
             _("From and to (UTC days)"),
             min_value=known.first,

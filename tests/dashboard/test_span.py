@@ -4,11 +4,14 @@
 from __future__ import annotations
 
 from datetime import date
+from pathlib import Path
 
 import pytest
+from streamlit.testing.v1 import AppTest
 
 from dao.slots import SLOT_SECONDS, first_slot_of_day
 from dashboard.services.span import BAD_DAYS, Known, last_days, span_of, zone_of
+from tests.dashboard.sample import Index
 
 FIRST, LAST = date(2016, 5, 1), date(2016, 6, 12)
 NOW = first_slot_of_day(date(2016, 6, 16)) * SLOT_SECONDS + 7_200
@@ -84,3 +87,87 @@ def test_a_zone_that_is_not_known_is_the_default(named: str) -> None:
     assert zone_of({"zone": named}, (1, 3), 1) == (1, True)
     assert zone_of({"zone": "3"}, (1, 3), 1) == (3, False)
     assert zone_of({}, (1, 3), 1) == (1, False)
+
+
+# The choice above a page, as it is drawn
+
+
+def chooser() -> None:
+    """A page that has nothing but the choice."""
+    from types import SimpleNamespace
+
+    import streamlit as st
+
+    from dao.paths import home
+    from dashboard.services.span import Span
+    from dashboard.views.span import chosen_span, told
+
+    context = SimpleNamespace(settings=SimpleNamespace(home=home()), zone=1, now=1_465_957_200)
+    span = chosen_span(context, "test")  # type: ignore[arg-type]
+    assert isinstance(span, Span)
+    told(span)
+    st.text(f"{span.zone} {span.begin} {span.end}")
+
+
+@pytest.fixture
+def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AppTest:
+    """Over an index with two zones; the first has readings of six weeks."""
+    monkeypatch.setenv("GRIDCOMMONS_HOME", str(tmp_path))
+    index = Index(tmp_path / "index.sqlite")
+    for meter, zone in ((1, 1), (2, 3)):
+        index.add("MeterRegistered", 1, {"meter": meter, "zone": zone}, "MeterRegistry")
+    for day in (FIRST, LAST):
+        args = {"zone": 1, "first_slot": first_slot_of_day(day), "slots": 96}
+        index.add("BatchCommitted", first_slot_of_day(day) * 900 + 90_000, args, "ReadingLedger")
+    return AppTest.from_function(chooser, default_timeout=30)
+
+
+def shown(page: AppTest) -> str:
+    page.run()
+    assert not page.exception
+    return str(page.text[0].value)
+
+
+def query(page: AppTest) -> dict[str, str]:
+    return {name: str(page.query_params[name]) for name in page.query_params}
+
+
+def test_a_choice_stands_in_the_address_and_holds(page: AppTest) -> None:
+    assert shown(page) == "1 2016-06-06 2016-06-12"
+    page.segmented_control(key="test.quick").set_value(31)
+    assert shown(page) == "1 2016-05-13 2016-06-12"
+    assert query(page) == {"from": "2016-05-13", "to": "2016-06-12", "zone": "1"}
+    page.segmented_control(key="test.quick").set_value(0)
+    assert shown(page) == "1 2016-05-13 2016-06-12"
+    assert page.date_input(key="test.days").value == (date(2016, 5, 13), LAST)
+    page.segmented_control(key="test.quick").set_value(1)
+    assert shown(page) == "1 2016-06-12 2016-06-12"
+    assert len(page.date_input) == 0
+
+
+def test_days_of_ones_own_come_from_the_address(page: AppTest) -> None:
+    page.query_params["from"], page.query_params["to"] = "2016-05-03", "2016-05-04"
+    assert shown(page) == "1 2016-05-03 2016-05-04"
+    assert page.session_state["test.quick"] == 0
+    assert page.date_input(key="test.days").value == (date(2016, 5, 3), date(2016, 5, 4))
+    page.date_input(key="test.days").set_value((date(2016, 5, 10), date(2016, 5, 20)))
+    assert shown(page) == "1 2016-05-10 2016-05-20"
+    assert query(page) == {"from": "2016-05-10", "to": "2016-05-20", "zone": "1"}
+
+
+def test_another_zone_begins_with_its_own_days(page: AppTest) -> None:
+    page.query_params["from"], page.query_params["to"] = "2016-05-03", "2016-05-04"
+    shown(page)
+    page.selectbox(key="test.zone").set_value(3)
+    assert shown(page).startswith("3 ")
+    assert query(page) == {"zone": "3"}
+
+
+def test_half_a_choice_of_days_changes_nothing_yet(page: AppTest) -> None:
+    page.query_params["from"], page.query_params["to"] = "2016-05-03", "2016-05-04"
+    shown(page)
+    page.date_input(key="test.days").set_value((date(2016, 5, 10),))
+    assert shown(page) == "1 2016-05-03 2016-05-04"
+    assert page.date_input(key="test.days").value == (date(2016, 5, 10),)
+    page.date_input(key="test.days").set_value((date(2016, 5, 10), date(2016, 5, 12)))
+    assert shown(page) == "1 2016-05-10 2016-05-12"
