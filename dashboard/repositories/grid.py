@@ -16,7 +16,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from datetime import date
@@ -259,7 +259,7 @@ def _make(target: Path, question: dict[str, Any]) -> str | None:
     asked.write_text(json.dumps(question), encoding="utf-8")
     child = start_child(
         [sys.executable, "-m", "forecasting.balancing.picture", asked, target],
-        environment={**os.environ, "OMP_NUM_THREADS": "1"},
+        environment={**_plain(os.environ), "OMP_NUM_THREADS": "1"},
         folder=_ROOT,
     )
     try:
@@ -270,6 +270,11 @@ def _make(target: Path, question: dict[str, Any]) -> str | None:
         end_child(child)
         asked.unlink(missing_ok=True)
     return None if target.exists() else f"the power flow ended with code {code}"
+
+
+def _plain(environment: Mapping[str, str]) -> dict[str, str]:
+    """Without what is ours in it: the child is told all that it needs, and no password."""
+    return {name: one for name, one in environment.items() if not name.startswith("GRIDCOMMONS_")}
 
 
 def _age(path: Path) -> float:
@@ -328,7 +333,8 @@ def _others(path: Path, _: Version, meter: int | None, first_slot: int) -> Other
         path,
         "SELECT count(DISTINCT meter || ' ' || coalesce(json_extract(report, '$.device'), '')), "
         "count(DISTINCT meter), count(*), count(json_extract(report, '$.acknowledged')) FROM "
-        "(SELECT meter, report FROM report WHERE slot >= ? AND slot < ? AND meter != ? LIMIT ?)",
+        "(SELECT meter, report FROM report WHERE slot >= ? AND slot < ? AND meter != ? "
+        "AND json_valid(report) LIMIT ?)",
         (*_span(first_slot), -1 if meter is None else meter, MAX_SUMMED),
     )
     devices, homes, calls, acknowledged = rows[0] if rows else (0, 0, 0, 0)
@@ -344,11 +350,20 @@ def _reports(path: Path, sql: str, values: Sequence[int]) -> tuple[Report, ...]:
     for (text,) in _asked(path, f"{sql} ORDER BY slot LIMIT {MAX_REPORTS}", values):
         try:
             row = loads(text)
-            one = Report(int(row["slot"]), int(row["wanted"]), row["acknowledged"], row["done_wh"])
+            one = Report(
+                int(row["slot"]),
+                int(row["wanted"]),
+                _number(row["acknowledged"]),
+                _number(row["done_wh"]),
+            )
         except (ValueError, KeyError, TypeError):
             continue
         found[one.slot] = one
     return tuple(found.values())
+
+
+def _number(value: object) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 def _asked(path: Path, sql: str, values: Sequence[int]) -> list[tuple[Any, ...]]:

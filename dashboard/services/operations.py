@@ -134,22 +134,22 @@ def sentence(part: Part, fmt: Formats) -> str:
     text = _SENTENCES.get(part.code)
     if text is None:
         return ""
-    values: dict[str, str] = {}
-    for name, value in part.facts.items():
-        if value is None:
-            values[name] = "–"
-        elif name in _SPANS and isinstance(value, int):
-            values[_SPANS[name]] = fmt.duration(value)
-        elif name in _MOMENTS and isinstance(value, int):
-            values[name] = fmt.moment(value)
-        elif isinstance(value, int) and name not in ("chain", "deployed"):
-            values[name] = fmt.number(value)
-        else:
-            values[name] = str(value)
     try:
-        return _(text).format(**values)
-    except (KeyError, IndexError):
-        return ""
+        return _(text).format(
+            **{_SPANS.get(n, n): _value(n, v, fmt) for n, v in part.facts.items()}
+        )
+    except (KeyError, IndexError, ValueError, OverflowError, OSError):
+        return ""  # a fact that is missing, or a moment that no calendar has
+
+
+def _value(name: str, value: int | str | None, fmt: Formats) -> str:
+    if value is None:
+        return "–"
+    if isinstance(value, str) or name in ("chain", "deployed"):
+        return str(value)
+    if name in _SPANS:
+        return fmt.duration(value)
+    return fmt.moment(value) if name in _MOMENTS else fmt.number(value)
 
 
 def accounts(parts: Sequence[Part]) -> list[Account]:

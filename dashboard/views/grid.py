@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
+from dao.errors import CheckFailed
 from dao.parameters import CHARGE_POINTS, COMMUNITY_BATTERY, HOME_BATTERIES
 from dao.slots import SLOT_SECONDS, SLOTS_PER_DAY, day_of
 from dashboard.context import Context
@@ -89,6 +90,9 @@ def _page(context: Context, there: Sequence[Day]) -> None:
     """All below the title: drawn anew when one of its widgets moves, and nothing else is."""
     # Hundreds of words are said at each move of the slider; asking for the language takes longer.
     with speaking(context.locale):
+        fresh = context.renewed()
+        if fresh.run is not None:
+            context, there = fresh, files.days(fresh.settings.home, fresh.zone) or there
         _drawn(context, there)
 
 
@@ -364,8 +368,13 @@ def _devices(context: Context, picture: Picture, action: Action, day: Day, slot:
     first = day.first_slot
     home = context.settings.home
     schedule = action.of_day(COMMUNITY_BATTERY, first) if action.in_force else {}
-    said = grid.told(schedule, files.reports(home, first), context.now)
-    others = files.others(home, first)
+    unread = ""
+    try:
+        reports, others = files.reports(home, first), files.others(home, first)
+    except CheckFailed:
+        reports, others = (), None
+        unread = _("What the devices reported cannot be read just now.")
+    said = () if unread else grid.told(schedule, reports, context.now)
     rows = [
         (
             _("Community battery"),
@@ -404,14 +413,14 @@ def _devices(context: Context, picture: Picture, action: Action, day: Day, slot:
         _("Devices and their schedule"),
         _("What was decided, what the device acknowledged, and what its own counter then showed."),
     )
-    below = ""
+    below = f'<p class="gc-lead">{escape(unread)}</p>' if unread else ""
     if others is not None:
         words = _("{devices} devices of people acknowledged {taken} of {calls} calls.").format(
             devices=context.fmt.number(others.devices),
             taken=context.fmt.number(others.acknowledged),
             calls=context.fmt.number(others.calls),
         )
-        below = f'<p class="gc-lead">{escape(words)}</p>'
+        below += f'<p class="gc-lead">{escape(words)}</p>'
     if said:
         below += _now_and_all(context, said, first + slot)
     return (

@@ -195,7 +195,8 @@ def dispatches(folder: Path, homes: int) -> None:
                 "INSERT INTO report VALUES (?, ?, ?, ?)",
                 (FIRST_SLOT, meter, b"", json.dumps(report)),
             )
-        db.execute("INSERT INTO report VALUES (?, 9, ?, '[]')", (FIRST_SLOT + 1, b"1"))
+        for slot, odd in enumerate(("[]", "no JSON", '{"slot": 1}'), FIRST_SLOT + 1):
+            db.execute("INSERT INTO report VALUES (?, 9, ?, ?)", (slot, b"1", odd))
         db.commit()
 
 

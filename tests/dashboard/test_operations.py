@@ -222,6 +222,8 @@ def test_an_unknown_code_or_fact_is_no_error() -> None:
     fmt = Formats()
     assert operations.sentence(Part("relay", State.WRONG, "", "new"), fmt) == ""
     assert operations.sentence(Part("relay", State.WELL, "", "relay", {}), fmt) == ""
+    facts = {"chain": 1, "time": 2**63, "age_s": None, "client": "x"}
+    assert operations.sentence(Part("node", State.WELL, "", "node", facts), fmt) == ""
     assert "–" in operations.sentence(
         Part("relay", State.WELL, "", "relay", {"orders": 3, "broken": None}), fmt
     )
