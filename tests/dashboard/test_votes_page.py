@@ -275,6 +275,8 @@ def test_the_pages_are_as_easy_to_read_as_an_empty_one(
     with EmptyServer() as empty:
         watched.open(empty.url)
         known = {rule for rule, _ in violations(watched.page)}
+        # Before its server goes, or it complains of that.
+        watched.page.goto("about:blank")
     watched.complaints.clear()
     signed_in(watched, sign_in_by_cookie(pages.url, assembly.street.folder))
     voted = Governance(read_settings()).proposals()
@@ -287,10 +289,19 @@ def test_the_pages_are_as_easy_to_read_as_an_empty_one(
 
 
 def test_the_page_counts_as_the_contracts_do(assembly: Council) -> None:
+    for place, support, lane in (
+        (56, Support.FOR, Lane.BALANCING),
+        (57, Support.AGAINST, Lane.BALANCING),
+        (58, Support.VETO, Lane.POLICY),
+    ):
+        one = assembly.propose([assembly.battery((FIRST + place, 1, 700))], "Count this", lane)
+        assembly.vote(one, [1, 2, 6], support)
+        if lane is Lane.BALANCING:
+            assembly.carried(one)
     found, now = Governance(read_settings()), assembly.street.chain.now()
     members = assembly.street.deployment["Membership"]
     made = found.proposals()
-    assert len(made) >= 6
+    assert len(made) >= 3
     for one in made:
         tally, needed = found.tally(one), found.quorum(one, now)
         state = votes.state_at(one, tally, needed, found.expiry(one), now)
