@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
+from urllib.parse import urlencode
 
 import pandas as pd
 import streamlit as st
@@ -22,6 +23,7 @@ from dashboard.repositories.analysis import Analysis, analysis
 from dashboard.repositories.cache import cached
 from dashboard.services import analysis as service
 from dashboard.services.analysis import FigureLine, words_of
+from dashboard.services.span import Span
 from dashboard.theme import Palette
 from dashboard.views.dossier import dossier, nothing
 from dashboard.views.parts import chart, empty, lead, pill, put, section, table, title
@@ -123,7 +125,7 @@ def draw(context: Context) -> None:
     _balance(views)
     _prices(views)
     _clearing(views)
-    _forecasts(context, views)
+    _forecasts(context, views, span)
     _meters(views)
     _spending(views)
     _groups(views)
@@ -267,13 +269,13 @@ def _clearing(views: _Views) -> None:
     )
 
 
-def _forecasts(context: Context, views: _Views) -> None:
+def _forecasts(context: Context, views: _Views, span: Span) -> None:
     section(_("Forecasts"), _("How well the committed forecasts met what was then metered."))
     wanted = ("forecast_loss_of_naive_ppm", "forecast_coverage_ppm", "forecast_bias_wh")
     lines = service.figure_lines(views.one, words_of(context.locale.language), wanted)
     put(_cards(lines))
     put(
-        '<p><a href="/forecast-record" target="_self">'
+        f'<p><a href="/forecast-record?{escape(urlencode(span.query))}" target="_self">'
         f"{escape(_('The whole record of the forecasts'))}</a></p>"
     )
 

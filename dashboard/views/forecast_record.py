@@ -108,7 +108,7 @@ def _accuracy(context: Context, one: Analysis, lines: list[DayLine]) -> None:
     )
     frame = service.chart_frame(lines)
     if frame.empty:
-        lead(_("No day of these is scored yet: that needs its readings to be final."))
+        lead(_("No day of these has a score: that needs final readings of enough homes."))
         return
     chart(
         charts.skill_chart(frame, context.colours),

@@ -52,9 +52,9 @@ def _zone(there: tuple[int, ...], zone: int, key: str) -> None:
     st.session_state[name] = zone
 
     def changed() -> None:
-        for one in ("from", "to"):
-            st.query_params.pop(one, None)
-        st.query_params["zone"] = str(st.session_state[name])
+        there = st.query_params.to_dict()
+        kept = {key: value for key, value in there.items() if key not in ("from", "to")}
+        st.query_params.from_dict({**kept, "zone": str(st.session_state[name])})
 
     st.selectbox(
         _("Zone"),
@@ -115,8 +115,8 @@ def _same(one: Span, other: Span) -> bool:
 
 
 def _go(span: Span) -> None:
-    for name, value in span.query.items():
-        st.query_params[name] = value
+    # In one go, so that it is one step of the browser's history.
+    st.query_params.update(span.query)
 
 
 def told(span: Span) -> None:
