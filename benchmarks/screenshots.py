@@ -25,8 +25,13 @@ from dashboard.serve import DashboardServer
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
-WIDTHS = (390, 1_280)
-THEMES = ("light", "dark")
+LOOKS = {
+    "en": [(390, "light"), (390, "dark"), (1_280, "light"), (1_280, "dark")],
+    # The same pages with longer words: one picture for each width, and for each theme.
+    "de": [(390, "dark"), (1_280, "light")],
+}
+"""Widths and themes by language."""
+_LOCALES = {"en": "en-GB", "de": "de-DE"}
 # A picture shows what one sees first and some of what comes below.
 _TALLEST = 2_400
 # Enough that two colours of a legend stay two.
@@ -40,18 +45,20 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.screenshots")
     parser.add_argument("home", nargs="?", type=Path, help="state folder of a living village")
     parser.add_argument("--only", action="append", metavar="SLUG", help="some pages only")
+    parser.add_argument("--language", action="append", choices=list(LOOKS), help="one alone")
     parser.add_argument("--into", type=Path, default=checkout_root() / "docs" / "images")
     chosen = parser.parse_args(arguments)
     try:
-        draw(chosen.home, chosen.only or [one.slug for one in PAGES], chosen.into)
+        slugs = chosen.only or [one.slug for one in PAGES]
+        draw(chosen.home, slugs, chosen.language or list(LOOKS), chosen.into)
     except GridCommonsError as error:
         print(f"Error: {' '.join(str(error).split())}", file=sys.stderr)
         return error.exit_code
     return 0
 
 
-def draw(home: Path | None, slugs: list[str], into: Path) -> None:
-    """One picture for each page, width and theme, in small palettes."""
+def draw(home: Path | None, slugs: list[str], languages: list[str], into: Path) -> None:
+    """One picture for each page and each look of a language, in small palettes."""
     if unknown := set(slugs) - {one.slug for one in PAGES}:
         raise BadUse(f"no such page: {', '.join(sorted(unknown))}")
     into.mkdir(parents=True, exist_ok=True)
@@ -63,18 +70,25 @@ def draw(home: Path | None, slugs: list[str], into: Path) -> None:
         server = stack.enter_context(DashboardServer(free_port(), given))
         browser = stack.enter_context(open_browser())
         cookie = sign_in(server.url, home)
-        for width in WIDTHS:
-            for theme in THEMES:
-                _pictures(browser, server.url, cookie, slugs, into, width, theme)
+        for language in languages:
+            for width, theme in LOOKS[language]:
+                _pictures(browser, server.url, cookie, slugs, into, width, theme, language)
 
 
 def _pictures(
-    browser: Browser, url: str, cookie: Cookie, slugs: list[str], into: Path, width: int, theme: str
+    browser: Browser,
+    url: str,
+    cookie: Cookie,
+    slugs: list[str],
+    into: Path,
+    width: int,
+    theme: str,
+    language: str,
 ) -> None:
     context = browser.new_context(
         viewport={"width": width, "height": 900},
         color_scheme="dark" if theme == "dark" else "light",
-        locale="en-GB",
+        locale=_LOCALES[language],
     )
     for slug in slugs:
         # Who is signed in would not see the way in.
@@ -88,7 +102,8 @@ def _pictures(
         )
         one.page.set_viewport_size({"width": width, "height": min(int(tall) + 20, _TALLEST)})
         one.page.wait_for_timeout(_SETTLE_MS)
-        path = into / f"{slug}-{width}-{theme}.png"
+        ending = "" if language == "en" else f"-{language}"
+        path = into / f"{slug}-{width}-{theme}{ending}.png"
         size = _small(one.page.screenshot(), path)
         print(f"{path.name}: {size:,} bytes", flush=True)
         one.page.close()

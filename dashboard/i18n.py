@@ -173,6 +173,15 @@ class Formats:
 
         return str(format_date(self._local(seconds), format=length, locale=self.locale.tag))
 
+    def written_day(self, day: date | str) -> str:
+        """A day of the calendar, or as a table writes it, `2016-06-07`: `7 Jun 2016`."""
+        from babel.dates import format_date
+
+        try:
+            return str(format_date(date.fromisoformat(str(day)), "medium", locale=self.locale.tag))
+        except ValueError:
+            return str(day)
+
     def time(self, seconds: int) -> str:
         """A moment's time of day: `17:45`."""
         from babel.dates import format_time

@@ -25,6 +25,7 @@ SOURCES = Path(__file__).parent
 TEMPLATE = LOCALES / f"{DOMAIN}.pot"
 _MARKS = {"_": 1, "N_": 1, "ngettext": 2}
 """What marks a text, and how many of its arguments are texts."""
+_CONFLICT = (b"<<<<<<< ", b"=======", b"||||||| ", b">>>>>>> ")
 
 
 @dataclass(frozen=True)
@@ -99,8 +100,12 @@ def _empty(language: str | None = None) -> Catalog:
 
 
 def updated(language: str, old: bytes, texts: Catalog) -> Catalog:
-    """The catalogue `old` with the texts of today: new ones empty, those that went left out."""
-    known = read_po(io.BytesIO(old), locale=language)
+    """The catalogue `old` with the texts of today: new ones empty, those that went left out.
+
+    Where a merge left both sides in it, what either side says is kept.
+    """
+    lines = [one for one in old.splitlines(keepends=True) if not one.startswith(_CONFLICT)]
+    known = read_po(io.BytesIO(b"".join(lines)), locale=language)
     made = _empty(language)
     for one in texts:
         if not one.id:

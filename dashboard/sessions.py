@@ -65,11 +65,19 @@ class Sessions:
         self._used: OrderedDict[str, float] = OrderedDict()
         self._tickets: OrderedDict[str, tuple[str, float]] = OrderedDict()
 
-    def text(self, domain: str, uri: str, account: str, chain_id: int, browser: str) -> SignInText:
+    def text(
+        self,
+        domain: str,
+        uri: str,
+        account: str,
+        chain_id: int,
+        browser: str,
+        language: str = "en",
+    ) -> SignInText:
         """A text for `account` to sign in this browser, which has the secret `browser`."""
         issued = int(self._now())
         bare = SignInText(
-            domain, account, uri, chain_id, secrets.token_hex(16), issued, issued + TEXT_S
+            domain, account, uri, chain_id, secrets.token_hex(16), issued, issued + TEXT_S, language
         )
         return self._with_proof(bare, browser)
 

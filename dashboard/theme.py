@@ -202,9 +202,11 @@ def style_sheet(colours: Palette) -> str:
 .gc-foot {{ margin-top: 1.6rem; padding-top: .8rem; border-top: 1px solid {colours.line};
   font-size: .86rem; color: {colours.muted}; }}
 .gc-foot p {{ margin: 0 0 .3rem; }}
-/* Where Streamlit would move its menu into the sidebar, ours stands instead. */
-@media (max-width: 768px) {{
-  [data-testid="stSidebar"], [data-testid="stExpandSidebarButton"] {{ display: none !important; }}
+/* Where Streamlit would move its menu into the sidebar, or under what stands at the right, ours
+   stands instead. */
+@media (max-width: 1020px) {{
+  [data-testid="stSidebar"], [data-testid="stExpandSidebarButton"], [data-testid="stTopNav"] {{
+    display: none !important; }}
   .st-key-frame-menu {{ display: block; }}
   /* There the languages stand in the menu. */
   .st-key-frame-top .gc-language {{ display: none; }}

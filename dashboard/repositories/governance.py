@@ -8,6 +8,7 @@ What follows from them is in `services/votes.py`.
 from __future__ import annotations
 
 import threading
+import time
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,6 +19,7 @@ from dao.errors import CheckFailed
 from dao.governance.proposals import Call, Lane
 from dao.index import EventReader
 from dao.node import Node
+from dao.rpc import Refused
 from dashboard.repositories.cache import Version, cached, version
 from dashboard.settings import Settings
 
@@ -32,6 +34,7 @@ MAX_MEMBER_EVENTS = 400_000
 _STEP = 5_000
 _KEPT_S = 3_600.0
 _PATIENCE_S = 5.0
+_AWAY_S = 10.0
 
 Place = tuple[int, int]
 """Block and log index of an event."""
@@ -228,16 +231,6 @@ class Governance:
         lane = min(int(made.lane), int(Lane.BALANCING))
         found = _told(self._settings.rpc, self.governor, "laneTerms(uint256)", lane, made.place)
         return None if found is None or len(found) != 4 else found[3]
-
-    def nonce(self, account: str) -> int | None:
-        """The number of the account's next signed delegation."""
-        if self.membership is None or self._settings.rpc is None:
-            return None
-        try:
-            node = Node(self._settings.rpc)
-            return node.view(self.membership, "nonces(address)", int(account, 16))[0]
-        except CheckFailed:
-            return None
 
 
 # From the index
@@ -472,10 +465,19 @@ def _asked(
     return Node(rpc, patience_s=_PATIENCE_S).view(contract, view, number)
 
 
+# By node, when it last did not answer: one that is away is not waited for again and again.
+_away: dict[str, float] = {}
+
+
 def _told(
     rpc: str, contract: str, view: str, number: int, mark: tuple[Any, ...] = ()
 ) -> list[int] | None:
+    if time.monotonic() - _away.get(rpc, -_AWAY_S) < _AWAY_S:
+        return None
     try:
         return _asked(rpc, contract, view, number, mark)
+    except Refused:
+        return None
     except CheckFailed:
+        _away[rpc] = time.monotonic()
         return None

@@ -23,6 +23,7 @@ from dao.errors import GridCommonsError
 from dao.node import Node
 from dashboard.hosts import cookie_name
 from dashboard.routes._guard import Refused, read_json
+from dashboard.routes._language import language_of
 from dashboard.services.sign_in import SignInText, personal_digest, read
 from dashboard.sessions import SESSION_S, SESSIONS, TEXT_S, NotSignedIn
 from dashboard.settings import Settings
@@ -63,7 +64,12 @@ async def _challenge(request: Request, settings: Settings) -> Response:
     domain = _domain(request)
     scheme = "https" if _is_secure(request) else "http"
     text = SESSIONS.text(
-        domain, f"{scheme}://{domain}", checksum_address(account), _chain(settings), browser
+        domain,
+        f"{scheme}://{domain}",
+        checksum_address(account),
+        _chain(settings),
+        browser,
+        language_of(request).language,
     )
     response = _json({"message": text.write()})
     _set_cookie(response, request, BROWSER_COOKIE, browser, TEXT_S)

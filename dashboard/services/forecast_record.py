@@ -125,7 +125,7 @@ def day_frame(lines: list[DayLine], fmt: Formats) -> pd.DataFrame:
     return pd.DataFrame(
         [
             {
-                _("Day (UTC)"): line.day,
+                _("Day (UTC)"): fmt.written_day(line.day),
                 _("Forecaster"): short(line.forecaster),
                 _("State"): state_words(line.state)[0],
                 _("Error, of the simple forecast’s"): none

@@ -14,7 +14,7 @@ from typing import Any
 
 from dashboard.i18n import N_, _, formats
 
-# By what is filled in: `money...` is a number of µ€, `wh` of Wh; anything else stays as it came.
+# By what is filled in: `money...` is a number of µ€, `wh` of Wh, `count...` any; the rest stays.
 SAID = (
     # Orders
     N_("the gate closed at {time}"),
@@ -165,6 +165,35 @@ SAID = (
     N_("Handing everything over to the timelock"),
     N_("History: {day} signed, checked, committed"),
     N_("History is in place"),
+    # A dossier made and checked
+    N_("a dossier needs a node and a deployment, and none is named here"),
+    N_("the deployment's first block is not known here"),
+    N_("there is no such dossier any more"),
+    N_("there is too little room on this server's disk"),
+    N_("it took longer than {number} minutes and was ended"),
+    N_("a file of more than {number} MB is not taken"),
+    N_("needs a node: --rpc URL"),
+    N_("what it rests on does not hold"),
+    N_("compare them with those you know: {names}"),
+    N_("the node keeps no states of the past"),
+    N_("NOT ANCHORED: {why}"),
+    N_("this deployment has no anchor"),
+    N_("nobody has published this dossier"),
+    N_("{count} parts, root {root}"),
+    N_("{count} tables, {count_rows} rows, each the same as CSV and as Parquet"),
+    N_("{count} tables come out of {count_events} events again"),
+    N_("{count} auctions cleared again from their books"),
+    N_("{count} sessions settled again; every escrow is credited or a fee"),
+    N_("consistent with the ledger; on the operator's word else"),
+    N_("{count} closed bills under {root}"),
+    N_("what is told beside the tables"),
+    N_("{count} contracts are those of the deployment"),
+    N_("chain {chain}, blocks {number} to {number_last}, {count} contracts with the code they had"),
+    N_("{count} events are those of the chain, none is missing"),
+    N_("{count} roots and {count_totals} totals stand on the ledger"),
+    N_("{count} payments since the deployment, {amount} €, none left out"),
+    N_("{count} transactions used what the dossier says"),
+    N_("published by the collector {publisher} at {time}"),
     # State files
     N_("{file} was written by another version; start the demo again"),
 )
@@ -224,8 +253,14 @@ def _value(name: str, value: str) -> str:
         return formats().euro(int(value))
     if name == "wh":
         return formats().number(int(value))
+    if name.startswith("count"):
+        return formats().number(int(value.replace(",", "")))
+    if name == "amount":
+        return formats().number(float(value.replace(",", "")), 2)
     if name == "state":
         return _states().get(value, value)
+    if name == "why":
+        return in_words(value)
     return value
 
 
@@ -246,6 +281,8 @@ _KINDS = {
     "money": r"-?\d{1,30}",
     "wh": r"\d{1,30}",
     "number": r"\d{1,80}",
+    "count": r"\d[\d,]{0,30}",
+    "amount": r"\d[\d,]{0,30}\.\d\d",
     "decimal": r"\d{1,9}(?:\.\d)?",
     "zone": r"\d{1,6}",
     "day": r"\d{4}-\d{2}-\d{2}",

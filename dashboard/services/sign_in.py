@@ -12,13 +12,18 @@ from datetime import UTC, datetime
 
 from dao.eip712 import checksum_address, keccak
 
-STATEMENT = "Sign in to GridCommons. This costs nothing and moves no money."
+STATEMENTS = {
+    "en": "Sign in to GridCommons. This costs nothing and moves no money.",
+    "de": "Anmelden bei GridCommons. Das kostet nichts und bewegt kein Geld.",
+}
+"""What is signed, by language; the lines around it are the standard's, and so is that it has
+letters of ASCII only."""
 MAX_MESSAGE = 1_500
 
 _TEXT = re.compile(
     r"(?P<domain>[A-Za-z0-9.:\[\]_-]{1,260}) wants you to sign in with your Ethereum account:\n"
     r"(?P<account>0x[0-9a-fA-F]{40})\n\n"
-    rf"{re.escape(STATEMENT)}\n\n"
+    rf"(?P<statement>{'|'.join(map(re.escape, STATEMENTS.values()))})\n\n"
     r"URI: (?P<uri>https?://[A-Za-z0-9.:\[\]_-]{1,260}/?)\n"
     r"Version: 1\n"
     r"Chain ID: (?P<chain>[1-9][0-9]{0,15})\n"
@@ -30,7 +35,8 @@ _TEXT = re.compile(
 
 @dataclass(frozen=True)
 class SignInText:
-    """The fields of a sign-in text. domain: host and port; issued, expires: unix seconds."""
+    """The fields of a sign-in text. domain: host and port; issued, expires: unix seconds; language:
+    one that there is a statement in."""
 
     domain: str
     account: str
@@ -39,12 +45,13 @@ class SignInText:
     nonce: str
     issued: int
     expires: int
+    language: str = "en"
 
     def write(self) -> str:
         """The text itself."""
         return (
             f"{self.domain} wants you to sign in with your Ethereum account:\n"
-            f"{self.account}\n\n{STATEMENT}\n\n"
+            f"{self.account}\n\n{STATEMENTS[self.language]}\n\n"
             f"URI: {self.uri}\nVersion: 1\nChain ID: {self.chain_id}\nNonce: {self.nonce}\n"
             f"Issued At: {_iso(self.issued)}\nExpiration Time: {_iso(self.expires)}"
         )
@@ -63,6 +70,7 @@ def read(text: str) -> SignInText:
         nonce=found["nonce"],
         issued=_seconds(found["issued"]),
         expires=_seconds(found["expires"]),
+        language=next(one for one, said in STATEMENTS.items() if said == found["statement"]),
     )
     if fields.write() != text:
         raise ValueError("not a sign-in text of this dashboard")

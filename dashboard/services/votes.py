@@ -176,14 +176,14 @@ def decided_by(one: Standing) -> str:
     }
     if one.made.under_policy:
         return ngettext(
-            "It takes effect unless {needed} of {members} members objects; {reached} have so far.",
-            "It takes effect unless {needed} of {members} members object; {reached} have so far.",
+            "It takes effect unless {needed} of {members} members objects (so far: {reached}).",
+            "It takes effect unless {needed} of {members} members object (so far: {reached}).",
             needed,
         ).format(**done)
     if one.state is Outcome.ACTIVE:
         return ngettext(
-            "{needed} of {members} members must vote for it or abstain; {reached} have so far.",
-            "{needed} of {members} members must vote for it or abstain; {reached} have so far.",
+            "{needed} of {members} members must vote for it or abstain (so far: {reached}).",
+            "{needed} of {members} members must vote for it or abstain (so far: {reached}).",
             needed,
         ).format(**done)
     return ngettext(

@@ -4,7 +4,7 @@ shown in short, and how a ballot is put to the visitor's wallet."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Any, Literal
@@ -30,6 +30,8 @@ SAID = "votes.said."
 LIVE_SECONDS = 5.0
 
 STYLE = """<style>
+.gc-top > div {{ min-width: 0; }}
+.gc-top h1 {{ overflow-wrap: anywhere; }}
 .gc-vote {{ margin: 0 0 .7rem; }}
 .gc-legend + p {{ margin: .5rem 0 0; }}
 .gc-vote h3 a, .gc-past a {{ color: {ink} !important; text-decoration: none !important; }}
@@ -65,6 +67,8 @@ class Held:
     governance: Governance
     members: Members
     mine: dict[int, Ballot]
+    people: Mapping[str, int]
+    """On a local chain the demonstration people's metering points, by address."""
 
     @property
     def address(self) -> str | None:
@@ -93,7 +97,10 @@ def _held(context: Context) -> Held:
     governance = Governance(context.settings)
     person = context.person
     mine = {} if person is None else governance.cast_by(person.address)
-    return Held(context, governance, governance.members(), mine)
+    people = {
+        owner: meter for meter, owner in identity.seeded(context.settings, context.zone).items()
+    }
+    return Held(context, governance, governance.members(), mine, people)
 
 
 def standing(held: Held, made: Made, *, whole: bool = False) -> Standing:
@@ -113,12 +120,10 @@ def standing(held: Held, made: Made, *, whole: bool = False) -> Standing:
     )
 
 
-def name_of(context: Context, address: str) -> str:
+def name_of(held: Held, address: str) -> str:
     """An address for people: a demonstration person's name on a local chain, else its ends."""
-    if context.settings.local:
-        for meter, owner in identity.seeded(context.settings, context.zone).items():
-            if owner == address:
-                return identity.home_name(meter)
+    if address in held.people:
+        return identity.home_name(held.people[address])
     return f"{address[:6]}…{address[-4:]}"
 
 

@@ -72,7 +72,7 @@ def _power(held: Held, found: Power) -> None:
                 context.fmt.number(int(found.own)),
                 _("you cast it yourself")
                 if found.lent_to is None
-                else _("{who} casts it").format(who=name_of(context, found.lent_to)),
+                else _("{who} casts it").format(who=name_of(held, found.lent_to)),
             ),
             Figure(
                 _("Lent to you"),
@@ -89,7 +89,7 @@ def _power(held: Held, found: Power) -> None:
         ]
     )
     if found.lenders:
-        names = [name_of(context, one) for one in found.lenders[:SHOWN_LENDERS]]
+        names = [name_of(held, one) for one in found.lenders[:SHOWN_LENDERS]]
         if len(found.lenders) > SHOWN_LENDERS:
             names.append("…")
         put(f"<p>{escape(_('Lent to you by {names}.').format(names=', '.join(names)))}</p>")
@@ -129,7 +129,7 @@ def _hand_on(held: Held, found: Power) -> None:
     if to is not None and to == found.lent_to:
         lead(_("Your vote is there already."))
     elif to is not None:
-        name = name_of(context, to)
+        name = name_of(held, to)
         _sign(held, to, _("Sign: {who} votes for me").format(who=name), "delegation.sign", relay)
         lead(_("It holds for what is proposed from then on, until you take it back."))
     if found.lent_to is not None:
@@ -153,9 +153,7 @@ def _typed(choices: list[str]) -> str | None:
 
 def _member(held: Held, address: str) -> str:
     meter = held.members.meters.get(address, 0)
-    return _("{name} (metering point {number})").format(
-        name=name_of(held.context, address), number=meter
-    )
+    return _("{name} (metering point {number})").format(name=name_of(held, address), number=meter)
 
 
 def _sign(held: Held, to: str, label: str, key: str, relay: str, kind: Any = "primary") -> None:
@@ -241,11 +239,10 @@ def _history(held: Held) -> None:
 
 
 def _words(held: Held, one: Lent) -> str:
-    context = held.context
     if one.delegator == held.address:
         if one.to == held.address:
             return _("You held your own vote")
         if one.to == NOBODY:
             return _("Your membership ended")
-        return _("You lent your vote to {who}").format(who=name_of(context, one.to))
-    return _("{who} lent you a vote").format(who=name_of(context, one.delegator))
+        return _("You lent your vote to {who}").format(who=name_of(held, one.to))
+    return _("{who} lent you a vote").format(who=name_of(held, one.delegator))

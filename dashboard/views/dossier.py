@@ -15,6 +15,7 @@ from dashboard.errors import plain
 from dashboard.i18n import _, formats
 from dashboard.repositories.dossiers import MAX_UPLOAD, Busy, Job, Ready, Workshop, workshop
 from dashboard.services import dossier_words as words
+from dashboard.services.program_words import in_words
 from dashboard.services.span import Span
 from dashboard.views.parts import empty, error_box, lead, pill, put, section
 from dashboard.views.resident import file_link
@@ -81,7 +82,7 @@ def _make(context: Context, shop: Workshop, span: Span, final_end: int, now: Job
     if final_end < period.end_slot:
         lead(_("A dossier of these days can be made once nothing of them can change any more."))
         if final_end > period.first_slot:
-            last = day_of(final_end - 1).isoformat()
+            last = context.fmt.written_day(day_of(final_end - 1).isoformat())
             lead(_("Choose days up to {day} to make one now.").format(day=last))
         return
     asked = st.button(
@@ -111,7 +112,7 @@ def _make(context: Context, shop: Workshop, span: Span, final_end: int, now: Job
 def _refused(error: GridCommonsError) -> None:
     error_box(
         _("This cannot be done just now."),
-        plain(error),
+        in_words(plain(error)),
         _("Nothing was changed. Try again later, or tell the operator."),
     )
 
@@ -148,7 +149,7 @@ def _failed(job: Job | None) -> None:
 
 
 def _said(job: Job) -> str:
-    return plain(CheckFailed(job.problem))
+    return in_words(plain(CheckFailed(job.problem)))
 
 
 def _list(context: Context, ready: list[Ready]) -> None:
@@ -158,7 +159,7 @@ def _list(context: Context, ready: list[Ready]) -> None:
     fmt = context.fmt
     rows = []
     for one in ready:
-        begin, end = one.period.days
+        begin, end = map(fmt.written_day, one.period.days)
         size = _("{number} MB").format(number=fmt.number(one.size / 1e6, 1))
         by = _("from the operator") if one.by_operator else _("made here")
         link = file_link(_("Fetch"), f"/dossiers/v1/{one.name}")
@@ -187,7 +188,7 @@ def _check(context: Context, shop: Workshop, ready: list[Ready], now: Job | None
     def said(name: str) -> str:
         if name == OWN:
             return _("A file of my own")
-        begin, end = names[name].period.days
+        begin, end = map(context.fmt.written_day, names[name].period.days)
         return f"{begin} – {end} ({names[name].language})"
 
     chosen = st.selectbox(
@@ -256,7 +257,7 @@ def _outcome(job: Job | None) -> None:
     put(
         f'<div class="gc-verdict {tone}" role="status"><b>{escape(said)}</b> '
         f"{escape(job.name)}: {escape(_('zone {number}').format(number=one.zone))}, "
-        f"{escape(f'{one.begin} – {one.end}')}{first}"
+        f"{escape(' – '.join(map(formats().written_day, (one.begin, one.end))))}{first}"
         f'<p class="gc-address">{escape(_("Root"))} {escape(one.root)}</p></div>'
         f'<div class="gc-scroll" role="region" aria-label="{name}" tabindex="0">'
         f'<table class="gc-table" aria-label="{name}"><thead><tr>{heads}</tr></thead>'
@@ -265,7 +266,7 @@ def _outcome(job: Job | None) -> None:
 
 
 def _plain(line: words.CheckLine) -> str:
-    return plain(CheckFailed(line.detail))
+    return in_words(plain(CheckFailed(line.detail)))
 
 
 def nothing() -> None:

@@ -162,7 +162,10 @@ def _sign(held: Resident, data: OwnData, month: int, now: int) -> None:
             _("This month cannot be erased yet."),
             _("Nothing was erased, everything is where it was."),
             _("The earliest day is {day} (UTC). The reason: {reason}.").format(
-                day=datetime.fromtimestamp(ready, UTC).date().isoformat(), reason=reason
+                day=held.context.fmt.written_day(
+                    datetime.fromtimestamp(ready, UTC).date().isoformat()
+                ),
+                reason=reason,
             ),
         )
         return

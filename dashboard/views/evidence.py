@@ -276,7 +276,7 @@ def _forecast(
             _(
                 "The proposal names no evidence that fits a forecast on the chain. Shown is what "
                 "{who} revealed for that day."
-            ).format(who=name_of(context, shown.forecaster))
+            ).format(who=name_of(held, shown.forecaster))
         )
     totals = context.events.totals(day, SLOTS_PER_DAY)
     if zone != context.zone:
@@ -312,7 +312,7 @@ def _forecaster(held: Held, address: str, zone: int) -> None:
     section(
         _("How good its forecaster was"),
         _("{who}, over the last four weeks in zone {zone}.").format(
-            who=name_of(context, address), zone=zone
+            who=name_of(held, address), zone=zone
         ),
     )
     lead(promise.record_words(found))

@@ -9,7 +9,7 @@ import streamlit as st
 
 from dashboard import charts
 from dashboard.context import Context
-from dashboard.i18n import _, ngettext
+from dashboard.i18n import _, formats, ngettext
 from dashboard.repositories.analysis import Analysis, analysis
 from dashboard.repositories.forecasters import Standing, standings
 from dashboard.services import forecast_record as service
@@ -197,8 +197,10 @@ def _verify(lines: list[DayLine]) -> None:
             "and every setting. Whoever has that file computes the forecast again."
         ),
     )
+    fmt = formats()
     hashes = "".join(
-        f"<li>{escape(line.day)}: <span class='gc-address'>{escape(line.evidence)}</span></li>"
+        f"<li>{escape(fmt.written_day(line.day))}: "
+        f"<span class='gc-address'>{escape(line.evidence)}</span></li>"
         for line in lines
         if line.evidence
     )

@@ -365,6 +365,7 @@ def _ballot(view: VoteView) -> str:
 <div class="gc-tally" role="img" aria-label="{escape(spoken)}">{bar}</div>
 <p class="gc-legend">{legend}</p>
 <p class="gc-muted">{escape(view.decided_by)}.</p>
+<p><a href="/proposal?id={escape(one.id)}">{escape(_("Read more and vote"))}</a></p>
 <details><summary>{escape(_("What was put to the vote"))}</summary>\
 <p>{escape(summary_in_words(one.summary))}</p></details>
 </article>"""

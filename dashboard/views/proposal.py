@@ -39,7 +39,7 @@ from dashboard.views.decisions import (
     tally,
 )
 from dashboard.views.parts import chart, countdown, empty, lead, pill, put, section
-from dashboard.views.resident import hash_text, notes, style
+from dashboard.views.resident import hash_text, notes, style, wallet_problem
 
 MARK = "proposal.mark"
 DRAFT = "proposal.draft"
@@ -156,7 +156,7 @@ def _turn(context: Context, step: Turn) -> str:
 def _says(held: Held, made: Made, said: Told) -> None:
     section(_("What it does"))
     _calls(held, made)
-    who = name_of(held.context, made.proposer)
+    who = name_of(held, made.proposer)
     if held.members.zone(made.proposer, made.made.at):
         by = _("Proposed by {who}, {time}.")
     else:
@@ -342,7 +342,8 @@ def _deliver(held: Held, one: Standing, support: int, reason: str, key: str) -> 
         lead(_("No relay is known here, so a vote goes to the chain with your own gas."))
     with st.expander(_("Without the relay, with your own gas")):
         data = proposal.vote_data(one.made.id, support, reason)
-        _send(held, one.made, data, _("Send the vote yourself"), f"proposal.vote.{key}")
+        label = _("Send the vote yourself")
+        _send(held, one.made, data, label, f"proposal.vote.{key}", is_vote=True)
 
 
 def _no_power(held: Held, made: Made) -> None:
@@ -390,7 +391,10 @@ def _carry(held: Held, one: Standing) -> None:
     _send(held, made, data, label, f"proposal.{function}.{key}")
 
 
-def _send(held: Held, made: Made, data: str, label: str, key: str) -> None:
+def _send(
+    held: Held, made: Made, data: str, label: str, key: str, *, is_vote: bool = False
+) -> None:
+    """A button that sends a transaction to the governor."""
     settings, governor = held.context.settings, held.governance.governor
     if held.address is None or governor is None or settings.chain_id is None:
         return
@@ -407,11 +411,9 @@ def _send(held: Held, made: Made, data: str, label: str, key: str) -> None:
             f'<p class="gc-muted">{escape(_("Sent to the chain:"))} '
             f"{hash_text(answer.transaction)}</p>"
         )
-    if "vote." in key:
+    if is_vote:
         heard(answer, said_key(held, made.id))
     elif answer is not None and answer.fresh and not answer.ok:
-        from dashboard.views.resident import wallet_problem
-
         wallet_problem(answer)
 
 
@@ -465,7 +467,7 @@ def _said_by(held: Held, those: Sequence[tuple[Ballot, str | None]]) -> None:
             number=ballot.weight
         )
         items.append(
-            f"<li><header>{pill(choice, tone)}<b>{escape(name_of(held.context, ballot.voter))}</b>"
+            f"<li><header>{pill(choice, tone)}<b>{escape(name_of(held, ballot.voter))}</b>"
             f'<span class="gc-muted">{escape(weight)}</span></header>'
             f"<p>{escape(words or '')}</p></li>"
         )

@@ -107,11 +107,21 @@ def test_the_text_is_as_the_standard_writes_it(browser: Browser, place: Place) -
     lines = challenge(browser).split("\n")
     domain = place.url.removeprefix("http://")
     assert lines[0] == f"{domain} wants you to sign in with your Ethereum account:"
-    assert lines[1:4] == [ALICE.address, "", sign_in.STATEMENT]
+    assert lines[1:4] == [ALICE.address, "", sign_in.STATEMENTS["en"]]
     assert lines[4:8] == ["", f"URI: {place.url}", "Version: 1", f"Chain ID: {CHAIN}"]
     assert lines[8].startswith("Nonce: ")
     assert lines[9] == "Issued At: 2026-09-21T14:13:20Z"
     assert lines[10] == "Expiration Time: 2026-09-21T14:23:20Z"
+
+
+@pytest.mark.parametrize("language", sign_in.STATEMENTS)
+def test_the_sentence_is_in_the_visitors_language_and_opens_a_session_all_the_same(
+    browser: Browser, language: str
+) -> None:
+    assert sign_in.STATEMENTS[language].isascii()  # as the standard has it
+    browser.session.headers["Accept-Language"] = f"{language}-AT,en;q=0.5"
+    assert challenge(browser).split("\n")[3] == sign_in.STATEMENTS[language]
+    assert enter(browser).status_code == 200
 
 
 def test_the_cookie_is_for_the_browser_alone(browser: Browser) -> None:

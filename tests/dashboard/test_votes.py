@@ -103,10 +103,10 @@ def test_what_needs_the_visitor_stands_first_and_the_soonest_of_it_above() -> No
 
 def test_a_quorum_is_told_in_words() -> None:
     assert votes.decided_by(at(made(), Tally(5, 1, 1, 0, 7))) == (
-        "3 of 12 members must vote for it or abstain; 2 have so far."
+        "3 of 12 members must vote for it or abstain (so far: 2)."
     )
     assert votes.decided_by(at(made(lane=Lane.POLICY), Tally(1, 0, 0, 0, 1))) == (
-        "It takes effect unless 3 of 12 members object; 1 have so far."
+        "It takes effect unless 3 of 12 members object (so far: 1)."
     )
     assert "without a node" in votes.decided_by(at(made(), needed=None))
 
