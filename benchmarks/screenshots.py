@@ -18,6 +18,7 @@ from benchmarks.browsing import open_browser, visit
 from benchmarks.dashboard import Cookie, sign_in, village
 from dao.anvil import checkout_root
 from dao.errors import BadUse, GridCommonsError
+from dao.index import EventReader
 from dao.processes import free_port
 from dashboard.pages import PAGES
 from dashboard.serve import DashboardServer
@@ -65,11 +66,18 @@ def draw(home: Path | None, slugs: list[str], into: Path) -> None:
         cookie = sign_in(server.url, home)
         for width in WIDTHS:
             for theme in THEMES:
-                _pictures(browser, server.url, cookie, slugs, into, width, theme)
+                _pictures(browser, server.url, home, cookie, slugs, into, width, theme)
 
 
 def _pictures(
-    browser: Browser, url: str, cookie: Cookie, slugs: list[str], into: Path, width: int, theme: str
+    browser: Browser,
+    url: str,
+    home: Path,
+    cookie: Cookie,
+    slugs: list[str],
+    into: Path,
+    width: int,
+    theme: str,
 ) -> None:
     context = browser.new_context(
         viewport={"width": width, "height": 900},
@@ -82,7 +90,7 @@ def _pictures(
         if slug != "sign-in":
             context.add_cookies([{"name": cookie.name, "value": cookie.value, "url": cookie.url}])
         one = visit(context)
-        one.open(f"{url}/{slug}")
+        one.open(f"{url}/{_place(slug, home)}")
         tall = one.page.evaluate(
             "document.querySelector('.stMainBlockContainer').getBoundingClientRect().height"
         )
@@ -93,6 +101,14 @@ def _pictures(
         print(f"{path.name}: {size:,} bytes", flush=True)
         one.page.close()
     context.close()
+
+
+def _place(slug: str, home: Path) -> str:
+    """Where a page is; a proposal's is that of the newest one."""
+    if slug != "proposal":
+        return slug
+    made = EventReader(home / "index.sqlite").events("ProposalCreated", limit=1, newest_first=True)
+    return f"{slug}?id={made[0]['args']['proposalId']}" if made else slug
 
 
 def _small(picture: bytes, path: Path) -> int:
