@@ -14,7 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date as CalendarDay
+from datetime import datetime
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
@@ -173,12 +174,14 @@ class Formats:
 
         return str(format_date(self._local(seconds), format=length, locale=self.locale.tag))
 
-    def written_day(self, day: date | str) -> str:
+    def written_day(self, day: CalendarDay | str) -> str:
         """A day of the calendar, or as a table writes it, `2016-06-07`: `7 Jun 2016`."""
         from babel.dates import format_date
 
         try:
-            return str(format_date(date.fromisoformat(str(day)), "medium", locale=self.locale.tag))
+            return str(
+                format_date(CalendarDay.fromisoformat(str(day)), "medium", locale=self.locale.tag)
+            )
         except ValueError:
             return str(day)
 
@@ -250,7 +253,7 @@ def _signs(tag: str) -> tuple[str, str]:
 
 
 @lru_cache(maxsize=1_024)
-def _day(day: date, tag: str) -> str:
+def _day(day: CalendarDay, tag: str) -> str:
     from babel.dates import format_date
 
     return str(format_date(day, _pattern(tag, "MMMEd"), locale=tag))
