@@ -15,7 +15,7 @@ from pathlib import Path
 from dao.eip712 import keccak
 from dao.paths import ensure_parent, home
 
-MAX_FILE = 4 << 20
+MAX_FILE = 16 << 20
 MAX_REASON = 1_024
 """Bytes of a reason that the governor takes."""
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from dao.errors import CheckFailed
+from dao.governance import reasons
 from dao.governance.proposals import Call, Lane
 from dao.index import EventReader
 from dao.node import Node
@@ -453,6 +454,17 @@ def _members(index: Path, mark: tuple[Any, ...]) -> Members:
         else:
             lent.append(Lent(str(args["delegator"]), str(args["toDelegate"]), at, str(row["tx"])))
     return Members(zones, votes, tuple(lent), counts, meters)
+
+
+def published(settings: Settings, number: int) -> Mapping[str, str]:
+    """The texts of reasons published on a proposal, by hash."""
+    path = reasons.reasons_path(number, settings.home)
+    return _published(settings.home, number, version(path))
+
+
+@cached(ttl=_KEPT_S, max_entries=16)
+def _published(home: Path, number: int, _: Version) -> Mapping[str, str]:
+    return reasons.read(number, home)
 
 
 # From the node. What it does not tell is asked again; what it told of a past snapshot stays so.

@@ -17,7 +17,7 @@ from dashboard import charts, identity, wallet
 from dashboard.context import Context
 from dashboard.i18n import _, ngettext
 from dashboard.repositories import calls as call_readings
-from dashboard.repositories.governance import MAX_REASONS, Ballot, Made
+from dashboard.repositories.governance import MAX_REASONS, Ballot, Made, published
 from dashboard.services import proposal, votes
 from dashboard.services.plan_words import summary_in_words, title_in_words
 from dashboard.services.proposal import Told, told
@@ -424,12 +424,9 @@ def _reasons(held: Held, one: Standing) -> None:
     cast = held.governance.ballots(one.made)
     if not cast:
         return
-    from dao.governance.reasons import read
-
-    published = read(one.made.id, held.context.settings.home)
+    texts = published(held.context.settings, one.made.id)
     told_ = [
-        (ballot, proposal.reason_of(ballot.reason, ballot.reason_hash, published))
-        for ballot in cast
+        (ballot, proposal.reason_of(ballot.reason, ballot.reason_hash, texts)) for ballot in cast
     ]
     with_words = [(ballot, words) for ballot, words in told_ if words]
     hidden = sum(words is None for _ballot, words in told_)
