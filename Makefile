@@ -18,6 +18,9 @@ BENCHING := $(VENV)/.benching
 ANVIL := node_modules/.anvil
 PEER := benchmarks/peers/openzeppelin
 PEER_COMPILED := .build/openzeppelin.json
+# A file's tests share what they build. xdist starts a test that ended its process again and again:
+# once is enough.
+PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 1
 LOCKS := requirements-setup.lock requirements.lock
 
 # ape-vyper looks for `vyper` on PATH.
@@ -69,11 +72,11 @@ demo: setup ## Run the whole loop on a local chain and open the dashboard
 
 .PHONY: test
 test: setup-test ## Pass the tests
-	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not deep"
+	@$(BIN)/python -m pytest $(PARALLEL) -m "not deep"
 
 .PHONY: test-deep
 test-deep: setup-test ## Pass the long runs: large fuzz counts, fault rounds
-	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m deep
+	@$(BIN)/python -m pytest $(PARALLEL) -m deep
 
 .PHONY: bench
 bench: setup-bench ## Rerun the figures of the README
@@ -89,6 +92,10 @@ lint: setup-test ## Check format, style and types
 format: setup-test ## Format the Python sources
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
+
+.PHONY: messages
+messages: setup ## Bring the texts of every language up to date, and say what is missing
+	@$(BIN)/python -m dashboard.messages
 
 .PHONY: setup
 setup: $(RUNTIME) $(ANVIL) ## Create what `make demo` needs: .venv and node_modules

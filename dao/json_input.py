@@ -10,11 +10,15 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Mapping
 from typing import Any
 
 MAX_DEPTH = 64
 """Deeper than any document that a meter, a portal or a person writes."""
+
+# Python's own; its parser ends in RecursionError well before the stack does.
+_SAFE_LIMIT = 1_000
 
 # A whole string, in which brackets say nothing, or a bracket.
 _TOKENS = re.compile(r'"(?:\\.|[^"\\])*"|[\[\]{}]', re.DOTALL)
@@ -32,6 +36,22 @@ def is_too_deep(text: str) -> bool:
         elif sign in "]}":
             depth -= 1
     return False
+
+
+def loads(data: str | bytes | bytearray) -> Any:
+    """The JSON document in an answer of any size. ValueError where it is none.
+
+    Telling the depth costs more than parsing, so it is told only where the interpreter's own limit
+    has been raised and no longer protects.
+    """
+    if sys.getrecursionlimit() > _SAFE_LIMIT:
+        text = data if isinstance(data, str) else data.decode()
+        if is_too_deep(text):
+            raise ValueError("nested too deep")
+    try:
+        return json.loads(data)
+    except RecursionError:
+        raise ValueError("nested too deep") from None
 
 
 def parse(data: bytes, most_bytes: int) -> Any:

@@ -7,11 +7,11 @@ sends a transaction goes through `chain.py`.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
 from dao.errors import CheckFailed
+from dao.json_input import loads
 
 BATCH = 100
 """Calls in one JSON-RPC batch; public nodes refuse much larger ones."""
@@ -104,6 +104,6 @@ class Rpc:
                 f"node unreachable at {self.shown} ({reason}); is it running?"
             ) from error
         try:
-            return json.loads(content)
-        except (ValueError, RecursionError):
+            return loads(content)
+        except ValueError:
             raise self.no_node(f" (HTTP {status})") from None

@@ -11,6 +11,7 @@ import logging
 from collections.abc import Callable, Mapping
 from html import escape
 from pathlib import Path
+from urllib.parse import urlencode
 
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
@@ -20,8 +21,10 @@ from dao.errors import GridCommonsError
 from dashboard import i18n, identity, pages
 from dashboard.context import Context, State, read_state
 from dashboard.errors import on_script_error, plain
+from dashboard.hosts import cookie_name
 from dashboard.i18n import _, ngettext
 from dashboard.repositories.attention import unseen_of
+from dashboard.services.program_words import in_words
 from dashboard.settings import Settings, read_settings
 from dashboard.theme import Palette, palette, style_sheet
 from dashboard.views.parts import as_label, empty, put, title
@@ -29,7 +32,6 @@ from dashboard.views.parts import as_label, empty, put, title
 log = logging.getLogger("dashboard")
 
 ICON = str(Path(__file__).with_name("icon.svg"))
-LANGUAGE = "frame.language"
 SIGN_IN = "sign-in"
 NOTICES = "notices"
 RETRY_SECONDS = 2.0
@@ -37,8 +39,12 @@ RETRY_SECONDS = 2.0
 
 def main() -> None:
     """One run of the script: the frame, then the page that was asked for."""
-    locale = i18n.choose(
-        st.session_state.get(LANGUAGE), st.query_params.get("lang"), st.context.locale
+    kept = cookie_name(i18n.COOKIE, st.context.headers.get("host") or "")
+    locale = i18n.asked(
+        st.query_params.get("lang"),
+        st.context.cookies.get(kept),
+        # As the page's script tells it: what opens its socket may name another.
+        st.context.locale or st.context.headers.get("accept-language"),
     )
     st.session_state[i18n.SESSION_KEY] = locale
     st.set_page_config(
@@ -113,7 +119,7 @@ def _wait() -> None:
         read_settings(), read_state()
     except GridCommonsError as error:
         empty(
-            plain(error),
+            in_words(plain(error)),
             _("Nothing on the chain is affected. This page tries again by itself."),
         )
     else:
@@ -154,22 +160,27 @@ def _menu(handles: Mapping[str, Handle]) -> None:
                 put(f'<p class="gc-menu">{escape(_(heading))}</p>')
             for one in those:
                 st.page_link(handles[one.slug], label=_(one.title), icon=one.icon)
+        put(_languages())
+
+
+def _languages() -> str:
+    """A link to this page in each other language, in that language's own words: the server keeps
+    the choice for the browser."""
+    here = i18n.current().language
+    links = "".join(
+        f'<a href="?{escape(urlencode({**st.query_params.to_dict(), "lang": one}))}" lang="{one}" '
+        f'hreflang="{one}" target="_self">{escape(i18n.NAMES[one])}</a>'
+        for one in i18n.available()
+        if one != here
+    )
+    return f'<p class="gc-language">{links}</p>' if links else ""
 
 
 def _top(page: pages.Page, sign_in: Handle, person: identity.Person | None) -> DeltaGenerator:
     """The languages, who is signed in, the way in and out: at the top right of every page. Returns
     where the count of notices goes."""
     with st.container(key="frame-top", horizontal=True, vertical_alignment="center"):
-        languages = i18n.available()
-        if len(languages) > 1:
-            st.selectbox(
-                _("Language"),
-                languages,
-                index=languages.index(i18n.current().language),
-                format_func=lambda one: i18n.NAMES[one],
-                key=LANGUAGE,
-                label_visibility="collapsed",
-            )
+        put(_languages())
         bell = st.empty()
         if person is not None:
             short = f"{person.address[:6]}…{person.address[-4:]}"

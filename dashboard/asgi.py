@@ -19,6 +19,7 @@ from typing import Any
 
 import streamlit
 from starlette.middleware import Middleware
+from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Match, NoMatchFound, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -27,8 +28,10 @@ from streamlit.web.server.starlette import App
 from dao.errors import CheckFailed, GridCommonsError
 from dashboard import hosts, routes
 from dashboard.errors import on_script_error
-from dashboard.pages import DEFAULT, PAGES
+from dashboard.i18n import ENGLISH
+from dashboard.pages import DEFAULT, PAGES, page
 from dashboard.routes._guard import refusal
+from dashboard.routes._language import keep_language, language_of, speaking
 from dashboard.settings import Settings, read_settings
 
 log = logging.getLogger(__name__)
@@ -36,6 +39,7 @@ log = logging.getLogger(__name__)
 logging.getLogger("uvicorn.access").disabled = True
 
 _STATIC = Path(streamlit.__file__).parent / "static"
+_IMPORTED = re.compile(r'(?:from|import)"\./([\w.-]+\.js)"')
 _INLINE = re.compile(r"<script>(.*?)</script>", re.DOTALL)
 _WHERE = (
     "window.__streamlit = {BACKEND_BASE_URL: location.origin + '/', "
@@ -48,14 +52,17 @@ _STREAMLIT = ("/_stcore/", "/static/", "/media/", "/component/")
 
 
 @cache
-def shell() -> bytes:
-    """The HTML that every page begins with: Streamlit's own, with our name in it.
+def shell(language: str = "en", scripts: tuple[str, ...] = ()) -> bytes:
+    """The HTML that every page begins with: Streamlit's own, with our name in it, and the language
+    that a screen reader is to speak.
 
     Streamlit's page looks for its server below its own path first, and would ask in vain; it is
-    told where the server is.
+    told where the server is. scripts: of Streamlit's widgets, which the browser then fetches at
+    once and not one after the other as they come into the page.
     """
     text = (_STATIC / "index.html").read_text(encoding="utf-8")
     for old, new in (
+        ('<html lang="en">', f'<html lang="{language}">'),
         ("<title>Streamlit</title>", "<title>GridCommons</title>"),
         ("<head>", f"<head>\n    <script>{_WHERE}</script>"),
     ):
@@ -63,11 +70,30 @@ def shell() -> bytes:
             raise CheckFailed(f"Streamlit's page has no {old}: this version of it is not known")
         text = text.replace(old, new, 1)
     wanted = "".join(
-        f'<link rel="modulepreload" href="./static/js/{path.name}">'
-        for name in _WANTED
-        for path in sorted((_STATIC / "static" / "js").glob(f"{name}.*.js"))
+        f'<link rel="modulepreload" href="./static/js/{name}">'
+        for name in _files((*_WANTED, *scripts))
     )
     return text.replace("</head>", f"{wanted}</head>", 1).encode()
+
+
+def _files(names: Sequence[str]) -> list[str]:
+    """The files of some of Streamlit's scripts, and of all that they import and the page's first
+    script does not."""
+    folder = _STATIC / "static" / "js"
+
+    def imported(found: dict[str, None], todo: list[str]) -> dict[str, None]:
+        while todo:
+            name = todo.pop()
+            if name not in found and (folder / name).is_file():
+                found[name] = None
+                todo += _IMPORTED.findall((folder / name).read_text(encoding="utf-8"))
+        return found
+
+    def files(name: str) -> list[str]:
+        return [path.name for path in sorted(folder.glob(f"{name}.*.js"))]
+
+    first = imported({}, files("index"))
+    return list(imported(dict(first), [one for name in names for one in files(name)]))[len(first) :]
 
 
 @cache
@@ -164,6 +190,9 @@ class Live(BaseRoute):
         return partial
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        locale = language_of(Request(scope))
+        if locale != ENGLISH:
+            send = speaking(send, locale)
         await scope["gridcommons.route"].handle(scope, receive, send)
 
     def url_path_for(self, name: str, /, **path_params: Any) -> Any:
@@ -192,13 +221,21 @@ def _modules() -> list[Any]:
     ]
 
 
-async def _shell(_: Any) -> Response:
-    return Response(shell(), media_type="text/html", headers={"Cache-Control": "no-cache"})
+async def _shell(request: Request) -> Response:
+    slug = request.url.path.strip("/") or DEFAULT
+    locale = language_of(request)
+    headers = {"Cache-Control": "no-cache", "Vary": "Accept-Language, Cookie"}
+    html = shell(locale.language, page(slug).scripts)
+    response = Response(html, media_type="text/html", headers=headers)
+    if request.query_params.get("lang") == locale.language:
+        keep_language(response, request, locale)
+    return response
 
 
-async def _start(_: Any) -> Response:
+async def _start(request: Request) -> Response:
     # Streamlit knows its first page by the root alone.
-    return RedirectResponse("/", 307)
+    query = request.url.query
+    return RedirectResponse(f"/?{query}" if query else "/", 307)
 
 
 _pages = [

@@ -76,8 +76,10 @@ def energy_chart(frame: pd.DataFrame, colours: Palette) -> Drawing:
     )
 
 
-def price_chart(frame: pd.DataFrame, tariffs: Tariffs, colours: Palette) -> Drawing:
-    """Clearing prices between the two tariffs."""
+def price_chart(
+    frame: pd.DataFrame, tariffs: Tariffs, colours: Palette, *, daily: bool = False
+) -> Drawing:
+    """Clearing prices between the two tariffs; daily: one row is a day, not a quarter-hour."""
     fmt = formats()
     highest = frame["price_ct"].max()
     top = max(tariffs.retail / 10, 0.0 if pd.isna(highest) else float(highest)) * 1.14
@@ -101,7 +103,7 @@ def price_chart(frame: pd.DataFrame, tariffs: Tariffs, colours: Palette) -> Draw
             ),
         ],
         bounds=(0, top),
-        tips=_trades(frame),
+        tips=_trades(frame, daily=daily),
     )
 
 
@@ -120,13 +122,14 @@ def volume_chart(frame: pd.DataFrame, colours: Palette) -> Drawing:
     )
 
 
-def _trades(frame: pd.DataFrame) -> list[str]:
+def _trades(frame: pd.DataFrame, *, daily: bool = False) -> list[str]:
     return tips(
         frame["time"],
         [
             (_("Price"), frame["price_ct"], "ct/kWh", 1),
             (_("Agreed"), frame["volume_kwh"], "kWh", 1),
         ],
+        daily=daily,
     )
 
 
@@ -268,4 +271,63 @@ def market_chart(
         levels=levels,
         bounds=(0, max(tops) * 1.16),
         tips=_trades(frame),
+    )
+
+
+def balance_chart(frame: pd.DataFrame, colours: Palette, *, daily: bool) -> Drawing:
+    """Where the zone's energy came from, stacked upwards, and what it gave to the grid, downwards.
+
+    frame: time, and in kWh traded, beside, grid_in, grid_out; daily: one row a day, else a slot.
+    """
+    names = {
+        "grid_in": (_("From the grid"), colours.muted),
+        "beside": (_("From neighbours, without a trade"), colours.blue),
+        "traded": (_("From neighbours, traded"), colours.green),
+    }
+    # The tallest first: each hides what of it lies lower.
+    top = frame["traded"] + frame["beside"] + frame["grid_in"]
+    heights = {
+        "grid_in": top,
+        "beside": frame["traded"] + frame["beside"],
+        "traded": frame["traded"],
+    }
+    lows = {"grid_in": heights["beside"], "beside": frame["traded"], "traded": None}
+    parts: list[Area | Bars] = []
+    for key, (name, colour) in names.items():
+        if daily:
+            parts.append(Bars(heights[key], colour, name=name, opacity=1))
+        else:
+            parts.append(Area(heights[key], colour, lows[key], name, step=True, opacity=0.85))
+    below, name = -frame["grid_out"], _("To the grid")
+    parts.append(
+        Bars(below, colours.sun, name=name, opacity=1)
+        if daily
+        else Area(below, colours.sun, name=name, step=True, opacity=0.85)
+    )
+    said = [(name, frame[key], "kWh", 1) for key, (name, _colour) in reversed(names.items())]
+    return Drawing(
+        times=frame["time"],
+        parts=parts,
+        unit=_("kWh per day") if daily else _("kWh per quarter-hour"),
+        height=290,
+        tips=tips(
+            frame["time"], [*said, (_("To the grid"), frame["grid_out"], "kWh", 1)], daily=daily
+        ),
+    )
+
+
+def skill_chart(frame: pd.DataFrame, colours: Palette) -> Drawing:
+    """A forecaster's error of each day, in per cent of the simple forecast's: below 100 is better.
+
+    frame: time, loss_percent.
+    """
+    highest = float(frame["loss_percent"].max())
+    return Drawing(
+        times=frame["time"],
+        parts=[Bars(frame["loss_percent"], colours.green)],
+        unit=_("Error in % of the simple forecast’s"),
+        height=190,
+        levels=[Level(100.0, _("Simple forecast"), colours.muted)],
+        bounds=(0, max(120.0, highest * 1.1)),
+        tips=tips(frame["time"], [(_("Error"), frame["loss_percent"], "%", 1)], daily=True),
     )

@@ -8,6 +8,7 @@ afterwards. Catalogues lie in `locale/`, one folder for each language. Nothing h
 from __future__ import annotations
 
 import gettext
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,6 +30,8 @@ SESSION_KEY = "frame.locale"
 _TAGS = {"en": "en_GB", "de": "de_DE"}
 NAMES = {"en": "English", "de": "Deutsch"}
 """Each language in its own words."""
+COOKIE = "gridcommons_language"
+"""Where a browser keeps the language that was chosen; the name before the port is added."""
 
 _NARROW = "\u00a0"
 
@@ -63,6 +66,15 @@ def choose(*wishes: str | None) -> Locale:
         if language in there:
             return Locale(language)
     return ENGLISH
+
+
+def asked(lang: str | None, cookie: str | None, accept: str | None) -> Locale:
+    """The language of a visitor: of the address (`?lang=`), else chosen before, else the browser's.
+
+    accept: the header Accept-Language, whose order is taken as it stands.
+    """
+    wishes = [one.partition(";")[0].strip() for one in (accept or "")[:200].split(",")[:8]]
+    return choose(lang, cookie, *wishes)
 
 
 def current() -> Locale:
@@ -177,16 +189,16 @@ class Formats:
         from babel.dates import format_datetime
 
         moment: Any = self._local(seconds)
-        return str(format_datetime(moment, "EEE HH:mm", locale=self.locale.tag))
+        return str(format_datetime(moment, "ccc HH:mm", locale=self.locale.tag))
 
     def clock(self, wall: datetime) -> str:
         """A mark of a time axis, of a wall-clock time without a zone: `06:00`, at midnight the day,
         `Wed 8`."""
-        from babel.dates import format_datetime, format_skeleton
+        from babel.dates import format_datetime
 
         if wall.hour or wall.minute:
             return str(format_datetime(wall, "HH:mm", locale=self.locale.tag))
-        return str(format_skeleton("Ed", wall, locale=self.locale.tag))
+        return str(format_datetime(wall, _pattern(self.locale.tag, "Ed"), locale=self.locale.tag))
 
     def day(self, wall: datetime) -> str:
         """The day of a wall-clock time without a zone: `Wed 8 Jun`."""
@@ -210,6 +222,11 @@ class Formats:
         said = [part.replace(" ", _NARROW) for part in parts if part]
         return " ".join(said[:2])
 
+    @property
+    def picker(self) -> str:
+        """How a calendar's field writes a day, as `st.date_input` names it."""
+        return "DD.MM.YYYY" if self.locale.language == "de" else "YYYY/MM/DD"
+
     @staticmethod
     def _local(seconds: int) -> datetime:
         return local_time(seconds)
@@ -225,9 +242,19 @@ def _signs(tag: str) -> tuple[str, str]:
 
 @lru_cache(maxsize=1_024)
 def _day(day: date, tag: str) -> str:
-    from babel.dates import format_skeleton
+    from babel.dates import format_date
 
-    return str(format_skeleton("MMMEd", day, locale=tag))
+    return str(format_date(day, _pattern(tag, "MMMEd"), locale=tag))
+
+
+@cache
+def _pattern(tag: str, skeleton: str) -> str:
+    """How a locale writes a date in a column that is narrow: without the point and the comma after
+    a short name of a weekday (`Di 7. Juni`, where babel's own would be `Di., 7. Juni`)."""
+    from babel import Locale as Habits
+
+    known = Habits.parse(tag).datetime_skeletons[skeleton].pattern
+    return re.sub("E+,?", "ccc", str(known))
 
 
 @cache

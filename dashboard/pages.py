@@ -31,7 +31,7 @@ class Page:
 
     `module` in `dashboard/views/` has `draw(context)`; by default it is named like the slug.
     A page that `needs_person` shows the sign-in to whoever is not signed in. One that is not
-    `listed` is reached by a link only.
+    `listed` is reached by a link only. `scripts`: of Streamlit's widgets that it shows first.
     """
 
     slug: str
@@ -41,6 +41,7 @@ class Page:
     icon: str | None = None
     module: str = ""
     listed: bool = True
+    scripts: tuple[str, ...] = ()
 
     def draw(self, context: Context) -> None:
         """Draw the page; its module is imported when it is first wanted."""
@@ -85,9 +86,24 @@ MEMBER: tuple[Page, ...] = (
         needs_person=True,
         icon=":material/handshake:",
     ),
+    Page("rules", N_("Rules"), "member", icon=":material/tune:"),
+    Page("roles", N_("Roles"), "member", icon=":material/badge:"),
+    Page("treasury", N_("Treasury"), "member", icon=":material/account_balance:"),
 )
-ANALYST: tuple[Page, ...] = ()
-OPERATOR: tuple[Page, ...] = ()
+ANALYST: tuple[Page, ...] = (
+    Page("analysis", N_("Figures"), "analyst", icon=":material/query_stats:"),
+    Page("forecast-record", N_("Forecasts"), "analyst", icon=":material/insights:"),
+    Page(
+        "grid",
+        N_("Grid"),
+        "analyst",
+        icon=":material/account_tree:",
+        scripts=("ButtonGroup", "Slider"),
+    ),
+)
+OPERATOR: tuple[Page, ...] = (
+    Page("operations", N_("Status"), "operator", icon=":material/monitor_heart:"),
+)
 
 PAGES = (*PUBLIC, *RESIDENT, *MEMBER, *ANALYST, *OPERATOR)
 DEFAULT = "zone"

@@ -185,7 +185,7 @@ class Drawing:
             'preserveAspectRatio="none"><style>path{vector-effect:non-scaling-stroke}</style>'
             f"{lines}{drawn}{levels}</svg>"
         )
-        return f'<img src="data:image/svg+xml,{_in_url(svg)}" alt="{escape(alt)}"/>'
+        return f'<img src="data:image/svg+xml,{in_url(svg)}" alt="{escape(alt)}"/>'
 
     def _names(self, axis: _Axis) -> str:
         return "".join(
@@ -296,7 +296,7 @@ def _floats(values: Sequence[float] | np.ndarray | pd.Series | None) -> np.ndarr
     return pd.Series(values).astype("Float64").to_numpy(dtype=float, na_value=np.nan)
 
 
-def _in_url(svg: str) -> str:
+def in_url(svg: str) -> str:
     """A drawing as part of a data URL, itself inside double quotes."""
     for sign, code in (("%", "%25"), ("#", "%23"), ("<", "%3C"), (">", "%3E"), ("&", "%26")):
         svg = svg.replace(sign, code)

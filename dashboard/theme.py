@@ -68,9 +68,10 @@ def style_sheet(colours: Palette) -> str:
 .block-container {{ max-width: 1180px; padding: 4.2rem 1.4rem 3rem; }}
 .st-key-frame-top {{ position: fixed; top: .72rem; right: 3.2rem; width: auto; z-index: 999991;
   flex-wrap: nowrap; gap: .5rem; }}
-.st-key-frame-top button, .st-key-frame-top [data-baseweb="select"] > div {{
-  min-height: 2.25rem; padding-top: 0; padding-bottom: 0; }}
-.st-key-frame-language {{ width: 7.2rem; }}
+.st-key-frame-top button {{ min-height: 2.25rem; padding-top: 0; padding-bottom: 0; }}
+.st-key-frame-top [data-testid="stElementContainer"]:has(.gc-language) {{ width: auto; }}
+.gc-language {{ display: flex; gap: .8rem; margin: 0 .3rem !important; white-space: nowrap; }}
+.gc-language a {{ color: {colours.ink} !important; padding: .35rem .2rem; }}
 .st-key-frame-menu {{ display: none; position: fixed; top: .72rem; left: 3.4rem; width: auto;
   z-index: 999991; }}
 .st-key-frame-menu button {{ min-height: 2.25rem; padding-top: 0; padding-bottom: 0; }}
@@ -205,6 +206,8 @@ def style_sheet(colours: Palette) -> str:
 @media (max-width: 768px) {{
   [data-testid="stSidebar"], [data-testid="stExpandSidebarButton"] {{ display: none !important; }}
   .st-key-frame-menu {{ display: block; }}
+  /* There the languages stand in the menu. */
+  .st-key-frame-top .gc-language {{ display: none; }}
   /* The bell alone; its words stay for a screen reader. */
   .st-key-frame-notices [data-testid="stMarkdownContainer"] {{ position: absolute; width: 1px;
     height: 1px; overflow: hidden; clip-path: inset(50%); }}

@@ -108,6 +108,41 @@ def operator_part(sources: Sources, scope: Scope, events: Events, chain: ChainPa
     return OperatorPart(tables, bills)
 
 
+def shown_tables(
+    sources: Sources, scope: Scope, events: Events, chain: ChainPart
+) -> dict[str, pa.Table]:
+    """The operator's tables that a screen shows: as `operator_part` has them, but without edits and
+    bills, and with the leaves counted, not held against the ledger's roots.
+
+    For days that are over for good: while a day grows, what is added to its groups tells of few.
+    CheckFailed where the lake lacks a batch of the period.
+    """
+    lake, period = Lake.of(sources.lake), scope.period
+    files = _files(lake, events, period)
+    if not files:
+        return {}
+    with closing(_connect(lake, files)) as db:
+        counted = {
+            name: (rows, records, erased)
+            for name, rows, records, erased in db.execute(
+                "SELECT filename, count(*), coalesce(sum(len(record_leaves)), 0), "
+                "count(*) FILTER (erased) FROM read_parquet(?, filename = true, "
+                "hive_partitioning = false) GROUP BY 1",
+                [[lake.query_name(file.path) for file, _ in files]],
+            ).fetchall()
+        }
+        contents = [
+            (file.first_slot, file.slots, *map(int, counted[lake.query_name(file.path)]))
+            for file, _ in files
+        ]
+        return {
+            "contents": TABLES["contents"].of_rows(contents),
+            "quality": _quality(db, period),
+            "groups": _groups(db, lake, scope, chain),
+            "promises": _promises(sources.relay, period),
+        }
+
+
 def _files(lake: Lake, events: Events, period: Period) -> list[tuple[BatchFile, bytes]]:
     """The lake's file of each batch that counts, with the ledger's root."""
     found = []

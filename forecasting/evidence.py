@@ -285,6 +285,24 @@ def recompute(evidence: Evidence) -> DayForecast:
     )
 
 
+def stated_forecast(evidence: Evidence) -> DayForecast:
+    """The forecast as the file states it; whether it holds is for the checks."""
+    document = evidence.document
+    fields: dict[str, Any] = {
+        f"{series}_{part}": np.array(document[series][part], dtype=np.int64)
+        for series in ("net", "export")
+        for part in _PARTS
+    }
+    for name in (*_RECOMPUTED, "totals_sha256"):
+        fields[name] = document[name]
+    return DayForecast(
+        zone=evidence.zone,
+        first_slot=evidence.first_slot,
+        parameters=dict(document["parameters"]),
+        **fields,
+    )
+
+
 def check_file(evidence: Evidence) -> list[Check]:
     """All that needs nothing but the file: the digest, the settings, every value in Wh."""
     document = evidence.document

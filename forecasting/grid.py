@@ -38,7 +38,8 @@ ComplexArray = npt.NDArray[np.complex128]
 IntArray = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
 
-FORMAT = 1
+# One more whenever the document changes: an older cache file is then made anew.
+FORMAT = 2
 # Yearly reactive over yearly active energy of all loads in SimBench's 1-LV-rural3--2-sw
 # (430 Mvarh over 1874 MWh in quarter-hour units): cos phi 0.975.
 REACTIVE_PER_ACTIVE = 0.2294
@@ -269,15 +270,25 @@ class _Network:
                     return None
         return None
 
-    def _read(self, volts: ComplexArray) -> Flows:
+    def lines(self, active: FloatArray, reactive: FloatArray) -> FloatArray | None:
+        """Loading of every line in percent, (slots, lines); None where no state settles."""
+        volts = self._settle(_drawn(active, reactive))
+        return None if volts is None else 100.0 * np.sqrt(self._carried(volts)).T
+
+    def _carried(self, volts: ComplexArray) -> FloatArray:
+        """Squared current of each line at its fuller end over its rated one, (lines, slots)."""
         start, end = volts[self._from], volts[self._to]
         through = (start - end) * self._series
         start *= self._shunt
         start += through
         end *= self._shunt
         end -= through
-        fullest = np.maximum(_squares(start), _squares(end))
+        fullest: FloatArray = np.maximum(_squares(start), _squares(end))
         fullest *= self._per_rated**2
+        return fullest
+
+    def _read(self, volts: ComplexArray) -> Flows:
+        fullest = self._carried(volts)
         below = volts[self._low]
         low = self._end * below - self._fed
         high = self._high_alone - self._high_per_low * below
@@ -530,6 +541,17 @@ class ZoneGrid:
             voltages=voltages,
         )
 
+    def line_loadings(self, active_w: FloatArray, reactive_var: FloatArray) -> FloatArray:
+        """Loading of every line in percent, (slots, lines) in the order of the document.
+
+        active_w, reactive_var: (slots, buses), a value per bus of `self.buses`. Raises CheckFailed
+        where no state exists.
+        """
+        found = self._network.lines(active_w, reactive_var)
+        if found is None:
+            raise CheckFailed(f"power flow of zone {self.code} found no state")
+        return found
+
     def losses(self, net_w: npt.ArrayLike, buses: Sequence[int] | IntArray) -> Losses:
         """What lines and transformer lose while homes draw net_w: (slots, homes) W, at their buses.
 
@@ -675,8 +697,12 @@ def document_of(net: Any, code: str) -> dict[str, Any]:
     if (switch.et == "b").any():
         raise BadUse(f"zone {code!r} has switches between buses, which are not supported")
     open_lines = set(switch.element[(switch.et == "l") & ~switch.closed].astype(int))
-    places = [json.loads(text) for text in net.bus.geo if isinstance(text, str)]
-    points = np.array([place["coordinates"] for place in places], dtype=np.float64)
+    places = {
+        int(index): json.loads(text)["coordinates"]
+        for index, text in net.bus.geo.items()
+        if isinstance(text, str)
+    }
+    points = np.array(list(places.values()), dtype=np.float64)
     sn_va = float(trafo.sn_mva) * 1e6 * int(trafo.parallel)
     lines = []
     for index, line in net.line.iterrows():
@@ -702,7 +728,12 @@ def document_of(net: Any, code: str) -> dict[str, Any]:
         "latitude": float(points[:, 1].mean()) if points.size else None,
         "longitude": float(points[:, 0].mean()) if points.size else None,
         "buses": [
-            {"index": int(index), "vn_v": float(bus.vn_kv) * 1e3}
+            {
+                "index": int(index),
+                "vn_v": float(bus.vn_kv) * 1e3,
+                # Longitude and latitude, None where the net carries none.
+                "place": places.get(int(index)),
+            }
             for index, bus in net.bus.iterrows()
             if bus.in_service
         ],

@@ -234,28 +234,12 @@ def read(name: str) -> Evidence:
 
 def checked_forecast(evidence: Evidence) -> DayForecast:
     """The forecast that the evidence states, recomputed first. CheckFailed where it differs."""
-    import numpy as np
-
-    from forecasting.evidence import check_file
-    from forecasting.zone import DayForecast
+    from forecasting.evidence import check_file, stated_forecast
 
     fault = next((check for check in check_file(evidence) if check.state == "failed"), None)
     if fault is not None:
         raise CheckFailed(f"the evidence does not hold: {fault.name}: {fault.detail}")
-    document = evidence.document
-    fields: dict[str, Any] = {
-        f"{series}_{part}": np.array(document[series][part], dtype=np.int64)
-        for series in ("net", "export")
-        for part in ("q10", "q50", "q90", "mean")
-    }
-    for name in ("model", "reason", "train_first_slot", "train_end_slot", "totals_sha256"):
-        fields[name] = document[name]
-    return DayForecast(
-        zone=evidence.zone,
-        first_slot=evidence.first_slot,
-        parameters=dict(document["parameters"]),
-        **fields,
-    )
+    return stated_forecast(evidence)
 
 
 def effects_from(

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
 from collections.abc import Iterator
 
@@ -27,6 +28,41 @@ def state_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
             os.environ.pop(name, None)
         else:
             os.environ[name] = value
+
+
+GRACE_S = 300
+"""So long after its timeout may a test still take down what it built: that has no bound of its own,
+and what waits there for a process that is gone waits for ever."""
+
+_SCREEN = pytest.StashKey[int]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep the real standard error, which tests do not see."""
+    config.stash[_SCREEN] = os.dup(2)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """End a process that is stuck, and say where: the others go on, and the run has an end."""
+    marker = item.get_closest_marker("timeout")
+    timeout = marker.args[0] if marker else float(item.config.getini("timeout"))
+    _end_after(timeout + GRACE_S, item.config)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_exception_interact(node: pytest.Item | pytest.Collector) -> None:
+    """Pytest has just called off what was to end the process: it is still needed."""
+    _end_after(GRACE_S, node.config)
+
+
+def _end_after(seconds: float, config: pytest.Config) -> None:
+    faulthandler.dump_traceback_later(seconds, exit=True, file=config.stash[_SCREEN])
+
+
+def pytest_unconfigure() -> None:
+    """What is left is pytest's own way out."""
+    faulthandler.cancel_dump_traceback_later()
 
 
 # Files that take minutes: begun last, one of them would keep one worker busy and the other idle.

@@ -18,7 +18,6 @@ the part that is.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
@@ -30,6 +29,7 @@ import numpy as np
 from dao.audit.scope import Scope
 from dao.eip712 import address_bytes, keccak
 from dao.errors import BadUse, CheckFailed
+from dao.json_input import loads
 from dao.merkle import root_of
 from dao.slots import SLOT_SECONDS
 
@@ -235,7 +235,7 @@ def read_secrets(path: Path) -> BillSecrets:
         data = path.read_bytes()
         if len(data) > MAX_SECRETS_BYTES:
             raise ValueError("too large")
-        document = json.loads(data)
+        document = loads(data)
         if document["format"] != SECRETS_FORMAT:
             raise ValueError("another format")
         months = {}
@@ -255,7 +255,7 @@ def read_secrets(path: Path) -> BillSecrets:
         return BillSecrets(account, months, metered)
     except OSError as error:
         raise BadUse(f"cannot read {path}: {error.strerror}") from None
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         raise BadUse(f"{path} is not a file of bill secrets") from None
 
 

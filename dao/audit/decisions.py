@@ -17,6 +17,7 @@ from dao.audit.scope import EventRow, Events, Period, Scope
 from dao.audit.tables import TABLES
 from dao.eip712 import keccak
 from dao.forecasts import unpack_quantiles
+from dao.json_input import loads
 from dao.parameters import COMMUNITY_BATTERY, WINDOW_NAMES
 
 if TYPE_CHECKING:
@@ -138,7 +139,7 @@ def _proposals(events: Events, scope: Scope) -> list[tuple[Any, ...]]:
                 LANES[lane],
                 zone,
                 args["proposer"],
-                _title(description),
+                title_of(description),
                 description,
                 _calls(args, names),
                 row.timestamp,
@@ -162,13 +163,13 @@ def _proposals(events: Events, scope: Scope) -> list[tuple[Any, ...]]:
     return rows
 
 
-def _title(description: str) -> str:
+def title_of(description: str) -> str:
     """The first line, or the title where the description is a JSON document that has one."""
     first: str = description.partition("\n")[0]
     try:
-        document = json.loads(description.partition("#proposer=")[0])
+        document = loads(description.partition("#proposer=")[0])
         first = str(document["title"])
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, KeyError, TypeError):
         pass
     return first[:200]
 

@@ -220,7 +220,7 @@ def _settled(index: Path, _: Version, zone: int) -> Settled:
     reader = EventReader(index)
     with _counting:
         counted = _counted.get((index, zone), _Counted())
-        if counted.last is not None and not _stands(reader, counted.last):
+        if counted.last is not None and not stands(reader, counted.last):
             counted = _Counted()
         while True:
             last = counted.last
@@ -240,7 +240,7 @@ def _settled(index: Path, _: Version, zone: int) -> Settled:
                 return sums
 
 
-def _stands(reader: EventReader, event: dict[str, Any]) -> bool:
+def stands(reader: EventReader, event: dict[str, Any]) -> bool:
     """Whether an event is still where it was read."""
     before = (event["block"], event["log_index"] - 1)
     return reader.events(event["event"], contract=event["contract"], since=before, limit=1) == [

@@ -8,12 +8,13 @@ one in a visitor's name. Errors have the relay's shape: error, problems, retry_a
 from __future__ import annotations
 
 import asyncio
-import json
 from typing import Any
 from urllib.parse import urlsplit
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse
+
+from dao.json_input import loads
 
 MAX_BODY = 65_536
 _PATIENCE_S = 10.0
@@ -91,6 +92,6 @@ async def read_body(request: Request, most: int = MAX_BODY) -> bytes:
 def parsed(body: bytes) -> Any:
     """The body as a JSON value. Refused where it is none, or is nested out of all reason."""
     try:
-        return json.loads(body.decode("utf-8"))
-    except (ValueError, RecursionError):
+        return loads(body.decode("utf-8"))
+    except ValueError:
         raise Refused(400, "body", "not JSON in UTF-8", "JSON in UTF-8") from None

@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files of a home for whoever is signed in as its owner: statements, disclosures, evidence.
+"""Files of a home for whoever is signed in as its owner: statements, disclosures, evidence; and
+what is public, for everybody.
 
     GET /my-data/v1/statements/{meter}/{month}.{pdf|csv}[?lang=de]
     GET /my-data/v1/disclosures/{meter}?from=2016-06-01&to=2016-06-07[&records=1]
     GET /my-data/v1/disputes/{meter}/{session}-{position}.zip
+    GET /public/v1/payments.csv
 
-Only from this dashboard's own pages, and only of meters that the registry says now are the
-signed-in person's. Anybody else is told the same for a home that is and one that is not there.
+A home's files only from this dashboard's own pages, and only of meters that the registry says now
+are the signed-in person's. Anybody else is told the same for a home that is and one that is not
+there.
 """
 
 from __future__ import annotations
@@ -28,10 +31,10 @@ from dao.relay.limits import Buckets, Rate
 from dashboard import identity
 from dashboard.context import read_state
 from dashboard.errors import plain
-from dashboard.i18n import choose
 from dashboard.repositories.own_data import OwnData
 from dashboard.repositories.sources import sources
 from dashboard.routes._guard import Refused, check_own_page, refusal
+from dashboard.routes._language import language_of
 from dashboard.services import statement_files
 from dashboard.services.known import statement_of
 from dashboard.services.my_data import month_of_name, slots_of_days, whole
@@ -42,6 +45,7 @@ log = logging.getLogger(__name__)
 _threads = CapacityLimiter(2)
 """Setting a file takes a core: two at a time, the others wait."""
 _asked = Buckets(Rate(burst=30, per_minute=30))
+_public = Buckets(Rate(burst=30, per_minute=30))
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 _NOT_YOURS = ("meter", "not one of yours", "a metering point of the person that is signed in")
 
@@ -78,7 +82,44 @@ def routes(settings: Settings) -> list[BaseRoute]:
         route("statements/{meter}/{month}.{kind}", _statement),
         route("disclosures/{meter}", _disclosure),
         route("disputes/{meter}/{session}-{position}.zip", _dispute),
+        _payments(settings),
     ]
+
+
+def _payments(settings: Settings) -> Route:
+    """The treasury's payments: they stand on the chain, so nobody has to sign in for them."""
+
+    def work(client: str) -> Response:
+        if wait := _public.take(client):
+            return refusal(429, "client", "too many files", f"again in {wait} s", wait)
+        try:
+            text = payments_csv(settings, read_state().now)
+        except GridCommonsError as error:
+            log.warning("the payments could not be listed: %s", error)
+            return refusal(409, "file", "this cannot be read now", "the same later")
+        headers = {
+            "Cache-Control": "no-store",
+            "Content-Disposition": 'attachment; filename="payments.csv"',
+        }
+        return Response(text.encode(), media_type="text/csv; charset=utf-8", headers=headers)
+
+    async def handle(request: Request) -> Response:
+        client = request.client.host if request.client else ""
+        return await to_thread.run_sync(work, client, limiter=_threads)
+
+    return Route("/public/v1/payments.csv", handle, methods=["GET"])
+
+
+def payments_csv(settings: Settings, now: int) -> str:
+    """Every payment of the treasury as CSV. CheckFailed where the index is damaged."""
+    from dashboard.repositories import house as asking
+    from dashboard.services.decided import decisions
+    from dashboard.services.treasury import csv_text, ledger
+
+    found = asking.house(settings)
+    contract = (settings.deployment or {}).get("Treasury")
+    one = ledger(found, purse=None, treasury=contract, now=now)
+    return csv_text(one, decisions(found), asking.votes(settings))
 
 
 async def _handled(request: Request, settings: Settings, make: Callable[[Asked], Made]) -> Response:
@@ -131,7 +172,7 @@ def _statement(asked: Asked) -> Made:
     if kind == "csv":
         text = statement_files.csv_text(one, known.chain_id or 0, known.market or "")
         return text.encode(), name, "text/csv; charset=utf-8"
-    locale = choose(asked.query("lang"))
+    locale = language_of(asked.request)
     return statement_files.pdf(one, locale), name, "application/pdf"
 
 
@@ -169,5 +210,5 @@ def _dispute(asked: Asked) -> Made:
     state = read_state()
     known = sources(asked.settings, state.zone)
     found = gather(asked.settings, known, asked.meter, (session, position), state)
-    locale = choose(asked.query("lang"))
+    locale = language_of(asked.request)
     return package(found, locale), package_name(found), "application/zip"

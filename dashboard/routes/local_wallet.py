@@ -8,7 +8,6 @@ anybody can derive, stay here all the same. What it shows before signing comes f
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable
 from typing import Any
@@ -22,9 +21,11 @@ from dao.chain import LocalAccount
 from dao.demo_people import owner_account
 from dao.eip712 import address_bytes, checksum_address, sign_digest
 from dao.errors import CheckFailed
+from dao.json_input import loads
 from dao.node import Node
 from dashboard import i18n, identity
 from dashboard.routes._guard import Refused, read_json
+from dashboard.routes._language import language_of
 from dashboard.services.sign_in import personal_digest
 from dashboard.services.signing_words import Asked, of_message, of_transaction, of_typed_data
 from dashboard.settings import Settings, current_run
@@ -76,7 +77,7 @@ def routes(settings: Settings) -> list[BaseRoute]:
         params = body.get("params") if isinstance(body, dict) else None
         if not isinstance(method, str) or not isinstance(params, list):
             return _reply(error=_Failed(-32600, "not a JSON-RPC request"))
-        locale = i18n.choose(*request.headers.get("accept-language", "")[:100].split(",")[:4])
+        locale = language_of(request)
         try:
             return _reply(await run_in_threadpool(_answer, settings, method, params, locale))
         except _Failed as failed:
@@ -157,10 +158,10 @@ def _typed_data(settings: Settings, params: list[Any]) -> tuple[Any, dict[str, A
     if len(params) < 2:
         raise _Failed(-32602, "expected [address, typed data]")
     try:
-        document = json.loads(params[1]) if isinstance(params[1], str) else params[1]
+        document = loads(params[1]) if isinstance(params[1], str) else params[1]
         chain = document["domain"].get("chainId")
         wrong = chain is not None and int(str(chain), 0) != settings.chain_id
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         raise _Failed(-32602, "not typed data (EIP-712)") from None
     if wrong:
         raise _Failed(4901, "the typed data is for another chain")

@@ -25,6 +25,7 @@ from dashboard.i18n import Formats, Locale, _, speaking
 from dashboard.repositories.evidence import Evidence
 from dashboard.repositories.relay import Promised
 from dashboard.services.orders import receipt
+from dashboard.services.program_words import in_words
 from meters import disclosure as disclosing
 from meters.verification import Check, verify
 
@@ -282,7 +283,7 @@ def piece_words(one: Evidence) -> list[tuple[str, str]]:
         "window": _("The time for corrections"),
     }
     for name, why in one.absent.items():
-        words = _("not in the file: {why}").format(why=why)
+        words = _("not in the file: {why}").format(why=in_words(why))
         found.append((names.get(name, name), words))
     return found
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from dao.runstate import RunState, Step
 from dashboard.i18n import N_, _, formats, ngettext
+from dashboard.services.program_words import in_words
 
 TIMETABLE: tuple[tuple[Step, str, str], ...] = (
     (
@@ -80,7 +81,7 @@ def progress_view(state: RunState) -> ProgressView:
     elif current is None:
         status, tone = _("Preparing"), "open"
         headline, clock = _("Preparing the neighbourhood"), ""
-        sentence = state.work.what if state.work else _("The run is being set up.")
+        sentence = in_words(state.work.what) if state.work else _("The run is being set up.")
     else:
         status, tone = _("Live"), "good"
         sentence = _(TIMETABLE[current][2])

@@ -19,6 +19,7 @@ from dashboard.i18n import _, ngettext
 from dashboard.repositories.governance import Ballot, Governance, Made, Members
 from dashboard.repositories.relay import RelayClient, RequestStatus
 from dashboard.services import votes
+from dashboard.services.plan_words import title_in_words
 from dashboard.services.proposal import ballot_message, link, told
 from dashboard.services.typed_data import own
 from dashboard.services.votes import AGAINST, VETO, Standing
@@ -136,14 +137,14 @@ def card(one: Standing, held: Held, *, go: str = "") -> str:
     also = votes.majority(one)
     return (
         f'<article class="gc-vote"><header><h3><a href="{link(one.made.id)}">'
-        f"{escape(said.title)}</a></h3>{pill(words, tone)}</header>"
+        f"{escape(title_in_words(said.title))}</a></h3>{pill(words, tone)}</header>"
         f'<p class="gc-muted">{escape(votes.lane_words(one.made))}. '
         f"{escape(votes.timing(one))}</p>"
         f"<p>{left}{escape(votes.decided_by(one))} {escape(also)}</p>{tally(one)}"
         f"{_mine(one)}"
         + (
             f'<p><a class="go" href="{link(one.made.id)}" '
-            f'aria-label="{escape(go)}: {escape(said.title)}">{escape(go)}</a></p>'
+            f'aria-label="{escape(go)}: {escape(title_in_words(said.title))}">{escape(go)}</a></p>'
             if go
             else ""
         )
@@ -207,7 +208,7 @@ def past_row(one: Standing, held: Held) -> str:
             number=fmt.number(cast.against)
         )
     return (
-        f'<li><span><a href="{link(one.made.id)}">{escape(said.title)}</a></span>'
+        f'<li><span><a href="{link(one.made.id)}">{escape(title_in_words(said.title))}</a></span>'
         f"{pill(words, tone)}<small>{escape(votes.timing(one))} {escape(numbers)}.</small></li>"
     )
 

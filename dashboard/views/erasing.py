@@ -14,6 +14,7 @@ from dashboard.errors import plain
 from dashboard.i18n import _, ngettext
 from dashboard.repositories.own_data import Holdings, NoChain, OwnData
 from dashboard.services import my_data
+from dashboard.services.program_words import in_words
 from dashboard.services.statement_words import month_title
 from dashboard.services.typed_data import deadline
 from dashboard.views.parts import error_box, lead, put, section
@@ -156,7 +157,7 @@ def _sign(held: Resident, data: OwnData, month: int, now: int) -> None:
         elif "node" in plain(error):
             reason = _("the chain does not answer")
         else:
-            reason = plain(error)
+            reason = in_words(plain(error))
         error_box(
             _("This month cannot be erased yet."),
             _("Nothing was erased, everything is where it was."),

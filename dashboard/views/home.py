@@ -285,10 +285,7 @@ def _history(held: Resident) -> None:
     known = frame[frame["drawn_kwh"].notna() | frame["fed_kwh"].notna()]
     table = pd.DataFrame(
         {
-            _("When"): [
-                one.strftime("%d.%m.") if width == 96 else one.strftime("%d.%m. %H:%M")
-                for one in known["time"]
-            ],
+            _("When"): [fmt.day(one) if width == 96 else fmt.at(one) for one in known["time"]],
             _("Drawn (kWh)"): [_plain(held, value) for value in known["drawn_kwh"]],
             _("Fed in (kWh)"): [_plain(held, value) for value in known["fed_kwh"]],
         }

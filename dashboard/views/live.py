@@ -21,6 +21,8 @@ from dashboard.plot import Drawing
 from dashboard.repositories.cache import Version, cached
 from dashboard.repositories.events import ChainEvents
 from dashboard.services.energy import EnergyView, energy_view, shown_range
+from dashboard.services.plan_words import summary_in_words, title_in_words
+from dashboard.services.program_words import in_words
 from dashboard.services.progress import ProgressView, progress_view, skill_view
 from dashboard.services.trade import Balance, PriceView, balance, price_view
 from dashboard.services.vote import Decisions, VoteView, chosen, decisions, effect, vote_view
@@ -54,7 +56,7 @@ def _now(context: Context) -> None:
         else:
             page(fresh.run, fresh.events, fresh.colours, fresh.locale)
     except GridCommonsError as error:
-        unreadable(plain(error))
+        unreadable(in_words(plain(error)))
 
 
 def nothing_yet() -> None:
@@ -356,7 +358,7 @@ def _ballot(view: VoteView) -> str:
     )
     limit = _("The limit is {limit} pu.").format(limit=fmt.number(one.limit, 3))
     return f"""<article class="gc-vote">
-<header><h3>{escape(one.title)}</h3>{pill(view.status, view.tone)}</header>
+<header><h3>{escape(title_in_words(one.title))}</h3>{pill(view.status, view.tone)}</header>
 <p class="gc-muted">{escape(view.timing)}.</p>
 <dl class="gc-pairs">{pairs}</dl>
 <p>{escape(view.plan)} {escape(effect(one))} <span class="gc-muted">{escape(limit)}</span></p>
@@ -365,7 +367,7 @@ def _ballot(view: VoteView) -> str:
 <p class="gc-muted">{escape(view.decided_by)}.</p>
 <p><a href="/proposal?id={escape(one.id)}">{escape(_("Read more and vote"))}</a></p>
 <details><summary>{escape(_("What was put to the vote"))}</summary>\
-<p>{escape(one.summary)}</p></details>
+<p>{escape(summary_in_words(one.summary))}</p></details>
 </article>"""
 
 

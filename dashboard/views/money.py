@@ -26,6 +26,7 @@ from dashboard.repositories.trades import (
 )
 from dashboard.services import money
 from dashboard.services.money import Line, Proof, Standing
+from dashboard.services.program_words import in_words
 from dashboard.services.typed_data import checked, deadline
 from dashboard.views.parts import (
     Figure,
@@ -350,7 +351,7 @@ def _requests(held: Resident) -> None:
             _("What"): kinds[one.kind],
             _("Signed"): fmt.moment(one.received_at),
             _("State"): states.get(one.state, one.state)
-            + (f": {one.reason[:120]}" if one.reason and one.state == "failed" else ""),
+            + (f": {in_words(one.reason[:120])}" if one.reason and one.state == "failed" else ""),
             _("Transaction"): f"{one.transaction[:10]}…" if one.transaction else "–",
         }
         for one in shown

@@ -20,6 +20,7 @@ from dashboard.repositories.marks import MAX_NAME, marks
 from dashboard.repositories.own_data import grants_of
 from dashboard.services import my_data
 from dashboard.services.my_data import DayQuality
+from dashboard.services.program_words import in_words
 from dashboard.services.statement_words import month_title
 from dashboard.views import erasing
 from dashboard.views.parts import empty, error_box, lead, pill, put, section, table, title
@@ -142,6 +143,7 @@ def _disclose(held: Resident) -> None:
         _("Days, from and to (UTC)"),
         (last, last),
         max_value=last,
+        format=held.context.fmt.picker,
         key="my-data.disclose",
         width=320,
     )
@@ -196,12 +198,14 @@ def _give(held: Resident, count: int) -> None:
     span = left.date_input(
         _("Readings of these days (UTC)"),
         (today - timedelta(days=30), today),
+        format=held.context.fmt.picker,
         key="my-data.span",
     )
     expires = right.date_input(
         _("May read until the end of"),
         today + timedelta(days=30),
         min_value=today,
+        format=held.context.fmt.picker,
         key="my-data.expires",
     )
     if not reader.strip():
@@ -243,7 +247,7 @@ def _grant_problem(error: BadUse) -> str:
         "that is more than ten years": _("That is more than ten years."),
         "the grant would have ended already": _("The grant would have ended already."),
     }
-    return words.get(str(error), str(error))
+    return words.get(str(error), in_words(str(error)))
 
 
 def _registry(held: Resident) -> tuple[str | None, int | None]:

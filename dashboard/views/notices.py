@@ -14,6 +14,7 @@ from dashboard.i18n import Formats, _, ngettext
 from dashboard.repositories.attention import notices_of
 from dashboard.repositories.marks import marks
 from dashboard.services.notices import Kind, Notice, unseen
+from dashboard.services.plan_words import title_in_words
 from dashboard.services.statement_words import month_title
 from dashboard.views.parts import empty, error_box, lead, pill, put, title
 from dashboard.views.resident import resident
@@ -169,4 +170,4 @@ def _words(fmt: Formats, one: Notice) -> tuple[str, str]:
         name = _("You can object until {time}")
     else:
         name = _("A vote is open until {time}")
-    return name.format(time=fmt.moment(number)), one.who[:200]
+    return name.format(time=fmt.moment(number)), title_in_words(one.who[:200])

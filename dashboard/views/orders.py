@@ -23,6 +23,7 @@ from dashboard.repositories.relay import OrderFields, OrderStatus
 from dashboard.repositories.trades import CORRECTION, GIVEN_BACK, Movement
 from dashboard.services import orders
 from dashboard.services.orders import Mark, Name, OrderView, Stage, Step
+from dashboard.services.program_words import in_words
 from dashboard.services.typed_data import own
 from dashboard.views.parts import empty, lead, pill, put, section, table, title
 from dashboard.views.resident import (
@@ -156,7 +157,7 @@ def _reason(reason: str | None) -> str:
         "beyond mandate": _("It went beyond what the agent may do."),
     }
     plain = reason.lower().replace("_", " ").replace("-", " ")
-    return words.get(plain, reason[:200]) + " " + _("No money moved.")
+    return words.get(plain, in_words(reason[:200])) + " " + _("No money moved.")
 
 
 def _take_back(held: Resident, one: OrderStatus) -> None:
@@ -421,7 +422,7 @@ def _correction(context: Context, one: Movement) -> dict[str, str]:
     fmt = context.fmt
     return {
         _("Recorded"): fmt.moment(one.at),
-        _("For"): fmt.moment((one.slot or 0) * SLOT_SECONDS),
+        _("Quarter-hour"): fmt.moment((one.slot or 0) * SLOT_SECONDS),
         _("Energy"): fmt.kwh(one.wh or 0, 2),
         _("Money"): signed_euro(context, one.amount),
         _("Transaction"): f"{one.tx[:10]}…",

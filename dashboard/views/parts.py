@@ -68,7 +68,12 @@ def error_box(what_happened: str, what_is_safe: str, what_to_do: str) -> None:
 
 def figures(those: Sequence[Figure]) -> None:
     """The numbers that matter, side by side."""
-    put(
+    put(figures_of(those))
+
+
+def figures_of(those: Sequence[Figure]) -> str:
+    """The same as text, for what is put on the page in one piece."""
+    return (
         '<dl class="gc-figures">'
         + "".join(
             f'<div><dt>{escape(one.name)}</dt><dd class="value">{escape(one.value)}</dd>'
@@ -78,6 +83,11 @@ def figures(those: Sequence[Figure]) -> None:
         )
         + "</dl>"
     )
+
+
+def proposal_path(number: int) -> str:
+    """Where a proposal's page is, by its number on the chain."""
+    return f"/proposal?id=0x{number:064x}"
 
 
 def as_label(text: str) -> str:

@@ -19,6 +19,7 @@ from dashboard.i18n import _, ngettext
 from dashboard.repositories import calls as call_readings
 from dashboard.repositories.governance import MAX_REASONS, Ballot, Made, published
 from dashboard.services import proposal, votes
+from dashboard.services.plan_words import summary_in_words, title_in_words
 from dashboard.services.proposal import Told, told
 from dashboard.services.votes import ABSTAIN, AGAINST, FOR, VETO, Standing, Turn
 from dashboard.views import evidence
@@ -71,7 +72,7 @@ def draw(context: Context) -> None:
         _no_such()
         return
     said = told(made.description)
-    heading(said.title, votes.lane_words(made), context)
+    heading(title_in_words(said.title), votes.lane_words(made), context)
     one = standing(held, made, whole=True)
     st.session_state[MARK] = state_mark([one])
     _now(held, number)
@@ -161,7 +162,8 @@ def _says(held: Held, made: Made, said: Told) -> None:
     else:
         by = _("Proposed by the forecaster {who}, {time}.")
     by = by.format(who=who, time=held.context.fmt.moment(made.made.at))
-    quote = f'<div class="gc-quote">{escape(said.summary)}</div>' if said.summary else ""
+    summary = summary_in_words(said.summary)
+    quote = f'<div class="gc-quote">{escape(summary)}</div>' if summary else ""
     put(
         f'<p class="gc-muted" style="margin-top:.6rem">{escape(by)} '
         f"{escape(_('In the proposer’s own words:')) if quote else ''}</p>{quote}"

@@ -23,6 +23,7 @@ from dashboard.services.home import own_account
 from dashboard.services.known import session
 from dashboard.services.orders import OrderView
 from dashboard.services.orders import view as order_view
+from dashboard.services.program_words import in_words
 from dashboard.services.typed_data import NotAsAsked
 from dashboard.views.parts import empty, error_box, lead, put
 
@@ -180,9 +181,11 @@ def relay_trouble(error: CheckFailed) -> None:
         )
     elif isinstance(error, RelayRefused):
         error_box(
-            _("The relay does not take this: {problem}.").format(problem=error.problem.problem),
+            _("The relay does not take this: {problem}.").format(
+                problem=in_words(error.problem.problem)
+            ),
             _("Nothing was signed and nothing was sent."),
-            _("It would accept: {accepted}.").format(accepted=error.problem.accepted),
+            _("It would accept: {accepted}.").format(accepted=in_words(error.problem.accepted)),
         )
     elif isinstance(error, (NotAsAsked, RelayOdd)):
         error_box(
@@ -220,9 +223,9 @@ def wallet_problem(answer: wallet.Answer) -> None:
         would = said.get("accepted") if isinstance(said, dict) else None
         if isinstance(why, str):
             error_box(
-                _("The relay did not take it: {problem}.").format(problem=why[:200]),
+                _("The relay did not take it: {problem}.").format(problem=in_words(why[:200])),
                 _("Nothing was sent to the chain. Your money is where it was."),
-                _("It would accept: {accepted}.").format(accepted=str(would)[:200]),
+                _("It would accept: {accepted}.").format(accepted=in_words(str(would)[:200])),
             )
             return
         error_box(

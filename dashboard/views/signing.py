@@ -11,6 +11,7 @@ import streamlit as st
 
 from dashboard import wallet
 from dashboard.i18n import _
+from dashboard.services.program_words import in_words
 from dashboard.views.parts import error_box
 from dashboard.views.resident import Resident, notes, wallet_problem
 
@@ -42,9 +43,13 @@ def said() -> None:
     why = body.get("error") if isinstance(body, Mapping) else None
     if answer.problem == "delivery-failed" and isinstance(why, Mapping):
         error_box(
-            _("It was not taken: {problem}.").format(problem=str(why.get("problem"))[:300]),
+            _("It was not taken: {problem}.").format(
+                problem=in_words(str(why.get("problem"))[:300])
+            ),
             _("Your readings, your grants and your money are as they were."),
-            _("It would accept: {accepted}.").format(accepted=str(why.get("accepted"))[:200]),
+            _("It would accept: {accepted}.").format(
+                accepted=in_words(str(why.get("accepted"))[:200])
+            ),
         )
         return
     wallet_problem(answer)

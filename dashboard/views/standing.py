@@ -334,7 +334,7 @@ def _form(context: Context) -> Wish | None:
         _("From"), range(24), format_func=lambda h: f"{h}:00", key=f"standing.{name}.hour_from"
     )
     end = five.selectbox(
-        _("To"),
+        _("Until"),
         range(1, 25),
         index=23,
         format_func=lambda h: f"{h}:00",
@@ -346,6 +346,7 @@ def _form(context: Context) -> Wish | None:
         value=today + timedelta(days=30),
         min_value=today,
         max_value=today + timedelta(days=366),
+        format=context.fmt.picker,
         key=f"standing.{name}.until",
     )
     complete = None not in (price, amount, caution, begin, end) and isinstance(until, date)

@@ -566,7 +566,7 @@ def _prices(held: Resident, terms: Coming) -> None:
     traded = prices.frame[prices.frame["price_ct"].notna()]
     shown = pd.DataFrame(
         {
-            _("When"): [one.strftime("%d.%m. %H:%M") for one in traded["time"]],
+            _("When"): [fmt.at(one) for one in traded["time"]],
             _("Price (ct/kWh)"): [fmt.number(one, 1) for one in traded["price_ct"]],
             _("Energy (kWh)"): [fmt.number(one, 2) for one in traded["volume_kwh"]],
         }

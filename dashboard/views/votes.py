@@ -13,7 +13,7 @@ import streamlit as st
 from dao.errors import GridCommonsError
 from dao.parameters import COMMUNITY_BATTERY
 from dashboard.context import Context
-from dashboard.i18n import _, ngettext
+from dashboard.i18n import _, formats, ngettext
 from dashboard.repositories.instructions import instructions
 from dashboard.services import instructions as standing_orders
 from dashboard.services import votes
@@ -285,6 +285,7 @@ def _form(held: Held) -> None:
         value=today + timedelta(days=90),
         min_value=today + timedelta(days=1),
         max_value=today + timedelta(days=365),
+        format=formats().picker,
         key="votes.instruction.until",
     )
     if support is None:

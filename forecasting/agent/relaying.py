@@ -7,13 +7,13 @@ to offer and mandate by `plan`, whatever the relay says.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
 from dao.errors import BadUse, CheckFailed
+from dao.json_input import loads
 from dao.market.account import CAP_UNIT, Mandate
 from dao.market.orders import MAX_LIMIT, MAX_SESSION_SLOTS
 from dao.relay.submitted import SIDE_NAMES, SIDES, shown
@@ -188,8 +188,8 @@ class RelayClient:
                 f"the relay at {self.url} does not answer ({type(error).__name__})"
             ) from None
         try:
-            return status, json.loads(body) if len(body) <= _MOST_BYTES else None
-        except (ValueError, RecursionError):
+            return status, loads(body) if len(body) <= _MOST_BYTES else None
+        except ValueError:
             return status, None
 
 

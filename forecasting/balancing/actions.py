@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -28,7 +28,7 @@ from dao.parameters import (
 )
 from dao.slots import SLOTS_PER_DAY
 from forecasting.balancing.shares import SLOTS_PER_HOUR
-from forecasting.grid import BatterySpec, FloatArray, IntArray
+from forecasting.grid import BatterySpec, FloatArray, IntArray, ZoneGrid
 
 # Above what any charge point draws: a cap that high is none.
 NO_CAP_W = MAX_CHARGE_POINT_W
@@ -45,6 +45,7 @@ _DROPPED = 10.0
 # 300 kWh last for the nine hours of a clear June day at the power needed; with 200 kWh three times
 # as many quarter-hours stay broken.
 DEMO_BATTERY = BatterySpec(buses=(83, 121), capacity_wh=300_000, max_power_w=50_000)
+DEMO_GRID = "1-LV-rural3--2-sw"
 
 # Of what a home battery's own night does not use, this part may be taken out of it.
 CALLED_PART = 0.5
@@ -191,6 +192,19 @@ class Store:
         """The departure as far as energy allows, and what is then there to give: see `follow`."""
         spec = BatterySpec(self.buses, self.capacity_wh, self.max_power_w, self.efficiency_permille)
         return follow(spec, departure_w, self.stored_wh)
+
+
+def battery_of(grid: ZoneGrid) -> BatterySpec:
+    """The community battery that a demonstration's zone is given; SimBench has none.
+
+    In other grids than the demo's the same battery stands in the middle and at the end of the list
+    of buses, which is an assumption and no advice.
+    """
+    known = {int(bus) for bus in grid.buses}
+    if grid.code == DEMO_GRID and known.issuperset(DEMO_BATTERY.buses):
+        return DEMO_BATTERY
+    buses = sorted(known)
+    return replace(DEMO_BATTERY, buses=(buses[len(buses) // 2], buses[-1]))
 
 
 def community_store(battery: BatterySpec, stored_wh: int, slots: int) -> Store:

@@ -66,6 +66,11 @@ class Bench:
 
     def flow(self, changes: Sequence[Change] = ()) -> GridResult:
         """States of every slot of every course under the changes together."""
+        active, reactive = self.powers(changes)
+        return self.grid.states(active, reactive_var=reactive, limits=self.limits)
+
+    def powers(self, changes: Sequence[Change] = ()) -> tuple[FloatArray, FloatArray]:
+        """W and var at each of the grid's buses under the changes together."""
         active, reactive = self._active, self._reactive
         if changes:
             active, reactive = active.copy(), reactive.copy()
@@ -76,7 +81,7 @@ class Bench:
                 at = self._column[int(bus)]
                 active[:, at] += part * power
                 reactive[:, at] += part * change.reactive_per_active * np.abs(power)
-        return self.grid.states(active, reactive_var=reactive, limits=self.limits)
+        return active, reactive
 
     def expected_at(self, batteries: Sequence[HomeBattery]) -> FloatArray:
         """Mean net power of the courses at each battery's home, (slots, batteries) W.

@@ -76,7 +76,7 @@ def effects_of(setting: Setting) -> dict[str, Effect]:
         found: dict[str, Any] = {"first_slot": setting.first_slot}
         for name, moment in (("before", before), ("after", after)):
             windows = _windows(moment, setting)
-            changes, _, answered = _changes(bench, setting, windows)
+            changes, _, answered = changes_under(bench, setting, windows)
             risk = risk_of(bench.flow(changes), bench.weights, setting.limits)
             found[name] = _short(risk.as_dict())
             if answered is not None and setting.prices is not None:
@@ -92,7 +92,7 @@ def effects_of(setting: Setting) -> dict[str, Effect]:
         found = {}
         for name, moment in (("before", before), ("after", after)):
             windows = _windows(moment, setting)
-            _, power, _ = _changes(bench, setting, windows)
+            _, power, _ = changes_under(bench, setting, windows)
             kept = 0
             if setting.battery is not None and COMMUNITY_BATTERY in power:
                 store = community_store(setting.battery, setting.stored_wh, bench.slots)
@@ -132,7 +132,7 @@ def _windows(moment: Moment, setting: Setting) -> dict[int, tuple[Window, ...]]:
     return found
 
 
-def _changes(
+def changes_under(
     bench: Bench, setting: Setting, windows: dict[int, tuple[Window, ...]]
 ) -> tuple[list[Change], dict[int, IntArray], Change | None]:
     """What devices do under the windows, their power per key, and people's answer to prices."""

@@ -26,7 +26,7 @@ from dao.market.orders import market_separator
 from dao.market.session import OrderNonces
 from dao.paths import cache_dir, home, inbox_path, lake_dir, secrets_path
 from dao.slots import SLOT_SECONDS, SLOTS_PER_DAY, day_of
-from forecasting.balancing import DEMO_BATTERY, Shares, standard_shares
+from forecasting.balancing import Shares, battery_of, standard_shares
 from forecasting.grid import BatterySpec, ZoneGrid, load_grid
 from meters.collector import Collector
 from meters.devices import CommunityBattery, Fleet, Gateway
@@ -148,7 +148,7 @@ def build(settings: Settings, chain: Chain, progress: Progress) -> Iterator[Worl
         )
     progress("Reading the zone's grid", 1, 2)
     grid = load_grid(settings.zone_code, cache_dir())
-    battery_spec = battery_of(settings.zone_code, grid)
+    battery_spec = battery_of(grid)
 
     accounts = chain.accounts
     offices = Offices(*accounts[1:7])
@@ -245,23 +245,6 @@ def build(settings: Settings, chain: Chain, progress: Progress) -> Iterator[Worl
         world.history_began = time.perf_counter()
         _history(world, founding, progress)
         yield world
-
-
-def battery_of(code: str, grid: ZoneGrid) -> BatterySpec:
-    """The community battery that the zone is given; the demo zone's is sized in `balancing`.
-
-    SimBench has none. Elsewhere the same battery stands at the busbar of the transformer and the
-    bus farthest along the list, which is an assumption and no advice.
-    """
-    known = {int(bus) for bus in grid.buses}
-    if code == Settings.zone_code and known.issuperset(DEMO_BATTERY.buses):
-        return DEMO_BATTERY
-    buses = sorted(known)
-    return BatterySpec(
-        buses=(buses[len(buses) // 2], buses[-1]),
-        capacity_wh=DEMO_BATTERY.capacity_wh,
-        max_power_w=DEMO_BATTERY.max_power_w,
-    )
 
 
 def sign(

@@ -27,10 +27,9 @@ from dao.ledger import pack_totals
 from dao.market.orders import correction_digest, market_separator
 from dao.market.session import DeviceReceipt
 from dao.parameters import KEYS
-from tests.contracts.compiling import compiled
+from tests.contracts.compiling import CONTRACTS, compiled
 from tests.contracts.forecast_bench import EVIDENCE, FORECAST, SALT, commitment_of, pack
 from tests.contracts.governance_fixtures import (
-    CONTRACTS,
     DAY,
     EURO,
     FOR,

@@ -171,7 +171,7 @@ def test_prints_a_table_for_people(tmp_path: Path) -> None:
         ("side,price,wh\nbid,\0,1\n", "row 2: "),
         pytest.param(
             "side,price,wh\nbid," + "1" * 200_000 + ",1\n",
-            "row 2: not valid CSV: field larger",
+            "row 2: ",  # a library in this process may have raised the csv module's own limit
             id="200000 digits",
         ),
     ],

@@ -57,7 +57,17 @@ def test_what_a_node_refuses_is_told_apart() -> None:
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b"<html>", b"[]", b"7", b"{}", b"\xff\xfe", b"[" * 100_000, b'{"id": 0}']
+    "body",
+    [
+        b"",
+        b"<html>",
+        b"[]",
+        b"7",
+        b"{}",
+        b"\xff\xfe",
+        pytest.param(b"[" * 100_000, id="nested"),
+        b'{"id": 0}',
+    ],
 )
 def test_what_is_no_node_is_named(body: bytes) -> None:
     with answering(body) as url, pytest.raises(CheckFailed, match=f"{url} is not an Ethereum node"):

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every page that there is, in a real browser: readable, reachable, and asking nobody else.
+"""Every page that there is, in a real browser: readable, reachable, and asking nobody else. Half of
+the visits are in German.
 
 A new page takes part by being in `dashboard.pages`.
 """
@@ -18,6 +19,7 @@ from benchmarks.empty import EmptyServer
 from dao.paths import home
 from dao.processes import free_port
 from dao.runstate import write_run_state
+from dashboard import i18n
 from dashboard.pages import PAGES, Page
 from dashboard.serve import DashboardServer
 from tests.dashboard.browsing import PATIENCE, Watched, watch
@@ -59,11 +61,18 @@ def violations(page: playwright.Page) -> list[tuple[str, str]]:
     return [(one["id"], node["html"][:300]) for one in found for node in one["nodes"]]
 
 
-@pytest.mark.parametrize(("width", "theme"), [(1280, "light"), (390, "dark")])
+@pytest.mark.parametrize(
+    ("width", "theme", "locale"), [(1280, "light", "en-GB"), (390, "dark", "de-DE")]
+)
 def test_every_page_is_as_easy_to_read_as_an_empty_one(
-    chromium: playwright.Browser, server: DashboardServer, cookie: Cookie, width: int, theme: str
+    chromium: playwright.Browser,
+    server: DashboardServer,
+    cookie: Cookie,
+    width: int,
+    theme: str,
+    locale: str,
 ) -> None:
-    watched = watch(chromium, width, theme)
+    watched = watch(chromium, width, theme, locale=locale)
     with EmptyServer() as empty:
         watched.open(empty.url)
         known = {rule for rule, _ in violations(watched.page)}
@@ -83,11 +92,18 @@ def test_every_page_is_as_easy_to_read_as_an_empty_one(
     watched.page.context.close()
 
 
-@pytest.mark.parametrize(("width", "theme"), [(1280, "dark"), (390, "light")])
+@pytest.mark.parametrize(
+    ("width", "theme", "locale"), [(1280, "dark", "de-AT"), (390, "light", "en-US")]
+)
 def test_every_page_stands_for_whoever_is_signed_in(
-    chromium: playwright.Browser, server: DashboardServer, cookie: Cookie, width: int, theme: str
+    chromium: playwright.Browser,
+    server: DashboardServer,
+    cookie: Cookie,
+    width: int,
+    theme: str,
+    locale: str,
 ) -> None:
-    watched = watch(chromium, width, theme)
+    watched = watch(chromium, width, theme, locale=locale)
     signed_in(watched, cookie)
     for one in PAGES:
         walk(watched, server, one)
@@ -112,10 +128,39 @@ def test_whoever_is_not_signed_in_is_asked_to(
 def walk(watched: Watched, server: DashboardServer, one: Page) -> None:
     """Open a page, and look at what holds for all of them."""
     watched.open(f"{server.url}/{one.slug}")
+    language = watched.page.evaluate("navigator.language")[:2]
+    assert watched.page.evaluate("document.documentElement.lang") == language, one.slug
+    with i18n.speaking(i18n.Locale(language)):
+        assert watched.page.title() == f"{i18n._(one.title)} · GridCommons"
     assert watched.page.get_by_role("heading", level=1).count() == 1, one.slug
     assert watched.overflow() <= 0, one.slug
     assert "Traceback" not in watched.page.content(), one.slug
-    assert watched.page.title().endswith(" · GridCommons"), one.slug
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_a_language_is_chosen_on_any_page_and_kept(
+    chromium: playwright.Browser, server: DashboardServer, width: int
+) -> None:
+    """By a link on top, or in the menu where there is little room; the address and what it asks
+    for stay, and the next visit speaks it too."""
+    watched = watch(chromium, width, locale="fr-FR")
+    page = watched.page
+    watched.open(f"{server.url}/orders?of=this")
+    page.get_by_role("heading", level=1, name="Orders").wait_for()
+    if width == 390:
+        page.get_by_role("button", name="Menu", exact=True).click()
+    page.get_by_role("link", name="Deutsch").locator("visible=true").click()
+    page.get_by_role("heading", level=1, name="Aufträge").wait_for()
+    assert "of=this" in page.url
+    assert watched.overflow() <= 0
+    watched.open(f"{server.url}/money")
+    page.get_by_role("heading", level=1, name="Geld").wait_for()
+    assert page.evaluate("document.documentElement.lang") == "de"
+    watched.open(f"{server.url}/money?lang=en")
+    page.get_by_role("heading", level=1, name="Money").wait_for()
+    assert watched.foreign_hosts() == set()
+    assert watched.complaints == []
+    page.context.close()
 
 
 def test_the_keyboard_reaches_the_content_and_the_way_in(
