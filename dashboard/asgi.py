@@ -45,6 +45,21 @@ _WHERE = (
     "window.__streamlit = {BACKEND_BASE_URL: location.origin + '/', "
     "MAIN_PAGE_BASE_URL: location.origin + '/'}"
 )
+# A field for numbers follows the browser's own language, whatever the page speaks. Where it drops a
+# comma that is the page's decimal sign, 2,5 would be 25: the point that it knows is put there.
+_COMMA = """
+document.addEventListener("beforeinput", ({ data, target }) => {
+  if (data !== "," || target.type !== "number") return;
+  if (!(1.5).toLocaleString(document.documentElement.lang).includes(",")) return;
+  let taken = false;
+  const take = () => { taken = true; };
+  target.addEventListener("input", take, { once: true });
+  setTimeout(() => {
+    target.removeEventListener("input", take);
+    if (!taken) document.execCommand("insertText", false, ".");
+  });
+}, true);
+"""
 # What every page of ours needs of Streamlit's scripts, beside what every page of Streamlit's does.
 _WANTED = ("Html", "purify.es", "Button", "Popover")
 # Streamlit's own; we have nothing there.
@@ -64,7 +79,7 @@ def shell(language: str = "en", scripts: tuple[str, ...] = ()) -> bytes:
     for old, new in (
         ('<html lang="en">', f'<html lang="{language}">'),
         ("<title>Streamlit</title>", "<title>GridCommons</title>"),
-        ("<head>", f"<head>\n    <script>{_WHERE}</script>"),
+        ("<head>", f"<head>\n    <script>{_WHERE}</script>\n    <script>{_COMMA}</script>"),
     ):
         if old not in text:
             raise CheckFailed(f"Streamlit's page has no {old}: this version of it is not known")

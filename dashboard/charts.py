@@ -178,7 +178,13 @@ def band_chart(
         ],
         unit=unit,
         height=210,
-        levels=[Level(limit, f"{_('Limit')} {formats().number(limit, digits)}", colours.muted)],
+        levels=[
+            Level(
+                limit,
+                _("Limit {number}").format(number=formats().number(limit, digits)),
+                colours.muted,
+            )
+        ],
         bounds=(low - room, high + room),
         digits=digits,
         tips=tips(

@@ -239,14 +239,16 @@ def timing(one: Standing) -> str:
 
 
 def left_words(one: Standing) -> str:
-    """What the countdown counts to."""
+    """What the countdown counts to, with a place for the {time}."""
     return {
-        Outcome.PENDING: _("until voting opens"),
-        Outcome.ACTIVE: _("left to object") if one.made.under_policy else _("left to vote"),
-        Outcome.SUCCEEDED: _("left to hand it to the timelock"),
-        Outcome.QUEUED: _("left to carry it out")
+        Outcome.PENDING: _("{time} until voting opens"),
+        Outcome.ACTIVE: _("{time} left to object")
+        if one.made.under_policy
+        else _("{time} left to vote"),
+        Outcome.SUCCEEDED: _("{time} left to hand it to the timelock"),
+        Outcome.QUEUED: _("{time} left to carry it out")
         if one.can_execute
-        else _("until it can be carried out"),
+        else _("{time} until it can be carried out"),
     }.get(one.state, "")
 
 

@@ -133,7 +133,7 @@ def card(one: Standing, held: Held, *, go: str = "") -> str:
     said = told(one.made.description)
     left = ""
     if one.left:
-        left = f"{countdown(one.left)} {escape(votes.left_words(one))}. "
+        left = escape(votes.left_words(one)).format(time=countdown(one.left)) + ". "
     also = votes.majority(one)
     return (
         f'<article class="gc-vote"><header><h3><a href="{link(one.made.id)}">'

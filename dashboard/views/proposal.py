@@ -116,7 +116,7 @@ def _now(held: Held, number: int) -> None:
     words, tone = votes.state_words(one)
     left = ""
     if one.left:
-        left = f" · {countdown(one.left)} {escape(votes.left_words(one))}"
+        left = " · " + escape(votes.left_words(one)).format(time=countdown(one.left))
     steps = "".join(
         _turn(fresh.context, step)
         for step in votes.timeline(one, fresh.governance.timelock_delay(made))

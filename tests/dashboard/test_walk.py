@@ -165,6 +165,23 @@ def test_a_language_is_chosen_on_any_page_and_kept(
     page.context.close()
 
 
+def test_a_comma_is_a_decimal_sign_where_the_page_says_so(
+    chromium: playwright.Browser, server: DashboardServer, cookie: Cookie
+) -> None:
+    """In a browser that knows only the point: 2,5 kWh must not become 25."""
+    watched = watch(chromium, locale="de-DE")
+    signed_in(watched, cookie)
+    watched.open(f"{server.url}/trade")
+    field = watched.page.get_by_label("Strom in kWh über die ganze Zeit")
+    field.click()
+    watched.page.keyboard.type("2,5", delay=60)
+    assert field.input_value() == "2.5"
+    watched.page.keyboard.press("Enter")
+    watched.page.get_by_text("2,50\u00a0kWh").first.wait_for(timeout=PATIENCE)
+    assert watched.complaints == []
+    watched.page.context.close()
+
+
 def test_the_keyboard_reaches_the_content_and_the_way_in(
     chromium: playwright.Browser, server: DashboardServer
 ) -> None:

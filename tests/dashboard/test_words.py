@@ -98,6 +98,22 @@ class TestCatalogues:
                 ends = original[-1:] in ".?" and not form.endswith((".", "?", ".“"))
                 assert not ends, original
 
+    def test_a_merge_that_left_both_sides_is_mended_without_losing_either(self) -> None:
+        texts = messages.template()
+        old = (
+            b"<<<<<<< HEAD\n"
+            b'msgid "Sign in"\nmsgstr "Anmelden"\n\n'
+            b"=======\n"
+            b'msgid "Sign out"\nmsgstr "Abmelden"\n\n'
+            b">>>>>>> other\n"
+            b'msgid "A text that is gone"\nmsgstr "Ein Text"\n'
+        )
+        made = messages.updated("de", old, texts)
+        assert made.get("Sign in").string == "Anmelden"
+        assert made.get("Sign out").string == "Abmelden"
+        assert made.get("A text that is gone") is None
+        assert len(messages.without_words(made)) == len(list(texts)) - 3  # and the head
+
     def test_names_beside_each_other_stay_apart(self, catalogue: tuple[Path, Catalog]) -> None:
         """The columns of a row have names of their own in every language, or one would be lost."""
         said = {ids[0]: form[0] for ids, form in map(strings, catalogue[1])}
