@@ -204,7 +204,7 @@ class Workshop:
             if shutil.disk_usage(folder).free < MAX_FILE:
                 raise CheckFailed("there is too little room on this server's disk")
             # Before the work counts as under way: what fails here blocks nobody after it.
-            (folder / job.id).mkdir()
+            self._bench(job)
         except OSError as error:
             raise CheckFailed(f"a file cannot be kept here: {error.strerror}") from None
         self._running = self._jobs[job.id] = job
@@ -214,7 +214,9 @@ class Workshop:
 
     def _bench(self, job: Job) -> Path:
         """The folder of one piece of work: all of it goes when that ends."""
-        return self._own_folder() / job.id
+        folder = self._own_folder() / job.id
+        folder.mkdir(exist_ok=True)
+        return folder
 
     def _start(self, job: Job, what: dict[str, Any], part: Path, chain: tuple[object, ...]) -> Job:
         # The kernel ends the child with the thread that started it: this one lives as long.
