@@ -35,6 +35,9 @@ COOKIE = "gridcommons_language"
 
 _NARROW = "\u00a0"
 
+Day = date
+"""A day of the calendar; a method of `Formats` has its name."""
+
 
 @dataclass(frozen=True)
 class Locale:
@@ -173,7 +176,7 @@ class Formats:
 
         return str(format_date(self._local(seconds), format=length, locale=self.locale.tag))
 
-    def written_day(self, day: date | str) -> str:
+    def written_day(self, day: Day | str) -> str:
         """A day of the calendar, or as a table writes it, `2016-06-07`: `7 Jun 2016`."""
         from babel.dates import format_date
 
