@@ -40,8 +40,8 @@ _CLOCK = f"""() => {{
     requestAnimationFrame(look);
 }}"""
 
-# From a click until what it changed stands: the script has run, and every chart is drawn.
-_ACT = f"""one => new Promise((done, failed) => {{
+# From an act until what it changed stands: the script has run, and every chart is drawn.
+_ACT = f"""act => new Promise((done, failed) => {{
     const ready = {READY};
     const app = document.querySelector('.stApp');
     const began = performance.now();
@@ -56,7 +56,7 @@ _ACT = f"""one => new Promise((done, failed) => {{
         else if (passed > 20000) {{ watcher.disconnect(); failed(new Error('nothing happened')); }}
         else {{ requestAnimationFrame(look); }}
     }};
-    one.click();
+    act();
     requestAnimationFrame(look);
 }})"""
 
@@ -88,7 +88,13 @@ class Visit:
 
     def act(self, control: Locator) -> float:
         """Seconds from a click on a control until what it changed stands."""
-        return float(control.evaluate(_ACT)) / 1000
+        return float(control.evaluate(f"one => ({_ACT})(() => one.click())")) / 1000
+
+    def press(self, control: Locator, key: str) -> float:
+        """Seconds from before a key is pressed on a control until what it changed stands."""
+        self.page.evaluate(f"() => {{ window.acted = ({_ACT})(() => undefined); }}")
+        control.press(key)
+        return float(self.page.evaluate("() => window.acted")) / 1000
 
     def _socket(self, socket: WebSocket) -> None:
         socket.on("framereceived", lambda payload: self._count(len(payload)))

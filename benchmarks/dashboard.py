@@ -24,6 +24,7 @@ from benchmarks.empty import EmptyServer
 from benchmarks.results import Result
 from dao.anvil import checkout_root
 from dao.errors import CheckFailed
+from dao.index import EventReader
 from dao.paths import cache_dir
 from dao.processes import end_child, free_port, start_child
 from dao.runstate import read_run_state
@@ -49,6 +50,7 @@ PEOPLE = 10
 WIDTH, HEIGHT = 1_280, 900
 _SETUP_S = 1_800.0
 _CONTROL = '[data-testid="stButtonGroup"] button'
+_SLIDER = '[data-testid="stSlider"] [role="slider"], [data-testid="stSlider"] input'
 
 
 def run() -> Result:
@@ -106,11 +108,12 @@ def measure(home: Path) -> Result:
     ):
         cookie = sign_in(server.url, home)
         # A server that runs has seen each of its pages.
-        _seen(browser, server.url, cookie)
+        addresses = _addresses(server.url, home)
+        _seen(browser, addresses, cookie)
         first, first_empty = _first_views(browser, server.url, empty.url)
-        pages, received, page_empty = _pages(browser, server.url, empty.url, cookie)
-        acts = _interactions(browser, server.url, cookie)
-        problems = _ten_people(browser, server.url, cookie)
+        pages, received, page_empty = _pages(browser, addresses, empty.url, cookie)
+        acts = _interactions(browser, addresses, cookie)
+        problems = _ten_people(browser, addresses, cookie)
     slowest = max(pages, key=lambda slug: pages[slug])
     largest = max(received, key=lambda slug: received[slug])
     act = max(acts, key=lambda name: acts[name])
@@ -209,10 +212,24 @@ def _visitor(browser: Browser, cookie: Cookie | None = None) -> Iterator[Visit]:
         context.close()
 
 
-def _seen(browser: Browser, url: str, cookie: Cookie) -> None:
+def place(slug: str, home: Path) -> str:
+    """Where a page is looked at: that of proposals at the newest one."""
+    if slug != "proposal":
+        return slug
+    made = EventReader(home / "index.sqlite").events("ProposalCreated", limit=1, newest_first=True)
+    if not made:
+        raise CheckFailed("nothing was proposed in this village")
+    return f"{slug}?id=0x{int(made[0]['args']['proposalId']):064x}"
+
+
+def _addresses(url: str, home: Path) -> dict[str, str]:
+    return {one.slug: f"{url}/{place(one.slug, home)}" for one in PAGES}
+
+
+def _seen(browser: Browser, addresses: Mapping[str, str], cookie: Cookie) -> None:
     with _visitor(browser, cookie) as one:
-        for page in PAGES:
-            one.open(f"{url}/{page.slug}")
+        for address in addresses.values():
+            one.open(address)
 
 
 def _first_views(browser: Browser, ours: str, theirs: str) -> tuple[float, float]:
@@ -226,40 +243,46 @@ def _first_views(browser: Browser, ours: str, theirs: str) -> tuple[float, float
 
 
 def _pages(
-    browser: Browser, ours: str, theirs: str, cookie: Cookie
+    browser: Browser, ours: Mapping[str, str], theirs: str, cookie: Cookie
 ) -> tuple[dict[str, float], dict[str, int], float]:
     """Median seconds of each page and of the empty one, for somebody who has been here before;
     and the bytes that each page received."""
-    times: dict[str, list[float]] = {one.slug: [] for one in PAGES}
+    times: dict[str, list[float]] = {slug: [] for slug in ours}
     received: dict[str, int] = {}
     empty: list[float] = []
     with _visitor(browser, cookie) as one, _visitor(browser) as other:
-        for url, visitor in ((ours, one), (theirs, other)):
-            visitor.open(url)
+        one.open(next(iter(ours.values())))
+        other.open(theirs)
         for _ in range(ROUNDS):
             empty.append(other.open(theirs))
             for slug, spent in times.items():
-                spent.append(one.open(f"{ours}/{slug}"))
+                spent.append(one.open(ours[slug]))
                 received[slug] = max(received.get(slug, 0), one.received)
         if one.problems:
             raise CheckFailed(f"a page complains: {one.problems[0][:200]}")
     return _medians(times), received, statistics.median(empty)
 
 
-def _interactions(browser: Browser, url: str, cookie: Cookie) -> dict[str, float]:
-    """Median seconds of each choice that a page offers beside each other."""
+def _interactions(
+    browser: Browser, addresses: Mapping[str, str], cookie: Cookie
+) -> dict[str, float]:
+    """Median seconds of each choice that a page offers beside each other, and of each slider."""
     found: dict[str, list[float]] = {}
     with _visitor(browser, cookie) as one:
-        for page in PAGES:
-            one.open(f"{url}/{page.slug}")
+        for slug, address in addresses.items():
+            one.open(address)
             count = one.page.locator(_CONTROL).count()
             for _ in range(3):
                 for place in range(count):
                     control = one.page.locator(_CONTROL).nth(place)
                     if control.get_attribute("aria-checked") == "true":
                         continue
-                    name = f"/{page.slug}: {control.inner_text().strip()}"
+                    name = f"/{slug}: {control.inner_text().strip()}"
                     found.setdefault(name, []).append(one.act(control))
+                for place_ in range(one.page.locator(_SLIDER).count()):
+                    control = one.page.locator(_SLIDER).nth(place_)
+                    name = f"/{slug}: {control.get_attribute('aria-label') or 'slider'}"
+                    found.setdefault(name, []).append(one.press(control, "ArrowRight"))
     if not found:
         raise CheckFailed("no page offers a choice to measure")
     return _medians(found)
@@ -269,7 +292,7 @@ def _medians(times: Mapping[str, list[float]]) -> dict[str, float]:
     return {name: statistics.median(those) for name, those in times.items() if those}
 
 
-def _ten_people(browser: Browser, url: str, cookie: Cookie) -> list[str]:
+def _ten_people(browser: Browser, addresses: Mapping[str, str], cookie: Cookie) -> list[str]:
     """What went wrong while ten people, every other one signed in, opened each page at once."""
     problems: list[str] = []
     with ExitStack() as stack:
@@ -277,16 +300,16 @@ def _ten_people(browser: Browser, url: str, cookie: Cookie) -> list[str]:
             stack.enter_context(_visitor(browser, cookie if person % 2 else None))
             for person in range(PEOPLE)
         ]
-        for page in PAGES:
+        for slug, address in addresses.items():
             for one in people:
-                one.start(f"{url}/{page.slug}")
+                one.start(address)
             for one in people:
                 try:
                     one.stands()
                 except Exception as error:
-                    problems.append(f"/{page.slug}: {type(error).__name__}")
+                    problems.append(f"/{slug}: {type(error).__name__}")
                     continue
-                problems += [f"/{page.slug}: {_said(part)}" for part in _faults(one)]
+                problems += [f"/{slug}: {_said(part)}" for part in _faults(one)]
         return problems + [problem for one in people for problem in one.problems]
 
 

@@ -15,10 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.browsing import open_browser, visit
-from benchmarks.dashboard import Cookie, sign_in, village
+from benchmarks.dashboard import Cookie, place, sign_in, village
 from dao.anvil import checkout_root
 from dao.errors import BadUse, GridCommonsError
-from dao.index import EventReader
 from dao.processes import free_port
 from dashboard.pages import PAGES
 from dashboard.serve import DashboardServer
@@ -98,7 +97,7 @@ def _pictures(
         if slug != "sign-in":
             context.add_cookies([{"name": cookie.name, "value": cookie.value, "url": cookie.url}])
         one = visit(context)
-        one.open(f"{url}/{_place(slug, home)}")
+        one.open(f"{url}/{place(slug, home)}")
         tall = one.page.evaluate(
             "document.querySelector('.stMainBlockContainer').getBoundingClientRect().height"
         )
@@ -110,14 +109,6 @@ def _pictures(
         print(f"{path.name}: {size:,} bytes", flush=True)
         one.page.close()
     context.close()
-
-
-def _place(slug: str, home: Path) -> str:
-    """Where a page is; a proposal's is that of the newest one."""
-    if slug != "proposal":
-        return slug
-    made = EventReader(home / "index.sqlite").events("ProposalCreated", limit=1, newest_first=True)
-    return f"{slug}?id={made[0]['args']['proposalId']}" if made else slug
 
 
 def _small(picture: bytes, path: Path) -> int:

@@ -14,7 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date as CalendarDay
+from datetime import datetime
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
@@ -34,9 +35,6 @@ COOKIE = "gridcommons_language"
 """Where a browser keeps the language that was chosen; the name before the port is added."""
 
 _NARROW = "\u00a0"
-
-Day = date
-"""A day of the calendar; a method of `Formats` has its name."""
 
 
 @dataclass(frozen=True)
@@ -176,12 +174,14 @@ class Formats:
 
         return str(format_date(self._local(seconds), format=length, locale=self.locale.tag))
 
-    def written_day(self, day: Day | str) -> str:
+    def written_day(self, day: CalendarDay | str) -> str:
         """A day of the calendar, or as a table writes it, `2016-06-07`: `7 Jun 2016`."""
         from babel.dates import format_date
 
         try:
-            return str(format_date(date.fromisoformat(str(day)), "medium", locale=self.locale.tag))
+            return str(
+                format_date(CalendarDay.fromisoformat(str(day)), "medium", locale=self.locale.tag)
+            )
         except ValueError:
             return str(day)
 
@@ -253,7 +253,7 @@ def _signs(tag: str) -> tuple[str, str]:
 
 
 @lru_cache(maxsize=1_024)
-def _day(day: date, tag: str) -> str:
+def _day(day: CalendarDay, tag: str) -> str:
     from babel.dates import format_date
 
     return str(format_date(day, _pattern(tag, "MMMEd"), locale=tag))

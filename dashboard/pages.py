@@ -54,8 +54,22 @@ PUBLIC = (
     Page("sign-in", N_("Sign in"), "public", listed=False),
 )
 RESIDENT: tuple[Page, ...] = (
-    Page("home", N_("Home"), "resident", needs_person=True, icon=":material/home:"),
-    Page("trade", N_("Trade"), "resident", needs_person=True, icon=":material/swap_vert:"),
+    Page(
+        "home",
+        N_("Home"),
+        "resident",
+        needs_person=True,
+        icon=":material/home:",
+        scripts=("ButtonGroup",),
+    ),
+    Page(
+        "trade",
+        N_("Trade"),
+        "resident",
+        needs_person=True,
+        icon=":material/swap_vert:",
+        scripts=("Selectbox", "ButtonGroup", "NumberInput"),
+    ),
     Page(
         "standing-offers",
         N_("Standing offers"),
@@ -63,21 +77,43 @@ RESIDENT: tuple[Page, ...] = (
         needs_person=True,
         icon=":material/smart_toy:",
         module="standing",
+        scripts=("Radio", "NumberInput", "Selectbox", "DateInput", "BidiComponent"),
     ),
     Page("orders", N_("Orders"), "resident", needs_person=True, icon=":material/receipt_long:"),
-    Page("money", N_("Money"), "resident", needs_person=True, icon=":material/euro:"),
+    Page(
+        "money",
+        N_("Money"),
+        "resident",
+        needs_person=True,
+        icon=":material/euro:",
+        scripts=("NumberInput", "DownloadButton"),
+    ),
     Page(
         "statement",
         N_("Statement"),
         "resident",
         needs_person=True,
         icon=":material/description:",
+        scripts=("Selectbox",),
     ),
-    Page("my-data", N_("My data"), "resident", needs_person=True, icon=":material/shield_person:"),
+    Page(
+        "my-data",
+        N_("My data"),
+        "resident",
+        needs_person=True,
+        icon=":material/shield_person:",
+        scripts=("Selectbox", "DateInput", "Checkbox", "TextInput"),
+    ),
     Page("notices", N_("Notices"), "resident", needs_person=True, icon=":material/notifications:"),
 )
 MEMBER: tuple[Page, ...] = (
-    Page("votes", N_("Votes"), "member", icon=":material/how_to_vote:"),
+    Page(
+        "votes",
+        N_("Votes"),
+        "member",
+        icon=":material/how_to_vote:",
+        scripts=("Selectbox", "NumberInput", "DateInput"),
+    ),
     Page("proposal", N_("Proposal"), "member", listed=False),
     Page(
         "delegation",
@@ -85,14 +121,27 @@ MEMBER: tuple[Page, ...] = (
         "member",
         needs_person=True,
         icon=":material/handshake:",
+        scripts=("Selectbox",),
     ),
     Page("rules", N_("Rules"), "member", icon=":material/tune:"),
     Page("roles", N_("Roles"), "member", icon=":material/badge:"),
     Page("treasury", N_("Treasury"), "member", icon=":material/account_balance:"),
 )
 ANALYST: tuple[Page, ...] = (
-    Page("analysis", N_("Figures"), "analyst", icon=":material/query_stats:"),
-    Page("forecast-record", N_("Forecasts"), "analyst", icon=":material/insights:"),
+    Page(
+        "analysis",
+        N_("Figures"),
+        "analyst",
+        icon=":material/query_stats:",
+        scripts=("ButtonGroup", "Selectbox"),
+    ),
+    Page(
+        "forecast-record",
+        N_("Forecasts"),
+        "analyst",
+        icon=":material/insights:",
+        scripts=("ButtonGroup",),
+    ),
     Page(
         "grid",
         N_("Grid"),

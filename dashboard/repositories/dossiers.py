@@ -199,9 +199,14 @@ class Workshop:
     def _begin(self, job: Job) -> Job:
         if self._running is not None:
             raise Busy(self._running)
-        folder = self._own_folder()
-        if shutil.disk_usage(folder).free < MAX_FILE:
-            raise CheckFailed("there is too little room on this server's disk")
+        try:
+            folder = self._own_folder()
+            if shutil.disk_usage(folder).free < MAX_FILE:
+                raise CheckFailed("there is too little room on this server's disk")
+            # Before the work counts as under way: what fails here blocks nobody after it.
+            (folder / job.id).mkdir()
+        except OSError as error:
+            raise CheckFailed(f"a file cannot be kept here: {error.strerror}") from None
         self._running = self._jobs[job.id] = job
         for old in list(self._jobs)[:-_JOBS_KEPT]:
             del self._jobs[old]
@@ -209,9 +214,7 @@ class Workshop:
 
     def _bench(self, job: Job) -> Path:
         """The folder of one piece of work: all of it goes when that ends."""
-        folder = self._own_folder() / job.id
-        folder.mkdir()
-        return folder
+        return self._own_folder() / job.id
 
     def _start(self, job: Job, what: dict[str, Any], part: Path, chain: tuple[object, ...]) -> Job:
         # The kernel ends the child with the thread that started it: this one lives as long.
