@@ -77,7 +77,7 @@ RESIDENT: tuple[Page, ...] = (
         needs_person=True,
         icon=":material/smart_toy:",
         module="standing",
-        scripts=("Radio", "NumberInput", "Selectbox", "DateInput", "BidiComponent"),
+        scripts=("Radio",),
     ),
     Page("orders", N_("Orders"), "resident", needs_person=True, icon=":material/receipt_long:"),
     Page(
@@ -102,7 +102,7 @@ RESIDENT: tuple[Page, ...] = (
         "resident",
         needs_person=True,
         icon=":material/shield_person:",
-        scripts=("Selectbox", "DateInput", "Checkbox", "TextInput"),
+        scripts=("Selectbox", "Radio"),
     ),
     Page("notices", N_("Notices"), "resident", needs_person=True, icon=":material/notifications:"),
 )

@@ -44,7 +44,6 @@ def draw(context: Context) -> None:
         return
     said()
     _readings(held)
-    _disclose(held)
     try:
         found, accesses = grants_of(context.settings.home, held.account)
         names = marks(context.settings).names(held.account)
@@ -55,10 +54,10 @@ def draw(context: Context) -> None:
             _("Try again in a moment."),
         )
         return
-    _give(held, len(found))
+    section(_("Who may read"))
     _grants(held, found, names)
     _accesses(held, accesses, names)
-    erasing.draw(held)
+    _act(held, len(found))
 
 
 # Readings
@@ -124,6 +123,36 @@ def _quality(one: DayQuality) -> str:
     if one.absent:
         parts.append(_("{number} not in").format(number=one.absent))
     return ", ".join(parts)
+
+
+# Acting
+
+
+def _act(held: Resident, grants: int) -> None:
+    """One thing at a time: each has fields of its own, and most visits want none of them."""
+    section(_("What do you want to do?"))
+    acts = {
+        "disclose": _("Open some days to somebody"),
+        "give": _("Let somebody read"),
+        "erase": _("Erase a month"),
+    }
+    act = st.radio(
+        _("What do you want to do?"),
+        tuple(acts),
+        index=None,
+        format_func=lambda one: acts[one],
+        horizontal=True,
+        key="my-data.act",
+        label_visibility="collapsed",
+    )
+    if act == "disclose":
+        _disclose(held)
+    elif act == "give":
+        _give(held, grants)
+    elif act == "erase":
+        erasing.draw(held)
+    else:
+        lead(_("Nothing is given out or erased before you have signed it."))
 
 
 # Opening some

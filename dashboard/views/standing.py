@@ -288,12 +288,14 @@ def _form(context: Context) -> Wish | None:
     side = st.radio(
         _("What"),
         tuple(sides),
+        index=None,
         format_func=lambda one: sides[one],
         horizontal=True,
         key="standing.side",
         label_visibility="collapsed",
     )
     if side not in sides:
+        lead(_("Choose what the agent is to do for you: you then see what it would have been."))
         return None
     selling = side == ASK
     middle = tariffs.feed_in + 30 if selling else tariffs.retail - 60

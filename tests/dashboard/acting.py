@@ -25,6 +25,13 @@ def settle(visit: Visit) -> None:
     )
 
 
+def pick(visit: Visit, label: str) -> None:
+    """Choose one of several things that stand beside each other."""
+    settle(visit)
+    visit.page.get_by_role("radiogroup").get_by_text(label, exact=True).click()
+    settle(visit)
+
+
 def fill(visit: Visit, label: str, value: str) -> None:
     """Type a value into a field, and leave it."""
     settle(visit)

@@ -23,7 +23,7 @@ from meters.consent import access_data
 from meters.grants import access_digest, grant_separator
 from scripts._meter_evidence import evidence
 from scripts._meter_privacy import verify
-from tests.dashboard.acting import fill, settle, sign, sign_in
+from tests.dashboard.acting import fill, pick, settle, sign, sign_in
 from tests.dashboard.browsing import choose
 from tests.dashboard.near import Browser
 from tests.dashboard.village import FIRST, SLOTS, Village, village
@@ -60,6 +60,7 @@ def test_a_resident_grants_is_read_sees_it_and_ends_it(visit: Visit, street: Vil
     sign_in(visit, ME)
     visit.open("my-data")
     page.get_by_text("Nobody may read your readings").wait_for()
+    pick(visit, "Let somebody read")
     fill(visit, "Your name for them", SCRIPT)
     fill(visit, "Address of the reader", READER.address)
     sign(visit, "Sign the grant")
@@ -114,6 +115,7 @@ def test_what_a_resident_takes_home_verifies_by_command(
 
     # A day of readings.
     visit.open("my-data")
+    pick(visit, "Open some days to somebody")
     opened = tmp_path / "readings.json"
     opened.write_bytes(taken(visit, "Readings with proof"))
     assert {row["slot"] // 96 for row in json.loads(opened.read_text())["slots"]} == {FIRST // 96}
@@ -155,11 +157,12 @@ def test_what_a_resident_takes_home_verifies_by_command(
 def test_why_a_month_cannot_go_yet_is_said(visit: Visit, street: Village) -> None:
     sign_in(visit, ME)
     visit.open("my-data")
+    pick(visit, "Erase a month")
     settle(visit)
     choose(visit.page, "Month to erase", "June 2016")
     visit.page.get_by_text("This stays").wait_for()
     visit.page.get_by_text("This month cannot be erased yet.").wait_for()
-    visit.page.get_by_text("The earliest day is 2016-07-09").wait_for()
+    visit.page.get_by_text("The earliest day is 9 Jul 2016").wait_for()
     assert visit.page.get_by_role("button", name="Sign and erase").count() == 0
 
 

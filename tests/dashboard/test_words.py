@@ -17,6 +17,7 @@ from babel.messages.catalog import Catalog
 from babel.messages.pofile import read_po
 
 from dao.audit.report import words as report_words
+from dao.market.orders import ASK, BID
 from dashboard import i18n, identity, messages, pages
 from dashboard.services import analysis
 from tests.dashboard.village import FIRST, HOUR, SLOTS, Village, village
@@ -272,9 +273,17 @@ def script(slug: str) -> None:
         one.draw(context)
 
 
-@pytest.mark.parametrize("slug", [one.slug for one in pages.PAGES])
+CHOSEN: list[tuple[str, dict[str, object]]] = [
+    *((one.slug, {}) for one in pages.PAGES),
+    *(("my-data", {"my-data.act": act}) for act in ("disclose", "give", "erase")),
+    *(("standing-offers", {"standing.side": side}) for side in (ASK, BID)),
+]
+"""Pages as they open, and those that show more once something was chosen."""
+
+
+@pytest.mark.parametrize(("slug", "chosen"), CHOSEN)
 def test_no_sentence_stands_on_a_page_beside_the_catalogue(
-    street: Village, slug: str, monkeypatch: pytest.MonkeyPatch
+    street: Village, slug: str, chosen: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from streamlit.testing.v1 import AppTest
 
@@ -288,7 +297,10 @@ def test_no_sentence_stands_on_a_page_beside_the_catalogue(
     reported = bracketed(report_words.table_of("en"))
     monkeypatch.setattr(report_words, "table_of", lambda language: reported)
     analysis.words_of.cache_clear()
-    visited = AppTest.from_function(script, default_timeout=60, args=(slug,)).run()
+    page = AppTest.from_function(script, default_timeout=60, args=(slug,))
+    for key, value in chosen.items():
+        page.session_state[key] = value
+    visited = page.run()
     analysis.words_of.cache_clear()
     assert not visited.exception, slug
     protos = list(nodes(visited._tree))
