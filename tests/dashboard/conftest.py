@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 
 import playwright.sync_api as playwright
@@ -15,6 +16,13 @@ from tests.dashboard.village import Village
 from tests.dashboard.wallet.drive import Visit
 
 FLAGS = ["--no-sandbox", "--disable-quic", "--disable-background-networking"]
+
+
+@pytest.fixture(autouse=True)
+def main_module(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Streamlit's way of testing a page leaves its script as the process's main module, and every
+    process that is started after it would look for that script."""
+    monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])
 
 
 @pytest.fixture(scope="module")

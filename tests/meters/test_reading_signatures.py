@@ -263,6 +263,6 @@ sign_chains(keys, bytes(32), Readings.columns(many, many, many, many), {}, 2)
     time.sleep(1.5)
     assert worker.poll() is None
     worker.send_signal(signal.SIGINT)
-    _, errors = worker.communicate(timeout=5)
+    _, errors = worker.communicate(timeout=60)
     assert worker.returncode != 0
     assert "KeyboardInterrupt" in errors
