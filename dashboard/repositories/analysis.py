@@ -170,9 +170,17 @@ def analysis(home: Path, period: Period, tariffs: Mapping[str, int]) -> Analysis
     if period.slots > MAX_DAYS * SLOTS_PER_DAY:
         raise ValueError(f"more than {MAX_DAYS} days")
     index = home / "index.sqlite"
-    told = _closed_by(index, version(index), period) or version(index)
+    told = _closed_by(index, version(index), period) or _minute(index, version(index))
     marks = (told, _days_mark(home, period))
     return _analysis(home, marks, period, tuple(sorted(tariffs.items())))
+
+
+@cached(ttl=_KEPT_S, max_entries=64)
+def _minute(index: Path, now: Version) -> Hashable:
+    """What names the chain of a period that is still open: its minute, and which file tells of it.
+    Computed anew for each block, it would never be kept."""
+    timestamp = DatedReader(index).timestamp()
+    return None if timestamp is None or not now else (now[0][0], timestamp // 60)
 
 
 @cached(ttl=_KEPT_S, max_entries=64)

@@ -329,7 +329,7 @@ def test_a_session_that_has_not_changed_is_not_cleared_again(
 def test_days_that_are_over_are_not_computed_again_when_the_chain_moves(
     home: Path, village: Village, tmp_path: Path
 ) -> None:
-    """Open ones are."""
+    """Open ones are, with its next minute."""
     (tmp_path / "lake").symlink_to(village.folder / "lake")
     index = tmp_path / "index.sqlite"
     shutil.copyfile(home / "index.sqlite", index)
@@ -337,14 +337,14 @@ def test_days_that_are_over_are_not_computed_again_when_the_chain_moves(
     closed, opened = tables_of(tmp_path), analysis(tmp_path, last_day, TARIFFS)
     with closing(sqlite3.connect(index)) as db:
         (number, when) = db.execute("SELECT max(number), max(timestamp) FROM blocks").fetchone()
-        db.execute("INSERT INTO blocks VALUES (?, '0xnew', ?)", (number + 1, when + 12))
+        db.execute("INSERT INTO blocks VALUES (?, '0xnew', ?)", (number + 1, when + 60))
         db.execute("UPDATE cursor SET block = ?", (number + 1,))
         db.commit()
     assert tables_of(tmp_path) is closed
     moved = analysis(tmp_path, last_day, TARIFFS)
     assert opened is not None
     assert moved is not None
-    assert moved.as_of == opened.as_of + 12
+    assert moved.as_of == opened.as_of + 60
 
 
 def test_a_span_of_time_reads_what_the_whole_index_holds_of_it(home: Path) -> None:
