@@ -18,7 +18,7 @@ from dashboard.repositories.cache import cached
 from dashboard.repositories.house import House
 from dashboard.services.decided import Decisions, decisions
 from dashboard.services.plan_words import title_in_words
-from dashboard.views.parts import proposal_path
+from dashboard.services.proposal import link
 
 _PLACE = re.compile(r"\{(\w+)\}")
 STYLE = """<style>
@@ -163,7 +163,7 @@ def proposal(asked: Asked, number: int | None) -> str:
         return f'<span class="gc-muted">{escape(_("set up at the beginning"))}</span>'
     title = title_in_words(asked.decisions.title(number)) or _("A proposal")
     words = title if len(title) <= 90 else f"{title[:88]}…"
-    return f'<a href="{escape(proposal_path(number))}">{escape(words)}</a>'
+    return f'<a href="{escape(link(number))}">{escape(words)}</a>'
 
 
 def table(

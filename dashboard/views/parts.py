@@ -85,11 +85,6 @@ def figures_of(those: Sequence[Figure]) -> str:
     )
 
 
-def proposal_path(number: int) -> str:
-    """Where a proposal's page is, by its number on the chain."""
-    return f"/proposal?id=0x{number:064x}"
-
-
 def as_label(text: str) -> str:
     """`text` as it stands, for the labels that Streamlit reads as Markdown."""
     return _MARKS.sub(r"\\\1", text)

@@ -30,11 +30,12 @@ from dashboard.services.decided import (
     shown,
     state_by_events,
 )
+from dashboard.services.proposal import link
 from dashboard.services.roles import POWERS, Role, roster
 from dashboard.services.rules import RuleState, rule_book, rule_calls, window_calls
 from dashboard.services.treasury import Verdict, When, csv_text, ledger
 from dashboard.settings import Settings
-from dashboard.views.house import filled, proposal_path
+from dashboard.views.house import filled
 from tests.contracts.role_matrix import (
     COLLECTOR,
     FORECASTER,
@@ -330,7 +331,7 @@ def test_a_piece_that_holds_a_place_stays_what_it_is() -> None:
 
 
 def test_a_proposals_link_names_its_number_in_full() -> None:
-    assert proposal_path(255) == "/proposal?id=0x" + "ff".rjust(64, "0")
+    assert link(255) == "/proposal?id=0x" + "ff".rjust(64, "0")
 
 
 # Roles
