@@ -25,6 +25,7 @@ from dao.errors import BadUse, CheckFailed
 from dao.json_input import loads
 from dao.node import Addresses, Node
 from dao.rpc import Refused
+from dao.urls import is_web_address
 
 LOCAL_NODE = "http://127.0.0.1:8545"
 LOCAL_RELAY = "http://127.0.0.1:8550"
@@ -144,12 +145,7 @@ class Nothing(CheckFailed):
 
 def check_url(option: str, url: str) -> None:
     """BadUse unless it is the address of a web service."""
-    try:
-        parts = urlsplit(url)
-        good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        good = False
-    if not good:
+    if not is_web_address(url):
         raise BadUse(f"{option} {url}: expected an address like http://127.0.0.1:8560")
 
 

@@ -16,6 +16,7 @@ from dao.errors import BadUse
 from dao.node import Addresses, read_addresses
 from dao.paths import deployment_path, home, run_state_path
 from dao.runstate import RunState, read_run_state
+from dao.urls import is_web_address
 from dashboard.repositories.cache import Version, cached, version
 
 RPC = "GRIDCOMMONS_RPC"
@@ -75,12 +76,7 @@ def configured_zone() -> int | None:
 
 def checked_address(name: str, url: str) -> str:
     """An address of HTTP without its last slash. BadUse, which says whose it is, for another."""
-    try:
-        parts = urlsplit(url)
-        sound = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        sound = False
-    if not sound:
+    if not is_web_address(url):
         raise BadUse(f"{name} is {url!r}; expected http://... or https://...")
     return url.rstrip("/")
 

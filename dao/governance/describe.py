@@ -8,6 +8,7 @@ do is found out in `simulate`.
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -107,10 +108,15 @@ def read_calls(
     return [read_call(deployment, call, block) for call in calls]
 
 
+_HALVES = re.compile("[\ud800-\udc7f\udd00-\udfff]")
+
+
 def plain_text(text: str) -> str:
     """Somebody else's text, safe to show: one that moves the cursor, turns the reading direction
-    or is no UTF-8 shows its escapes instead."""
-    readable = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    or is no text at all shows its escapes instead."""
+    # JSON may hold halves of a sign, which stand for no byte.
+    whole = _HALVES.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+    readable = whole.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
     return "".join(sign if _is_printable(sign) else _escape(sign) for sign in readable)
 
 

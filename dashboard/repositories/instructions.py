@@ -7,14 +7,12 @@ tell. Nothing here is signed, and nothing votes.
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from dao.errors import BadUse, CheckFailed
-from dao.sqlite import transaction
+from dao.errors import BadUse
+from dashboard.repositories.own_file import OwnFile
 from dashboard.services.instructions import MOST_KEPT, Instruction, is_sound
 from dashboard.settings import Settings
 
@@ -31,28 +29,22 @@ class Instructions:
     """The file of one dashboard."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self._file = OwnFile(path, _TABLES, is_private=True)
 
     def of(self, account: str, now: int) -> tuple[Instruction, ...]:
         """An account's instructions that hold at `now`, the newest first."""
-        if not self._path.exists():
-            return ()
-        try:
-            with closing(self._open()) as db:
-                rows: list[tuple[Any, ...]] = db.execute(
-                    "SELECT key, most, support, until, number FROM instruction "
-                    "WHERE account = ? AND until > ? ORDER BY number DESC LIMIT ?",
-                    (account, now, MOST_KEPT),
-                ).fetchall()
-        except sqlite3.Error as error:
-            raise CheckFailed(f"{self._path}: {error}") from error
+        rows = self._file.ask(
+            "SELECT key, most, support, until, number FROM instruction "
+            "WHERE account = ? AND until > ? ORDER BY number DESC LIMIT ?",
+            (account, now, MOST_KEPT),
+        )
         return tuple(Instruction(*row) for row in rows)
 
     def keep(self, account: str, one: Instruction, now: int) -> None:
         """Add an instruction. BadUse for one that is none, or one too many."""
         if not is_sound(one, now):
             raise BadUse("the instruction is out of bounds")
-        with self._writing() as db:
+        with self._file.writing() as db:
             db.execute("DELETE FROM instruction WHERE account = ? AND until <= ?", (account, now))
             (held,) = db.execute(
                 "SELECT count(*) FROM instruction WHERE account = ?", (account,)
@@ -68,30 +60,10 @@ class Instructions:
 
     def forget(self, account: str, number: int) -> None:
         """Delete one of the account's own instructions."""
-        with self._writing() as db:
+        with self._file.writing() as db:
             db.execute(
                 "DELETE FROM instruction WHERE account = ? AND number = ?", (account, number)
             )
-
-    @contextmanager
-    def _writing(self) -> Iterator[sqlite3.Connection]:
-        try:
-            with closing(self._open()) as db, transaction(db):
-                yield db
-        except sqlite3.Error as error:
-            raise CheckFailed(f"{self._path}: {error}") from error
-
-    def _open(self) -> sqlite3.Connection:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        db = sqlite3.connect(self._path, timeout=10.0, isolation_level=None)
-        try:
-            self._path.chmod(0o600)
-            db.execute("PRAGMA secure_delete = ON")
-            db.executescript(_TABLES)
-        except BaseException:
-            db.close()
-            raise
-        return db
 
 
 def instructions(settings: Settings) -> Instructions:

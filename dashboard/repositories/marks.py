@@ -6,15 +6,11 @@ The dashboard's own file: nothing signed is in it, and without it nothing but ma
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from dao.eip712 import address_bytes, checksum_address
-from dao.errors import CheckFailed
-from dao.sqlite import transaction
+from dashboard.repositories.own_file import OwnFile
 from dashboard.settings import Settings
 
 MAX_NAME = 60
@@ -37,18 +33,18 @@ class Marks:
     """`dashboard.sqlite`: names for readers, and which notices an account has seen."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self._file = OwnFile(path, _TABLES)
 
     def names(self, account: int) -> dict[str, str]:
         """The account's names for readers, by address."""
-        rows = self._ask("SELECT reader, name FROM reader_name WHERE account = ?", (account,))
+        rows = self._file.ask("SELECT reader, name FROM reader_name WHERE account = ?", (account,))
         return {str(reader): str(name) for reader, name in rows}
 
     def name(self, account: int, reader: str, name: str) -> None:
         """Call a reader so; an empty name forgets it."""
         plain = " ".join(name.split())[:MAX_NAME]
         reader = checksum_address(address_bytes(reader))
-        with self._writing() as db:
+        with self._file.writing() as db:
             db.execute(
                 "DELETE FROM reader_name WHERE account = ? AND reader = ?", (account, reader)
             )
@@ -60,12 +56,12 @@ class Marks:
 
     def seen(self, account: int) -> set[str]:
         """The notices that were marked as seen."""
-        rows = self._ask("SELECT notice FROM seen WHERE account = ?", (account,))
+        rows = self._file.ask("SELECT notice FROM seen WHERE account = ?", (account,))
         return {str(row[0]) for row in rows}
 
     def see(self, account: int, notices: Iterable[str], now: int) -> None:
         """Mark notices as seen; the oldest marks go when there are too many."""
-        with self._writing() as db:
+        with self._file.writing() as db:
             db.executemany(
                 "INSERT INTO seen VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET at = excluded.at",
                 [(account, one[:120], now) for one in notices],
@@ -75,34 +71,6 @@ class Marks:
                 "WHERE account = ? ORDER BY at DESC, notice LIMIT ?)",
                 (account, account, _MOST_SEEN),
             )
-
-    def _ask(self, sql: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
-        if not self._path.exists():
-            return []
-        try:
-            with closing(self._open()) as db:
-                return db.execute(sql, tuple(values)).fetchall()
-        except sqlite3.Error as error:
-            raise CheckFailed(f"{self._path}: {error}") from error
-
-    @contextmanager
-    def _writing(self) -> Iterator[sqlite3.Connection]:
-        try:
-            with closing(self._open()) as db, transaction(db):
-                yield db
-        except sqlite3.Error as error:
-            raise CheckFailed(f"{self._path}: {error}") from error
-
-    def _open(self) -> sqlite3.Connection:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        db = sqlite3.connect(self._path, timeout=10.0, isolation_level=None)
-        try:
-            db.execute("PRAGMA journal_mode = WAL")
-            db.executescript(_TABLES)
-        except BaseException:
-            db.close()
-            raise
-        return db
 
 
 def marks(settings: Settings) -> Marks:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from dao.audit.scope import EventRow
+from dao.governance.describe import plain_text
 from dashboard.repositories.house import House
 
 # Of `dao.governance.State`: those in which a proposal can still take effect.
@@ -81,7 +82,7 @@ def decisions(house: House) -> Decisions:
         number = args["proposalId"]
         found[number] = Decision(
             id=number,
-            title=shown(title_of(args["description"])),
+            title=plain_text(title_of(args["description"])),
             created_at=row.timestamp,
             created=(row.block, row.log_index),
             snapshot=args["voteStart"],
@@ -97,15 +98,6 @@ def decisions(house: House) -> Decisions:
     for row in executed:
         by_tx[row.tx] = (*by_tx.get(row.tx, ()), (row.log_index, row.args["proposalId"]))
     return Decisions(found, by_tx)
-
-
-def shown(text: str) -> str:
-    """Somebody else's words, safe to show: a sign that moves the cursor, turns the reading
-    direction or is no text at all stands as its escape."""
-    from dao.governance.describe import plain_text
-
-    # JSON may hold halves of a sign, which no page can be sent with.
-    return plain_text(text.encode("utf-8", "backslashreplace").decode("utf-8"))
 
 
 def _calls(targets: Sequence[str], datas: Sequence[str]) -> tuple[tuple[str, bytes], ...]:

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
 
+from dao.governance.describe import plain_text
 from dao.parameters import (
     CHARGE_POINTS,
     COMMUNITY_BATTERY,
     HOME_BATTERIES,
 )
 from dashboard.i18n import N_, Formats, _, ngettext
-from dashboard.services.decided import shown
 from dashboard.services.rules import NAMES, RuleState
 
 _NARROW = "\u00a0"
@@ -231,7 +231,7 @@ def title(key: int, own: str = "") -> str:
     words = _BY_NAME.get(NAMES.get(key, ""))
     if words is not None:
         return _(words.title)
-    return shown(own)[:64] or _("Rule {number}").format(number=key)
+    return plain_text(own)[:64] or _("Rule {number}").format(number=key)
 
 
 def about(key: int) -> str:

@@ -16,10 +16,11 @@ from enum import Enum
 from dao.audit.scope import EventRow
 from dao.eip712 import word
 from dao.errors import CheckFailed
+from dao.governance.describe import plain_text
 from dao.treasury import Kind, Milestone, MilestoneState, Outcome, Payment, next_hash
 from dao.treasury import verify_payments as verify
 from dashboard.repositories.house import House, Purse, Votes
-from dashboard.services.decided import Decisions, shown
+from dashboard.services.decided import Decisions
 
 CONTRACT = "Treasury"
 _BY_EVIDENCE = 1
@@ -183,7 +184,7 @@ def ledger(
     own = (treasury or "").lower()
     return Ledger(
         purse=purse,
-        names={row.args["purpose"]: shown(row.args["name"]) for row in budgets},
+        names={row.args["purpose"]: plain_text(row.args["name"]) for row in budgets},
         budgets=_budgets(house, payments, grants, now),
         grants=grants,
         recurring=_recurring(house, payments, now),
@@ -275,7 +276,7 @@ def _budgets(
         found.append(
             BudgetView(
                 purpose=purpose,
-                name=shown(row.args["name"]),
+                name=plain_text(row.args["name"]),
                 edition=number,
                 amount=one.amount,
                 period_seconds=one.period_seconds,
@@ -357,7 +358,7 @@ def _grants(house: House) -> tuple[GrantView, ...]:
                 amount=args["amount"],
                 proposal=args["proposal"],
                 made_at=row.timestamp,
-                reference=shown(args["reference"]),
+                reference=plain_text(args["reference"]),
                 milestones=tuple(milestones),
                 tx=row.tx,
             )
@@ -387,7 +388,7 @@ def _recurring(house: House, payments: Sequence[Paid], now: int) -> tuple[Recurr
                 paid=paid,
                 due=due,
                 ended=number in ended,
-                reference=shown(args["reference"]),
+                reference=plain_text(args["reference"]),
                 proposal=args["proposal"],
             )
         )
@@ -445,7 +446,7 @@ def csv_text(one: Ledger, decisions: Decisions, votes: Mapping[int, Votes]) -> s
                 payment.amount,
                 payment.kind.name.lower(),
                 payment.source or "",
-                _cell(shown(payment.reference)),
+                _cell(plain_text(payment.reference)),
                 "0x" + word(payment.proposal).hex(),
                 _cell(decisions.title(payment.proposal)),
                 cast.favour,

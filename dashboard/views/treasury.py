@@ -5,13 +5,13 @@ from __future__ import annotations
 
 from html import escape
 
+from dao.governance.describe import plain_text
 from dao.treasury import Kind, MilestoneState, Outcome
 from dashboard.context import Context
 from dashboard.i18n import _, ngettext
 from dashboard.repositories import house as asking
 from dashboard.repositories.house import Votes
 from dashboard.services import rule_words as words
-from dashboard.services.decided import shown
 from dashboard.services.treasury import (
     BudgetView,
     GrantView,
@@ -354,7 +354,7 @@ def _payment(asked: Asked, one: Ledger, paid: Paid, votes: Votes | None) -> tupl
         escape(fmt.number(payment.number)),
         escape(fmt.date(payment.paid_at)),
         escape(fmt.euro(payment.amount)),
-        f"{escape(shown(payment.reference))}<small>{escape(f'{name} · {kind}')}</small>",
+        f"{escape(plain_text(payment.reference))}<small>{escape(f'{name} · {kind}')}</small>",
         proposal(asked, payment.proposal),
         cast,
         address(payment.payee),

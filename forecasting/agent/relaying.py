@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
 from dao.errors import BadUse, CheckFailed
 from dao.json_input import loads
@@ -18,6 +17,7 @@ from dao.market.account import CAP_UNIT, Mandate
 from dao.market.orders import MAX_LIMIT, MAX_SESSION_SLOTS
 from dao.relay.submitted import SIDE_NAMES, SIDES, shown
 from dao.slots import SLOT_SECONDS
+from dao.urls import is_web_address
 from forecasting.agent.plan import Means, Terms
 
 _PATIENCE_S = 20
@@ -51,12 +51,7 @@ class RelayClient:
     """A relay at a URL."""
 
     def __init__(self, url: str) -> None:
-        try:
-            parts = urlsplit(url)
-            good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-        except ValueError:
-            good = False
-        if not good:
+        if not is_web_address(url):
             raise BadUse(f"--relay {url}: expected an address like http://127.0.0.1:8550")
         self.url = url.rstrip("/")
 

@@ -15,6 +15,7 @@ from dao import deployment
 from dao.audit.scope import EventRow
 from dao.eip712 import keccak, word
 from dao.errors import CheckFailed
+from dao.governance.describe import plain_text
 from dao.parameters import CHARGE_POINTS, COMMUNITY_BATTERY, DAY, HOME_BATTERIES, MARKET_RULES
 from dao.processes import free_port
 from dashboard.i18n import Formats
@@ -27,7 +28,6 @@ from dashboard.services.decided import (
     Decision,
     Decisions,
     decisions,
-    shown,
     state_by_events,
 )
 from dashboard.services.proposal import link
@@ -318,7 +318,7 @@ def test_windows_are_said_in_words(key: int, value: int, said: str) -> None:
 
 
 def test_a_title_cannot_turn_the_page_or_break_it() -> None:
-    assert shown("a\u202eb\ud800c\x00") == "a\\u202eb\\ud800c\\x00"
+    assert plain_text("a\u202eb\ud800c\x00") == "a\\u202eb\\ud800c\\x00"
 
 
 def test_a_titles_half_sign_is_no_title_that_a_page_cannot_send(chain: Chain) -> None:

@@ -381,3 +381,9 @@ def test_quantiles_are_unpacked_as_the_registry_packs_them() -> None:
 
     table = np.sort(np.random.default_rng(1).integers(-(2**31), 2**31, (3, 96)), axis=0)
     assert (_unpacked(pack_quantiles(*table)) == table).all()
+
+
+def test_halves_of_a_sign_in_a_title_break_no_page() -> None:
+    one = proposal.told('{"title": "a\\ud800b", "summary": "c\\udfffd"}')
+    assert (one.title, one.summary) == ("a\\ud800b", "c\\udfffd")
+    assert one.title.encode()

@@ -168,6 +168,10 @@ def test_a_text_can_neither_move_the_cursor_nor_turn_the_line() -> None:
         "utf-8", "surrogateescape"
     )
     assert plain_text(hostile) == r"Lower the fee\x1b[2K\rRaise it\u202e\u2028\xff"
+    assert (
+        plain_text("half \ud800, half \udfff, byte \udcff")
+        == r"half \ud800, half \udfff, byte \xff"
+    )
     assert plain_text("zwei Zeilen,\nmit Umlaut: ä €") == "zwei Zeilen,\nmit Umlaut: ä €"
 
 

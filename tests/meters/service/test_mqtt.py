@@ -378,6 +378,7 @@ def test_a_broker_whose_certificates_are_back_is_entered_again(
                 await until(lambda: side.problem is not None)
                 aside.rename(file)
                 await until(lambda: side.is_connected)
+                assert side.problem is None
             finally:
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)
