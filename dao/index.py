@@ -192,6 +192,16 @@ class EventReader:
         )
         return int(rows[0][0]) if rows else None
 
+    def last(self) -> tuple[str, int] | None:
+        """Where the last event of all stands: its block's hash, and its number there. None before
+        the first."""
+        rows = self._query(
+            "SELECT hash, log_index FROM events JOIN blocks ON number = block "
+            "ORDER BY block DESC, log_index DESC LIMIT 1",
+            (),
+        )
+        return (str(rows[0][0]), int(rows[0][1])) if rows else None
+
     def events(
         self,
         name: str,

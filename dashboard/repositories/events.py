@@ -2,7 +2,7 @@
 """The chain's events as the page needs them: zone totals, clearings, settlements.
 
 Only what is public is read: totals of a whole zone, prices, sums. No home's readings pass here.
-Each question has a cap, and its answer is kept for all visitors until the index changes.
+Each question has a cap, and its answer is kept for all visitors until an event is added.
 """
 
 from __future__ import annotations
@@ -30,6 +30,9 @@ MAX_WINDOWS = 14 * 16
 # Events counted in one step; years of them are counted in many.
 _STEP = 5_000
 _KEPT_S = 3_600
+
+Mark = tuple[int, tuple[str, int] | None]
+"""A file, and the last event in it: hash of its block, and its number there."""
 
 NO_PRICE = 65_535
 """What the market writes where nothing traded."""
@@ -66,9 +69,12 @@ class ChainEvents:
         self._zone = zone
 
     @property
-    def version(self) -> tuple[Path, Version, int]:
+    def version(self) -> tuple[Path, Mark, int]:
         """What changes whenever an answer may: to keep what was made of answers."""
-        return self._index, version(self._index), self._zone
+        return self._index, self._mark(), self._zone
+
+    def _mark(self) -> Mark:
+        return _mark(self._index, version(self._index))
 
     def cursor(self) -> tuple[int, int] | None:
         """Last block indexed and its time in unix seconds, None before the first."""
@@ -79,23 +85,29 @@ class ChainEvents:
 
         The batches read are the last ones, at most `MAX_BATCHES`.
         """
-        return _totals(self._index, version(self._index), self._zone, first_slot, slots)
+        return _totals(self._index, self._mark(), self._zone, first_slot, slots)
 
     def scheduled(self, first_slot: int, slots: int) -> frozenset[int]:
         """Slots of the range that lie inside an executed window of the community battery."""
-        return _scheduled(self._index, version(self._index), self._zone, first_slot, slots)
+        return _scheduled(self._index, self._mark(), self._zone, first_slot, slots)
 
     def clearings(self, limit: int = MAX_SLOTS) -> pd.DataFrame:
         """The last cleared slots: columns slot, price (µ€/Wh, <NA> without trade), volume_wh."""
-        return _clearings(self._index, version(self._index), self._zone, min(limit, MAX_SLOTS))
+        return _clearings(self._index, self._mark(), self._zone, min(limit, MAX_SLOTS))
 
     def settlements(self, limit: int = MAX_SLOTS) -> pd.DataFrame:
         """The last settled slots: columns slot, price, delivered_wh, fees and penalties in µ€."""
-        return _settlements(self._index, version(self._index), self._zone, min(limit, MAX_SLOTS))
+        return _settlements(self._index, self._mark(), self._zone, min(limit, MAX_SLOTS))
 
     def settled(self) -> Settled:
         """Sums over every slot ever settled."""
-        return _settled(self._index, version(self._index), self._zone)
+        return _settled(self._index, self._mark(), self._zone)
+
+
+@cached(ttl=_KEPT_S, max_entries=8)
+def _mark(index: Path, now: Version) -> Mark:
+    # The hash of its block stands for all that came before; blocks without an event change nothing.
+    return (now[0][0] if now else 0, EventReader(index).last())
 
 
 @cached(ttl=_KEPT_S, max_entries=8)
@@ -106,7 +118,7 @@ def _cursor(index: Path, _: Version) -> tuple[int, int] | None:
 
 
 @cached(ttl=_KEPT_S, max_entries=16)
-def _totals(index: Path, _: Version, zone: int, first_slot: int, slots: int) -> pd.DataFrame:
+def _totals(index: Path, _: Mark, zone: int, first_slot: int, slots: int) -> pd.DataFrame:
     # A slot is committed after it has ended, never before.
     rows = EventReader(index).events(
         "BatchCommitted",
@@ -140,7 +152,7 @@ def _totals(index: Path, _: Version, zone: int, first_slot: int, slots: int) -> 
 
 
 @cached(ttl=_KEPT_S, max_entries=16)
-def _scheduled(index: Path, _: Version, zone: int, first_slot: int, slots: int) -> frozenset[int]:
+def _scheduled(index: Path, _: Mark, zone: int, first_slot: int, slots: int) -> frozenset[int]:
     rows = EventReader(index).events(
         "WindowOpened",
         contract="GridParameters",
@@ -160,7 +172,7 @@ def _scheduled(index: Path, _: Version, zone: int, first_slot: int, slots: int) 
 
 
 @cached(ttl=_KEPT_S, max_entries=16)
-def _clearings(index: Path, _: Version, zone: int, limit: int) -> pd.DataFrame:
+def _clearings(index: Path, _: Mark, zone: int, limit: int) -> pd.DataFrame:
     rows = EventReader(index).events(
         "SlotCleared",
         contract="EnergyMarket",
@@ -183,7 +195,7 @@ def _clearings(index: Path, _: Version, zone: int, limit: int) -> pd.DataFrame:
 
 
 @cached(ttl=_KEPT_S, max_entries=16)
-def _settlements(index: Path, _: Version, zone: int, limit: int) -> pd.DataFrame:
+def _settlements(index: Path, _: Mark, zone: int, limit: int) -> pd.DataFrame:
     rows = EventReader(index).events(
         "SlotSettled",
         contract="EnergyMarket",
@@ -211,7 +223,7 @@ _counting = threading.Lock()
 
 
 @cached(ttl=_KEPT_S, max_entries=8)
-def _settled(index: Path, _: Version, zone: int) -> Settled:
+def _settled(index: Path, _: Mark, zone: int) -> Settled:
     """The sums, counted on from where the last question ended.
 
     Where the last event counted no longer stands in the index (the chain was reorganised, or the

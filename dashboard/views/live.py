@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 from pathlib import Path
 
@@ -18,8 +18,8 @@ from dashboard.context import Context
 from dashboard.errors import plain
 from dashboard.i18n import Locale, _, formats, ngettext
 from dashboard.plot import Drawing
-from dashboard.repositories.cache import Version, cached
-from dashboard.repositories.events import ChainEvents
+from dashboard.repositories.cache import cached
+from dashboard.repositories.events import ChainEvents, Mark
 from dashboard.services.energy import EnergyView, energy_view, shown_range
 from dashboard.services.plan_words import summary_in_words, title_in_words
 from dashboard.services.program_words import in_words
@@ -98,7 +98,7 @@ class _Views:
 @cached(ttl=600, max_entries=16)
 def _views(
     run: RunState,
-    version: tuple[Path, Version, int],
+    version: tuple[Path, Mark, int],
     colours: Palette,
     locale: Locale,
 ) -> _Views:
@@ -134,7 +134,9 @@ def _views(
 
 def page(state: RunState, events: ChainEvents, colours: Palette, locale: Locale) -> None:
     """The page of a run."""
-    views = _views(state, events.version, colours, locale)
+    # By the minute: what is drawn has quarter-hours, and words of hours and minutes.
+    minute = replace(state, sim_time=state.sim_time // 60 * 60)
+    views = _views(minute, events.version, colours, locale)
     _progress(progress_view(state))
     _money(views.money, state)
     _energy(views, state)
