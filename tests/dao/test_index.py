@@ -210,6 +210,7 @@ def test_a_second_sync_adds_nothing(indexer: Indexer, node: Node, notes: Notes) 
 def test_a_reverted_chain_takes_its_events_along(
     indexer: Indexer, node: Node, notes: Notes
 ) -> None:
+    assert indexer.last() is None
     notes.note(1, 1, [])
     snapshot = node.call("evm_snapshot")
     for number in range(5):
@@ -222,12 +223,16 @@ def test_a_reverted_chain_takes_its_events_along(
     snapshot = node.call("evm_snapshot")
     notes.note(1, 20, [])
     indexer.sync()
+    taken_back = indexer.last()
+    assert taken_back == (node.call("eth_getBlockByNumber", "latest", False)["hash"], 0)
     node.call("evm_revert", snapshot)
     for number in range(9):
         notes.note(2, 30 + number, [])
     indexer.sync()  # longer than what was indexed, with other events in the same blocks
     assert indexed(indexer) == on_chain(node, notes)
     assert [e["args"]["value"] for e in indexer.events("Noted")] == [1, *range(30, 39)]
+    assert indexer.last() == (node.call("eth_getBlockByNumber", "latest", False)["hash"], 0)
+    assert indexer.last() != taken_back
 
 
 def test_a_reorganisation_replaces_the_orphaned_rows(
