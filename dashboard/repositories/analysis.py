@@ -40,6 +40,7 @@ from dao.errors import CheckFailed
 from dao.index import EventReader
 from dao.slots import SLOT_SECONDS, SLOTS_PER_DAY, day_of
 from dashboard.repositories.cache import Version, cached, version
+from dashboard.repositories.events import Mark, mark_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -127,11 +128,11 @@ class DatedReader(EventReader):
 def zones(home: Path) -> tuple[int, ...]:
     """The zones that have a metering point, at most a hundred."""
     index = home / "index.sqlite"
-    return _zones(index, version(index))
+    return _zones(index, mark_of(index))
 
 
 @cached(ttl=3_600, max_entries=4)
-def _zones(index: Path, _: Version) -> tuple[int, ...]:
+def _zones(index: Path, _: Mark) -> tuple[int, ...]:
     rows = EventReader(index)._query(
         "SELECT DISTINCT json_extract(args, '$.zone') FROM events "
         "WHERE event = 'MeterRegistered' AND contract = 'MeterRegistry' ORDER BY 1 LIMIT 100",
@@ -143,11 +144,11 @@ def _zones(index: Path, _: Version) -> tuple[int, ...]:
 def readings_span(home: Path, zone: int) -> tuple[int, int] | None:
     """First and last slot of the zone's readings on the chain, None where there are none yet."""
     index = home / "index.sqlite"
-    return _readings_span(index, version(index), zone)
+    return _readings_span(index, mark_of(index), zone)
 
 
 @cached(ttl=3_600, max_entries=8)
-def _readings_span(index: Path, _: Version, zone: int) -> tuple[int, int] | None:
+def _readings_span(index: Path, _: Mark, zone: int) -> tuple[int, int] | None:
     ends = [
         EventReader(index).events(
             "BatchCommitted",

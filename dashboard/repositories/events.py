@@ -61,6 +61,18 @@ class Settled:
         )
 
 
+def mark_of(index: Path) -> Mark:
+    """What changes with each event of the chain and with nothing else: a block without one leaves
+    every answer as it was."""
+    return _mark(index, version(index))
+
+
+@cached(ttl=_KEPT_S, max_entries=8)
+def _mark(index: Path, now: Version) -> Mark:
+    # The hash of its block stands for all that came before.
+    return (now[0][0] if now else 0, EventReader(index).last())
+
+
 class ChainEvents:
     """Reads one zone's events from an index file, which an indexer may be writing."""
 
@@ -71,10 +83,7 @@ class ChainEvents:
     @property
     def version(self) -> tuple[Path, Mark, int]:
         """What changes whenever an answer may: to keep what was made of answers."""
-        return self._index, self._mark(), self._zone
-
-    def _mark(self) -> Mark:
-        return _mark(self._index, version(self._index))
+        return self._index, mark_of(self._index), self._zone
 
     def cursor(self) -> tuple[int, int] | None:
         """Last block indexed and its time in unix seconds, None before the first."""
@@ -85,29 +94,23 @@ class ChainEvents:
 
         The batches read are the last ones, at most `MAX_BATCHES`.
         """
-        return _totals(self._index, self._mark(), self._zone, first_slot, slots)
+        return _totals(self._index, mark_of(self._index), self._zone, first_slot, slots)
 
     def scheduled(self, first_slot: int, slots: int) -> frozenset[int]:
         """Slots of the range that lie inside an executed window of the community battery."""
-        return _scheduled(self._index, self._mark(), self._zone, first_slot, slots)
+        return _scheduled(self._index, mark_of(self._index), self._zone, first_slot, slots)
 
     def clearings(self, limit: int = MAX_SLOTS) -> pd.DataFrame:
         """The last cleared slots: columns slot, price (µ€/Wh, <NA> without trade), volume_wh."""
-        return _clearings(self._index, self._mark(), self._zone, min(limit, MAX_SLOTS))
+        return _clearings(self._index, mark_of(self._index), self._zone, min(limit, MAX_SLOTS))
 
     def settlements(self, limit: int = MAX_SLOTS) -> pd.DataFrame:
         """The last settled slots: columns slot, price, delivered_wh, fees and penalties in µ€."""
-        return _settlements(self._index, self._mark(), self._zone, min(limit, MAX_SLOTS))
+        return _settlements(self._index, mark_of(self._index), self._zone, min(limit, MAX_SLOTS))
 
     def settled(self) -> Settled:
         """Sums over every slot ever settled."""
-        return _settled(self._index, self._mark(), self._zone)
-
-
-@cached(ttl=_KEPT_S, max_entries=8)
-def _mark(index: Path, now: Version) -> Mark:
-    # The hash of its block stands for all that came before; blocks without an event change nothing.
-    return (now[0][0] if now else 0, EventReader(index).last())
+        return _settled(self._index, mark_of(self._index), self._zone)
 
 
 @cached(ttl=_KEPT_S, max_entries=8)

@@ -21,6 +21,7 @@ from dao.node import Node
 from dao.paths import dispatches_path, plan_path
 from dao.slots import SLOTS_PER_DAY
 from dashboard.repositories.cache import Version, cached, version
+from dashboard.repositories.events import Mark, mark_of
 from dashboard.services.promise import RECORD_DAYS, Day, Record, skill_of
 from dashboard.settings import Settings
 
@@ -46,11 +47,11 @@ class Revealed:
 def revealed(settings: Settings, zone: int, first_slot: int) -> tuple[Revealed, ...]:
     """The forecasts of a zone's day, the first revealed first."""
     index = settings.home / "index.sqlite"
-    return _revealed(index, version(index), zone, first_slot)
+    return _revealed(index, mark_of(index), zone, first_slot)
 
 
 @cached(ttl=_KEPT_S, max_entries=64)
-def _revealed(index: Path, _: Version, zone: int, first_slot: int) -> tuple[Revealed, ...]:
+def _revealed(index: Path, _: Mark, zone: int, first_slot: int) -> tuple[Revealed, ...]:
     rows = EventReader(index).events(
         "ForecastRevealed",
         contract=REGISTRY,
@@ -82,7 +83,7 @@ def record_of(settings: Settings, forecaster: str, zone: int, now_slot: int) -> 
     """What a forecaster has shown over the last four weeks."""
     index = settings.home / "index.sqlite"
     first = now_slot - (RECORD_DAYS + 1) * SLOTS_PER_DAY
-    days, slashed, rewarded = _shown(index, version(index), forecaster, zone)
+    days, slashed, rewarded = _shown(index, mark_of(index), forecaster, zone)
     recent = tuple(one for one in days if one.first_slot >= first)
     bond = None
     contract = (settings.deployment or {}).get(REGISTRY)
@@ -92,7 +93,7 @@ def record_of(settings: Settings, forecaster: str, zone: int, now_slot: int) -> 
 
 
 @cached(ttl=_KEPT_S, max_entries=32)
-def _shown(index: Path, _: Version, forecaster: str, zone: int) -> tuple[tuple[Day, ...], int, int]:
+def _shown(index: Path, _: Mark, forecaster: str, zone: int) -> tuple[tuple[Day, ...], int, int]:
     reader = EventReader(index)
 
     def events(name: str) -> list[dict[str, Any]]:

@@ -22,6 +22,7 @@ from dao.index import EventReader
 from dao.node import Node
 from dao.rpc import Refused
 from dashboard.repositories.cache import Version, cached, version
+from dashboard.repositories.events import Mark, mark_of
 from dashboard.settings import Settings
 
 GOVERNOR = "GridGovernor"
@@ -178,33 +179,33 @@ class Governance:
 
     def proposals(self) -> tuple[Made, ...]:
         """The newest proposals, newest first."""
-        return _proposals(self._index, version(self._index))
+        return _proposals(self._index, mark_of(self._index))
 
     def proposal(self, number: int) -> Made | None:
         """One proposal, None where there is none of that id among those looked through."""
         for one in self.proposals():
             if one.id == number:
                 return one
-        return _older(self._index, version(self._index), number)
+        return _older(self._index, mark_of(self._index), number)
 
     def tally(self, made: Made) -> Tally:
         """The votes cast on a proposal."""
-        return _tallies(self._index, version(self._index)).get(made.id, Tally())
+        return _tallies(self._index, mark_of(self._index)).get(made.id, Tally())
 
     def ballots(self, made: Made) -> tuple[Ballot, ...]:
         """The newest ballots of a proposal, those with a reason first read."""
-        return _ballots(self._index, version(self._index), made)
+        return _ballots(self._index, mark_of(self._index), made)
 
     def cast_by(self, voter: str) -> dict[int, Ballot]:
         """By proposal what an account voted, on those that `proposals` names."""
         made = self.proposals()
         if not made:
             return {}
-        return _cast_by(self._index, version(self._index), voter, made[-1].place)
+        return _cast_by(self._index, mark_of(self._index), voter, made[-1].place)
 
     def members(self) -> Members:
         """Who may vote."""
-        return _members(self._index, _member_mark(self._index, version(self._index)))
+        return _members(self._index, _member_mark(self._index, mark_of(self._index)))
 
     def quorum(self, made: Made, now: int) -> int | None:
         """Votes that decide: for and abstentions needed, or objections that stop it. None before
@@ -238,7 +239,7 @@ class Governance:
 
 
 @cached(ttl=_KEPT_S, max_entries=4)
-def _proposals(index: Path, _: Version) -> tuple[Made, ...]:
+def _proposals(index: Path, _: Mark) -> tuple[Made, ...]:
     reader = EventReader(index)
     rows = reader.events(
         "ProposalCreated", contract=GOVERNOR, limit=MAX_PROPOSALS, newest_first=True
@@ -247,7 +248,7 @@ def _proposals(index: Path, _: Version) -> tuple[Made, ...]:
 
 
 @cached(ttl=_KEPT_S, max_entries=32)
-def _older(index: Path, _: Version, number: int) -> Made | None:
+def _older(index: Path, _: Mark, number: int) -> Made | None:
     """A proposal older than those listed."""
     reader = EventReader(index)
     rows = reader.events(
@@ -315,7 +316,7 @@ _counting = threading.Lock()
 
 
 @cached(ttl=_KEPT_S, max_entries=4)
-def _tallies(index: Path, _: Version) -> Mapping[int, Tally]:
+def _tallies(index: Path, _: Mark) -> Mapping[int, Tally]:
     """Votes by proposal, counted on from the last ballot; anew where it stands no more."""
     reader = EventReader(index)
     with _counting:
@@ -347,7 +348,7 @@ def _stands(reader: EventReader, event: Mapping[str, Any]) -> bool:
 
 
 @cached(ttl=_KEPT_S, max_entries=32)
-def _ballots(index: Path, _: Version, made: Made) -> tuple[Ballot, ...]:
+def _ballots(index: Path, _: Mark, made: Made) -> tuple[Ballot, ...]:
     reader = EventReader(index)
     rows = reader.events(
         "VoteCast",
@@ -380,7 +381,7 @@ def _ballots(index: Path, _: Version, made: Made) -> tuple[Ballot, ...]:
 
 
 @cached(ttl=_KEPT_S, max_entries=256)
-def _cast_by(index: Path, _: Version, voter: str, since: Place) -> dict[int, Ballot]:
+def _cast_by(index: Path, _: Mark, voter: str, since: Place) -> dict[int, Ballot]:
     rows = EventReader(index).events(
         "VoteCast",
         contract=GOVERNOR,
@@ -410,7 +411,7 @@ _MEMBER_EVENTS = ("MemberAdmitted", "MemberRemoved", "DelegateChanged", "Delegat
 
 
 @cached(ttl=_KEPT_S, max_entries=4)
-def _member_mark(index: Path, _: Version) -> tuple[Any, ...]:
+def _member_mark(index: Path, _: Mark) -> tuple[Any, ...]:
     """What changes when somebody joins, leaves or delegates."""
     reader = EventReader(index)
     found = []

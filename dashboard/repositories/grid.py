@@ -31,6 +31,7 @@ from dao.parameters import CHARGE_POINTS, COMMUNITY_BATTERY, HOME_BATTERIES
 from dao.processes import end_child, start_child
 from dao.slots import SLOT_SECONDS, SLOTS_PER_DAY, day_of, first_slot_of_day
 from dashboard.repositories.cache import Version, cached, version
+from dashboard.repositories.events import Mark, mark_of
 
 log = logging.getLogger("dashboard")
 
@@ -113,11 +114,11 @@ def days(home: Path, zone: int) -> tuple[Day, ...]:
 
 def windows(index: Path, zone: int, first_slot: int) -> tuple[Row, ...]:
     """The windows of devices that are in force on a day and the two before it."""
-    return _windows(index, version(index), zone, first_slot)
+    return _windows(index, mark_of(index), zone, first_slot)
 
 
 @cached(ttl=_KEPT_S, max_entries=32)
-def _windows(index: Path, _: Version, zone: int, first_slot: int) -> tuple[Row, ...]:
+def _windows(index: Path, _: Mark, zone: int, first_slot: int) -> tuple[Row, ...]:
     end = first_slot + SLOTS_PER_DAY
     rows = EventReader(index).events(
         "WindowOpened",
@@ -139,11 +140,11 @@ def _windows(index: Path, _: Version, zone: int, first_slot: int) -> tuple[Row, 
 
 def revealed(index: Path, zone: int, first_slot: int, evidence: str) -> bool:
     """Whether a forecaster revealed on chain that a day's forecast has this evidence hash."""
-    return evidence in _revealed(index, version(index), zone, first_slot)
+    return evidence in _revealed(index, mark_of(index), zone, first_slot)
 
 
 @cached(ttl=_KEPT_S, max_entries=32)
-def _revealed(index: Path, _: Version, zone: int, first_slot: int) -> frozenset[str]:
+def _revealed(index: Path, _: Mark, zone: int, first_slot: int) -> frozenset[str]:
     rows = EventReader(index).events(
         "ForecastRevealed",
         contract="ForecastRegistry",
