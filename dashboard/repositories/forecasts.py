@@ -1,13 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Forecasts as they were revealed on the chain, their scores and bonds; plans that lie beside it,
-and what a battery reported. Each question is capped and kept until its source changes."""
+"""Forecasts as they were revealed on the chain, their scores and bonds, and plans that lie beside
+it. Each question is capped and kept until its source changes."""
 
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +16,7 @@ from dao.errors import CheckFailed
 from dao.index import EventReader
 from dao.json_input import is_too_deep
 from dao.node import Node
-from dao.paths import dispatches_path, plan_path
+from dao.paths import plan_path
 from dao.slots import SLOTS_PER_DAY
 from dashboard.repositories.cache import Version, cached, version
 from dashboard.repositories.events import Mark, mark_of
@@ -28,7 +26,6 @@ from dashboard.settings import Settings
 REGISTRY = "ForecastRegistry"
 MAX_PLAN = 4 << 20
 MAX_DAYS = 60
-MAX_REPORTS = 5_000
 _KEPT_S = 3_600.0
 
 
@@ -143,41 +140,3 @@ def _plan(path: Path, mark: Version) -> Any:
         return None if is_too_deep(text) else json.loads(text)
     except (OSError, ValueError, RecursionError):
         return None
-
-
-def reports_of(
-    settings: Settings, wanted: dict[int, int]
-) -> dict[int, tuple[int | None, int | None]]:
-    """By quarter-hour what the community battery acknowledged (W) and did (Wh), where one single
-    report answers what was wanted of it there. wanted: W by slot."""
-    path = dispatches_path(settings.home / "inbox.sqlite")
-    if not wanted or not path.exists():
-        return {}
-    return dict(_reports(path, version(path), tuple(sorted(wanted.items()))))
-
-
-@cached(ttl=30.0, max_entries=32)
-def _reports(
-    path: Path, _: Version, wanted: tuple[tuple[int, int], ...]
-) -> dict[int, tuple[int | None, int | None]]:
-    first, last = wanted[0][0], wanted[-1][0]
-    by_slot = dict(wanted)
-    try:
-        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as db:
-            rows = db.execute(
-                "SELECT slot, report FROM report WHERE slot >= ? AND slot <= ? LIMIT ?",
-                (first, last, MAX_REPORTS),
-            ).fetchall()
-    except sqlite3.Error:
-        return {}
-    found: dict[int, list[tuple[int | None, int | None]]] = {}
-    for slot, text in rows:
-        try:
-            report = json.loads(text)
-            if report["wanted"] == by_slot.get(slot):
-                found.setdefault(int(slot), []).append(
-                    (report.get("acknowledged"), report.get("done_wh"))
-                )
-        except (ValueError, KeyError, TypeError):
-            continue
-    return {slot: those[0] for slot, those in found.items() if len(those) == 1}

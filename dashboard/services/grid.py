@@ -17,7 +17,8 @@ from dao.errors import CheckFailed
 from dao.parameters import COMMUNITY_BATTERY
 from dao.runstate import Outcome, Proposal
 from dao.slots import SLOT_SECONDS, SLOTS_PER_DAY, first_slot_of_day
-from dashboard.repositories.grid import Day, Report, Row
+from dashboard.repositories.devices import Report
+from dashboard.repositories.grid import Day, Row
 
 VOLTS = 230.0
 """What one pu of the low voltage is between phase and neutral."""

@@ -19,6 +19,7 @@ from dao.parameters import COMMUNITY_BATTERY, KEYS
 from dao.runstate import Proposal as RunProposal
 from dao.slots import SLOT_SECONDS, SLOTS_PER_DAY
 from dashboard.i18n import _, formats, ngettext
+from dashboard.repositories.devices import Report
 from dashboard.services.proposal import Told, Window
 from dashboard.services.units import wall_clock
 
@@ -386,12 +387,12 @@ def measured(
     windows: Sequence[Window],
     totals: pd.DataFrame,
     forecast: pd.DataFrame | None,
-    reports: Mapping[int, tuple[int | None, int | None]],
+    reports: Sequence[Report],
 ) -> list[Measured]:
     """What was metered in the windows of the community battery; nothing where there are none.
 
-    totals: columns slot, net_wh; forecast: slot, q10, q50, q90 in Wh; reports: by slot what the
-    battery acknowledged (W) and did (Wh).
+    totals: columns slot, net_wh; forecast: slot, q10, q50, q90 in Wh; reports: the
+    battery's own; one of another order counts as none.
     """
     wanted = battery_slots(windows)
     net = dict(zip(totals["slot"].tolist(), totals["net_wh"].tolist(), strict=True))
@@ -408,7 +409,7 @@ def _part(
     wanted: Mapping[int, int],
     net: Mapping[int, int],
     forecast: pd.DataFrame | None,
-    reports: Mapping[int, tuple[int | None, int | None]],
+    reports: Sequence[Report],
 ) -> Measured:
     known = [slot for slot in wanted if slot in net]
     zone = low = high = None
@@ -419,8 +420,8 @@ def _part(
             drawn = sum(net[slot] for slot in wanted)
             zone = int(drawn - chosen["q50"].sum())
             low, high = int(drawn - chosen["q90"].sum()), int(drawn - chosen["q10"].sum())
-    told = {slot: reports[slot] for slot in wanted if slot in reports}
-    done = [one[1] for one in told.values()]
+    told = [one for one in reports if one.slot in wanted and one.wanted == wanted[one.slot]]
+    done = [one.done_wh for one in told]
     whole = len(told) == len(wanted) and all(one is not None for one in done)
     return Measured(
         takes=takes,
@@ -431,7 +432,7 @@ def _part(
         low_wh=low,
         high_wh=high,
         battery_wh=sum(one or 0 for one in done) if whole else None,
-        acknowledged=sum(one[0] == wanted[slot] for slot, one in told.items()),
+        acknowledged=sum(one.acknowledged == one.wanted for one in told),
         reported=len(told),
     )
 

@@ -15,11 +15,11 @@ from dao.runstate import Outcome
 from dao.slots import SLOT_SECONDS, SLOTS_PER_DAY
 from dashboard import charts
 from dashboard.i18n import _, ngettext
+from dashboard.repositories.devices import Report, reports
 from dashboard.repositories.forecasts import (
     Revealed,
     plan_of,
     record_of,
-    reports_of,
     revealed,
 )
 from dashboard.repositories.readings import HomeReadings
@@ -391,8 +391,13 @@ def _after(
         slots = range(day, day + SLOTS_PER_DAY)
         q10, q50, q90 = forecast.quantiles
         frame = pd.DataFrame({"slot": list(slots), "q10": q10, "q50": q50, "q90": q90})
-    reports = reports_of(context.settings, promise.battery_slots(windows))
-    made = promise.measured(windows, totals, frame, reports)
+    said: Sequence[Report] = ()
+    if zone == context.zone:
+        try:
+            said = reports(context.settings.home, day)
+        except CheckFailed:
+            lead(_("What the devices reported cannot be read just now."))
+    made = promise.measured(windows, totals, frame, said)
     if not made:
         lead(_("This action steers devices in homes; their readings are their owners’ alone."))
         return

@@ -18,6 +18,7 @@ from dao.slots import SLOT_SECONDS, SLOTS_PER_DAY, day_of
 from dashboard.context import Context
 from dashboard.i18n import Locale, _, ngettext, speaking
 from dashboard.plot import Drawing
+from dashboard.repositories import devices
 from dashboard.repositories import grid as files
 from dashboard.repositories.cache import Version, cached, version
 from dashboard.repositories.grid import Asked, Day
@@ -370,7 +371,7 @@ def _devices(context: Context, picture: Picture, action: Action, day: Day, slot:
     schedule = action.of_day(COMMUNITY_BATTERY, first) if action.in_force else {}
     unread = ""
     try:
-        reports, others = files.reports(home, first), files.others(home, first)
+        reports, others = devices.reports(home, first), devices.others(home, first)
     except CheckFailed:
         reports, others = (), None
         unread = _("What the devices reported cannot be read just now.")

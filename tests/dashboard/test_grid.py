@@ -16,8 +16,10 @@ import pytest
 from dao.errors import CheckFailed
 from dao.parameters import CHARGE_POINTS, COMMUNITY_BATTERY
 from dao.slots import SLOT_SECONDS, SLOTS_PER_DAY
+from dashboard.repositories import devices
 from dashboard.repositories import grid as files
-from dashboard.repositories.grid import Day, Report
+from dashboard.repositories.devices import Report
+from dashboard.repositories.grid import Day
 from dashboard.services import grid, grid_drawing
 from dashboard.services.grid import Basis, Said, Side
 from dashboard.theme import DARK, LIGHT
@@ -203,17 +205,17 @@ def dispatches(folder: Path, homes: int) -> None:
 def test_only_the_community_s_battery_is_told_by_itself(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    dispatches(tmp_path, files.FEW)
-    assert files.reports(tmp_path, FIRST_SLOT) == ()
-    monkeypatch.setenv(files.BATTERY_METER, "9")
-    assert files.reports(tmp_path, FIRST_SLOT) == (Report(FIRST_SLOT, 500, 500, 125),)
-    assert files.others(tmp_path, FIRST_SLOT) == files.Others(5, 5, 4)
-    assert files.others(tmp_path, FIRST_SLOT + SLOTS_PER_DAY) is None
+    dispatches(tmp_path, devices.FEW)
+    assert devices.reports(tmp_path, FIRST_SLOT) == ()
+    monkeypatch.setenv(devices.BATTERY_METER, "9")
+    assert devices.reports(tmp_path, FIRST_SLOT) == (Report(FIRST_SLOT, 500, 500, 125),)
+    assert devices.others(tmp_path, FIRST_SLOT) == devices.Others(5, 5, 4)
+    assert devices.others(tmp_path, FIRST_SLOT + SLOTS_PER_DAY) is None
 
 
 def test_sums_over_few_homes_are_not_told(tmp_path: Path) -> None:
-    dispatches(tmp_path, files.FEW - 2)
-    assert files.others(tmp_path, FIRST_SLOT) is None
+    dispatches(tmp_path, devices.FEW - 2)
+    assert devices.others(tmp_path, FIRST_SLOT) is None
 
 
 def test_days_are_what_has_evidence(tmp_path: Path) -> None:

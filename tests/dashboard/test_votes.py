@@ -18,6 +18,7 @@ from dao.governance import reasons
 from dao.governance.proposals import Call, Lane
 from dao.parameters import CHARGE_POINTS, COMMUNITY_BATTERY, KEYS
 from dao.runstate import Outcome
+from dashboard.repositories.devices import Report
 from dashboard.repositories.forecasts import _unpacked
 from dashboard.repositories.governance import Ballot, Happened, Lent, Made, Members, Tally
 from dashboard.repositories.instructions import Instructions
@@ -348,15 +349,20 @@ def test_what_was_metered_is_told_by_direction_and_only_once_all_of_it_is_there(
     forecast = pd.DataFrame(
         {"slot": slots, "q10": [1_500] * 4, "q50": [2_000] * 4, "q90": [2_500] * 4}
     )
-    reports = {1_000: (4_000, 1_000), 1_001: (4_000, 990), 1_010: (None, None)}
+    reports = (
+        Report(1_000, 4_000, 4_000, 1_000),
+        Report(1_001, 4_000, 4_000, 990),
+        Report(1_010, -2_000, None, None),
+        Report(1_011, 500, 500, 125),  # of another order
+    )
     taken, given = promise.measured(windows, totals, forecast, reports)
     assert (taken.promised_wh, taken.zone_wh, taken.battery_wh) == (2_000, 2_100, 1_990)
     assert (taken.low_wh, taken.high_wh, taken.inside) == (1_100, 3_100, True)
     assert (given.promised_wh, given.zone_wh, given.inside) == (-1_000, -3_300, False)
     assert (given.battery_wh, given.reported, given.acknowledged) == (None, 1, 0)
-    less, _ = promise.measured(windows, totals.iloc[1:], forecast, {})
+    less, _ = promise.measured(windows, totals.iloc[1:], forecast, ())
     assert (less.known, less.zone_wh, less.inside) == (1, None, None)
-    assert promise.measured((Window(1, CHARGE_POINTS, 1, 1, 0),), totals, forecast, {}) == []
+    assert promise.measured((Window(1, CHARGE_POINTS, 1, 1, 0),), totals, forecast, ()) == []
 
 
 def test_skill_counts_as_the_contract_does() -> None:

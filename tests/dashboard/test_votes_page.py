@@ -15,6 +15,7 @@ from benchmarks.empty import EmptyServer
 from dao.governance import Lane, State, Support, read_proposal
 from dao.governance.reasons import publish
 from dao.paths import dispatches_path
+from dashboard.repositories.devices import BATTERY_METER
 from dashboard.repositories.governance import Governance
 from dashboard.serve import DashboardServer
 from dashboard.services import votes
@@ -34,6 +35,7 @@ from tests.dashboard.wallet.drive import Visit
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]
 
 ME, OTHER, SAYS_NO = 3, 4, 5
+BATTERY = 20
 NOON = FIRST + 40
 SCRIPT = "<img src=x onerror=\"document.title='taken'\"><script>document.title='taken'</script>"
 
@@ -43,6 +45,7 @@ def assembly(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Council]:
     folder = tmp_path_factory.mktemp("votes")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GRIDCOMMONS_HOME", str(folder))
+        patch.setenv(BATTERY_METER, str(BATTERY))
         with council(folder, history_days=1) as made:
             yield made
 
@@ -99,7 +102,7 @@ def test_a_vote_in_the_browser_decides_and_the_battery_obeys(
 
     # The battery's gateway finds the schedule on the chain, and its registers show what it did.
     separator = reading_separator(street.chain.chain_id, street.deployment["MeterRegistry"].address)
-    box = Gateway(20, street.devices[19].key)
+    box = Gateway(BATTERY, street.devices[19].key)
     battery = CommunityBattery(20_000, 8_000, soc_wh=5_000)
     with BatteryPlant(
         street.deployment, ZONE, battery, box, separator, (NOON - 1) * 900, street.folder / "plant"
@@ -108,7 +111,7 @@ def test_a_vote_in_the_browser_decides_and_the_battery_obeys(
         reports = plant.reports()
     assert work.import_wh.tolist() == [1_000] * 4 + [0]
     assert [one.acknowledged for one in reports] == [4_000] * 4
-    keys = KeyPeriods.fixed({20: box.address})
+    keys = KeyPeriods.fixed({BATTERY: box.address})
     file = dispatches_path(street.folder / "inbox.sqlite")
     with closing(Dispatches(file, keys, separator)) as kept:
         for one in reports:
