@@ -37,6 +37,8 @@ _TALLEST = 2_400
 # Enough that two colours of a legend stay two.
 _COLOURS = (240, 160, 112, 72)
 _SETTLE_MS = 800
+# What a page shows once something is chosen: the first choice of its second row.
+_CHOSEN = {"trade": '[data-testid="stButtonGroup"] >> nth=1 >> button >> nth=0'}
 MOST_BYTES = 120_000
 
 
@@ -98,6 +100,8 @@ def _pictures(
             context.add_cookies([{"name": cookie.name, "value": cookie.value, "url": cookie.url}])
         one = visit(context)
         one.open(f"{url}/{place(slug, home)}")
+        if slug in _CHOSEN:
+            one.act(one.page.locator(_CHOSEN[slug]))
         tall = one.page.evaluate(
             "document.querySelector('.stMainBlockContainer').getBoundingClientRect().height"
         )

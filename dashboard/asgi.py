@@ -20,7 +20,7 @@ from typing import Any
 import streamlit
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import FileResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Match, NoMatchFound, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from streamlit.web.server.starlette import App
@@ -41,10 +41,22 @@ logging.getLogger("uvicorn.access").disabled = True
 _STATIC = Path(streamlit.__file__).parent / "static"
 _IMPORTED = re.compile(r'(?:from|import)"\./([\w.-]+\.js)"')
 _INLINE = re.compile(r"<script>(.*?)</script>", re.DOTALL)
-_WHERE = (
-    "window.__streamlit = {BACKEND_BASE_URL: location.origin + '/', "
-    "MAIN_PAGE_BASE_URL: location.origin + '/'}"
-)
+# Where the server is, so that Streamlit's page does not look for it below its own path first; and
+# who may embed it (nobody but itself), so that it opens its socket without asking that before.
+_WHERE = """
+window.__streamlit = {
+  BACKEND_BASE_URL: location.origin + "/",
+  MAIN_PAGE_BASE_URL: location.origin + "/",
+  HOST_CONFIG: {
+    allowedOrigins: [location.origin],
+    useExternalAuthToken: false,
+    enableCustomParentMessages: false,
+    enforceDownloadInNewTab: false,
+    blockErrorDialogs: false,
+    metricsUrl: "",
+  },
+};
+"""
 # A field for numbers follows the browser's own language, whatever the page speaks. Where it drops a
 # comma that is the page's decimal sign, 2,5 would be 25: the point that it knows is put there.
 _COMMA = """
@@ -60,8 +72,11 @@ document.addEventListener("beforeinput", ({ data, target }) => {
   });
 }, true);
 """
+# Files of our own, beside Streamlit's: what the scripts are for stands in them.
+_ASSETS = Path(__file__).with_name("assets")
+_KINDS = {"frame.js": "text/javascript", "tips.js": "text/javascript", "icon.svg": "image/svg+xml"}
 # What every page of ours needs of Streamlit's scripts, beside what every page of Streamlit's does.
-_WANTED = ("Html", "purify.es", "Button", "Popover")
+_WANTED = ("Html", "purify.es", "Button")
 # Streamlit's own; we have nothing there.
 _STREAMLIT = ("/_stcore/", "/static/", "/media/", "/component/")
 
@@ -71,8 +86,7 @@ def shell(language: str = "en", scripts: tuple[str, ...] = ()) -> bytes:
     """The HTML that every page begins with: Streamlit's own, with our name in it, and the language
     that a screen reader is to speak.
 
-    Streamlit's page looks for its server below its own path first, and would ask in vain; it is
-    told where the server is. scripts: of Streamlit's widgets, which the browser then fetches at
+    scripts: of Streamlit's widgets, which the browser then fetches at
     once and not one after the other as they come into the page.
     """
     text = (_STATIC / "index.html").read_text(encoding="utf-8")
@@ -88,7 +102,20 @@ def shell(language: str = "en", scripts: tuple[str, ...] = ()) -> bytes:
         f'<link rel="modulepreload" href="./static/js/{name}">'
         for name in _files((*_WANTED, *scripts))
     )
-    return text.replace("</head>", f"{wanted}</head>", 1).encode()
+    paths = " ".join("/" if one.slug == DEFAULT else f"/{one.slug}" for one in PAGES)
+    own = "".join(
+        f'<script type="module" src="./assets/{name}?{_version(name)}" data-pages="{paths}">'
+        "</script>"
+        for name in _KINDS
+        if name.endswith(".js")
+    )
+    return text.replace("</head>", f"{wanted}{own}</head>", 1).encode()
+
+
+@cache
+def _version(name: str) -> str:
+    """Another address for each content, as the browser keeps what an address gave it."""
+    return sha256((_ASSETS / name).read_bytes()).hexdigest()[:12]
 
 
 def _files(names: Sequence[str]) -> list[str]:
@@ -247,6 +274,17 @@ async def _shell(request: Request) -> Response:
     return response
 
 
+async def _asset(request: Request) -> Response:
+    name = request.path_params["name"]
+    if name not in _KINDS:
+        return Response(status_code=404)
+    age = "public, max-age=86400"
+    if request.url.query == _version(name):
+        age = "public, max-age=31536000, immutable"
+    headers = {"Cache-Control": age}
+    return FileResponse(_ASSETS / name, media_type=_KINDS[name], headers=headers)
+
+
 async def _start(request: Request) -> Response:
     # Streamlit knows its first page by the root alone.
     query = request.url.query
@@ -255,6 +293,7 @@ async def _start(request: Request) -> Response:
 
 _pages = [
     Route("/", _shell),
+    Route("/assets/{name}", _asset),
     Route(f"/{DEFAULT}", _start),
     *(Route(f"/{one.slug}", _shell) for one in PAGES if one.slug != DEFAULT),
 ]

@@ -68,7 +68,7 @@ RESIDENT: tuple[Page, ...] = (
         "resident",
         needs_person=True,
         icon=":material/swap_vert:",
-        scripts=("Selectbox", "ButtonGroup", "NumberInput"),
+        scripts=("ButtonGroup", "NumberInput"),
     ),
     Page(
         "standing-offers",
@@ -112,7 +112,6 @@ MEMBER: tuple[Page, ...] = (
         N_("Votes"),
         "member",
         icon=":material/how_to_vote:",
-        scripts=("Selectbox", "NumberInput", "DateInput"),
     ),
     Page("proposal", N_("Proposal"), "member", listed=False),
     Page(
@@ -133,7 +132,7 @@ ANALYST: tuple[Page, ...] = (
         N_("Figures"),
         "analyst",
         icon=":material/query_stats:",
-        scripts=("ButtonGroup", "Selectbox"),
+        scripts=("ButtonGroup",),
     ),
     Page(
         "forecast-record",

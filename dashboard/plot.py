@@ -2,8 +2,9 @@
 """Charts over time, drawn here and sent as a few kilobytes of HTML and SVG.
 
 No script draws them: they stand as soon as the page does, at any width, under any policy. The
-curves stretch with their box; words and numbers are text beside them. What is drawn for whom is
-said in `charts.py`.
+curves stretch with their box; words and numbers are text beside them. What a chart says when one
+points at it is an attribute, which `assets/tips.js` reads: hundreds of elements for that would cost
+a browser more than all else on a page. What is drawn for whom is said in `charts.py`.
 """
 
 from __future__ import annotations
@@ -141,8 +142,8 @@ class Drawing:
             f'<figcaption><span class="unit">{escape(self.unit)}</span>{legend}</figcaption>'
             f'<div class="gc-plot" style="height:{self.height}px">'
             f'<div class="gc-beside" aria-hidden="true">{beside}</div>'
-            f'<div class="gc-field">{self._picture(axis, marks, alt)}{self._names(axis)}'
-            f"{self._tips(axis)}</div></div>"
+            f'<div class="gc-field"{self._tips(axis)}>{self._picture(axis, marks, alt)}'
+            f"{self._names(axis)}</div></div>"
             f'<div class="gc-below" aria-hidden="true">{below}</div></figure>'
         )
 
@@ -195,21 +196,26 @@ class Drawing:
         )
 
     def _tips(self, axis: _Axis) -> str:
-        """A strip for each time, which says what it knows when one points at it."""
-        width = axis.width / 10
-        return (
-            "".join(
-                f'<i class="{"left" if x > _SIDE * 0.6 else ""}" data-tip="{escape(tip)}" '
-                f'style="left:{x / 10:.2f}%;width:{width:.3f}%"></i>'
-                for x, tip in zip(axis.x, self.tips, strict=True)
-            )
-            if len(self.tips)
-            else ""
-        )
+        """What is said of each time when one points at it, as attributes for `assets/tips.js`."""
+        if not len(self.tips):
+            return ""
+        if len(self.tips) != len(axis.x):
+            raise ValueError(f"{len(self.tips)} tips for {len(axis.x)} times")
+        edges = ""
+        if not axis.is_even:
+            edges = f' data-edges="{",".join(f"{x / 10:.2f}" for x in axis.x)}"'
+        return said_as(self.tips) + edges
+
+
+def said_as(tips: Sequence[str]) -> str:
+    """Tips as an attribute, parted by empty lines; there is none within one."""
+    whole = "\n\n".join(tips)
+    return f' data-tips="{escape(whole)}"'
 
 
 class _Axis:
-    """Where times and values lie in the drawing. x: left edges; width: of one time's strip."""
+    """Where times and values lie in the drawing. x: left edges; width: of one time's strip;
+    is_even: all are equally long, and they fill it without a gap."""
 
     def __init__(self, times: pd.Series, low: float, high: float) -> None:
         seconds = times.to_numpy().astype("datetime64[s]").astype(np.int64)
@@ -221,6 +227,7 @@ class _Axis:
         scale = _SIDE / (self.last - self.first)
         self.x = (seconds - self.first) * scale
         self.width = step * scale
+        self.is_even = bool((gaps == step).all()) and len(gaps) == len(seconds) - 1
         self._low, self._high = low, high
 
     def at(self, second: int) -> float:

@@ -65,30 +65,63 @@ def palette(kind: str | None) -> Palette:
 def style_sheet(colours: Palette) -> str:
     """The page's own styles; Streamlit's theme does the rest."""
     return f"""<style>
-.block-container {{ max-width: 1180px; padding: 4.2rem 1.4rem 3rem; }}
-.st-key-frame-top {{ position: fixed; top: .72rem; right: 3.2rem; width: auto; z-index: 999991;
-  flex-wrap: nowrap; gap: .5rem; }}
-.st-key-frame-top button {{ min-height: 2.25rem; padding-top: 0; padding-bottom: 0; }}
-.st-key-frame-top [data-testid="stElementContainer"]:has(.gc-language) {{ width: auto; }}
+.block-container {{ max-width: 1180px; padding: 3.2rem 1.4rem 3rem; }}
+.gc-skip {{ position: fixed; top: .6rem; left: -99rem; z-index: 999993; padding: .45rem .8rem;
+  border-radius: .5rem; color: {colours.ink} !important; background: {colours.surface};
+  border: 1px solid {colours.line}; }}
+.gc-skip:focus {{ left: .6rem; }}
+#gc-content:focus {{ outline: none; }}
+.gc-aside {{ position: fixed; top: 0; right: 3.2rem; height: 3.75rem; z-index: 999991;
+  display: flex; align-items: center; gap: .5rem; }}
 .gc-language {{ display: flex; gap: .8rem; margin: 0 .3rem !important; white-space: nowrap; }}
 .gc-language a {{ color: {colours.ink} !important; padding: .35rem .2rem; }}
-.st-key-frame-menu {{ display: none; position: fixed; top: .72rem; left: 3.4rem; width: auto;
-  z-index: 999991; }}
-.st-key-frame-menu button {{ min-height: 2.25rem; padding-top: 0; padding-bottom: 0; }}
-.gc-menu {{ margin: .5rem 0 0; font-weight: 650; color: {colours.muted}; font-size: .9rem; }}
-/* Streamlit only moves a closed menu aside; its links are then for nobody, keyboard or reader. */
-[data-testid="stSidebar"][data-collapsed="true"] {{ visibility: hidden; }}
+.gc-enter {{ display: inline-flex; align-items: center; gap: .4rem; min-height: 2.25rem;
+  padding: 0 .75rem; border: 1px solid {colours.line}; border-radius: .6rem; font-size: .9rem;
+  background: {colours.surface}; color: {colours.ink} !important; white-space: nowrap;
+  text-decoration: none !important; }}
+.gc-enter:hover, .gc-enter:focus-visible {{ border-color: {colours.green};
+  color: {colours.green} !important; }}
+.gc-bell::before, .gc-nav [data-icon]::before, .gc-burger::before, .gc-nav summary::after {{
+  font-family: "Material Symbols Rounded"; font-size: 1.2rem; line-height: 1; font-weight: 400;
+  width: 1.2rem; overflow: hidden; white-space: nowrap; }}
+.gc-bell::before {{ content: "notifications" / ""; }}
+.gc-nav [data-icon] {{ display: flex; }}
+.gc-nav [data-icon]::before {{ content: attr(data-icon) / ""; }}
+.gc-nav summary::after {{ content: "expand_more" / ""; }}
+.gc-burger::before {{ content: "menu" / ""; }}
+.gc-nav {{ position: fixed; top: 0; left: 1rem; height: 3.75rem; z-index: 999992; display: flex;
+  align-items: center; gap: .9rem; font-size: .95rem; }}
+.gc-nav a, .gc-nav summary, .gc-burger {{ display: flex; align-items: center; gap: .4rem;
+  padding: .3rem .6rem; border-radius: .5rem; color: {colours.ink} !important;
+  text-decoration: none !important; white-space: nowrap; cursor: pointer; }}
+.gc-nav a:hover, .gc-nav summary:hover, .gc-burger:hover, .gc-nav details[open] > summary {{
+  background: {colours.line}; }}
+.gc-nav a[aria-current], .gc-nav summary.here {{ font-weight: 650; }}
+.gc-nav a[aria-current] {{ background: {colours.green_soft}; }}
+.gc-nav summary {{ list-style: none; }}
+.gc-nav summary::-webkit-details-marker {{ display: none; }}
+.gc-nav .gc-brand {{ padding-left: 0; font-weight: 650; background: none; gap: .55rem; }}
+.gc-brand img {{ width: 1.75rem; height: 1.75rem; }}
+.gc-burger {{ display: none; min-height: 2.25rem; font: inherit; font-size: .9rem;
+  border: 1px solid {colours.line}; background: {colours.surface}; }}
+.gc-list {{ display: flex; align-items: center; gap: .15rem; }}
+.gc-nav .gc-list details {{ position: relative; margin: 0; color: {colours.ink}; }}
+.gc-list details > div {{ position: absolute; top: 100%; left: 0; margin-top: .35rem;
+  min-width: 12rem; padding: .35rem; border: 1px solid {colours.line}; border-radius: .6rem;
+  background: {colours.surface}; box-shadow: 0 4px 18px rgb(0 0 0 / .14); }}
+.gc-list .gc-language {{ display: none; }}
 /* What is read anew every few seconds is no work that a visitor could wish to stop. */
 [data-testid="stStatusWidget"] {{ display: none; }}
-[data-testid="stHeader"] button:has(> [data-testid="stHeaderLogo"])::after,
-[data-testid="stHeader"] div:has(> [data-testid="stHeaderLogo"])::after {{ content: "GridCommons";
-  font-weight: 650; margin-left: .5rem; color: {colours.ink}; }}
-[data-testid="stHeader"] button:has(> [data-testid="stHeaderLogo"]),
-[data-testid="stHeader"] div:has(> [data-testid="stHeaderLogo"]) {{ display: flex;
-  align-items: center; }}
 .gc-address {{ overflow-wrap: anywhere; font-size: .85rem; color: {colours.muted}; }}
 .gc {{ color: {colours.ink}; }}
 .gc i {{ font-style: normal; }}
+.gc-pieces {{ display: flex; flex-direction: column; gap: 1rem; }}
+.gc-pieces > div {{ min-width: 0; }}
+.gc-halves {{ display: grid; grid-template-columns: 3fr 2fr; gap: 0 2.5rem; }}
+.gc-halves.right {{ grid-template-columns: 2fr 3fr; }}
+.gc-halves > div {{ min-width: 0; }}
+/* What is chosen has to be read, too. */
+[role="radio"][aria-checked="true"] p {{ color: {colours.ink}; }}
 .gc-muted {{ color: {colours.muted}; }}
 .gc-top {{ display: flex; flex-wrap: wrap; justify-content: space-between; align-items: end;
   gap: .4rem 1.5rem; margin-top: .9rem; }}
@@ -188,37 +221,44 @@ def style_sheet(colours: Palette) -> str:
 .gc-field img {{ position: absolute; inset: 0; width: 100%; height: 100%; }}
 .gc-level {{ position: absolute; right: 0; transform: translateY(-115%); }}
 .gc-level.below {{ transform: translateY(15%); }}
-.gc-field > i {{ position: absolute; top: 0; bottom: 0; }}
-.gc-field > i:hover {{ border-left: 1px solid {colours.muted}; z-index: 2; }}
-.gc-field > i:hover::after {{ content: attr(data-tip); white-space: pre; position: absolute;
-  top: .3rem; left: .5rem; padding: .45rem .6rem; border-radius: .4rem; font-style: normal;
-  font-size: .82rem; line-height: 1.45; pointer-events: none; color: {colours.ink};
-  background: {colours.surface}; border: 1px solid {colours.line};
-  box-shadow: 0 2px 10px rgb(0 0 0 / .12); }}
-.gc-field > i.left:hover::after {{ left: auto; right: .8rem; }}
+.gc-tip {{ position: fixed; z-index: 999992; white-space: pre; padding: .45rem .6rem;
+  border-radius: .4rem; font-size: .82rem; line-height: 1.45; pointer-events: none;
+  color: {colours.ink}; background: {colours.surface}; border: 1px solid {colours.line};
+  box-shadow: 0 2px 10px rgb(0 0 0 / .12); font-variant-numeric: tabular-nums; }}
+.gc-mark {{ position: fixed; z-index: 999991; width: 0; pointer-events: none;
+  border-left: 1px solid {colours.muted}; }}
+.gc-mark.spot {{ width: 1.1rem; height: 1.1rem; border: 2px solid {colours.ink};
+  border-radius: 50%; transform: translate(-50%, -50%); }}
+.gc-tip[hidden], .gc-mark[hidden] {{ display: none; }}
 .gc-below {{ position: relative; height: 1.3rem; margin-left: 2.6rem; }}
 .gc-below span {{ position: absolute; top: .45rem; transform: translateX(-50%);
   white-space: nowrap; }}
 .gc-foot {{ margin-top: 1.6rem; padding-top: .8rem; border-top: 1px solid {colours.line};
   font-size: .86rem; color: {colours.muted}; }}
 .gc-foot p {{ margin: 0 0 .3rem; }}
-/* Where Streamlit would move its menu into the sidebar, or under what stands at the right, ours
-   stands instead. */
+/* Where there is little room the pages are behind one button, and the languages with them. */
 @media (max-width: 1020px) {{
-  [data-testid="stSidebar"], [data-testid="stExpandSidebarButton"], [data-testid="stTopNav"] {{
-    display: none !important; }}
-  .st-key-frame-menu {{ display: block; }}
-  /* There the languages stand in the menu. */
-  .st-key-frame-top .gc-language {{ display: none; }}
+  .gc-burger {{ display: flex; }}
+  .gc-brand {{ font-size: 0; }}
+  .gc-list {{ display: none; position: fixed; top: 3.75rem; left: 0; right: 0; max-height: 80vh;
+    overflow-y: auto; flex-direction: column; align-items: stretch; padding: .6rem 1rem 1rem;
+    border-bottom: 1px solid {colours.line}; background: {colours.surface};
+    box-shadow: 0 8px 18px rgb(0 0 0 / .14); }}
+  .gc-nav.open .gc-list {{ display: flex; }}
+  .gc-list details > div {{ position: static; margin: 0; padding: 0 0 .3rem .4rem; border: 0;
+    box-shadow: none; }}
+  .gc-nav summary, .gc-nav details[open] > summary {{ color: {colours.muted} !important;
+    font-weight: 650; background: none; }}
+  .gc-list .gc-language {{ display: flex; margin-top: .4rem !important; }}
+  .gc-aside .gc-language {{ display: none; }}
   /* The bell alone; its words stay for a screen reader. */
-  .st-key-frame-notices [data-testid="stMarkdownContainer"] {{ position: absolute; width: 1px;
-    height: 1px; overflow: hidden; clip-path: inset(50%); }}
-  [data-testid="stHeader"] button::after, [data-testid="stHeader"] div::after {{
-    display: none; }}
+  .gc-bell span {{ position: absolute; width: 1px; height: 1px; overflow: hidden;
+    clip-path: inset(50%); }}
 }}
 @media (max-width: 760px) {{
-  .block-container {{ padding: 4.2rem .9rem 2rem; }}
+  .block-container {{ padding: 3.2rem .9rem 2rem; }}
   .gc-below .minor {{ display: none; }}
+  .gc-halves, .gc-halves.right {{ grid-template-columns: 1fr; row-gap: 1rem; }}
   /* A wide table scrolls in its box rather than breaking its words. */
   .gc-scroll td:not(.num) {{ min-width: 7.5rem; }}
   .gc-steps {{ grid-template-columns: repeat(4, 1fr); row-gap: .7rem; }}

@@ -7,7 +7,9 @@ Whoever asks has made sure that the home is the visitor's own.
 from __future__ import annotations
 
 import logging
+from collections import OrderedDict
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from dao.errors import GridCommonsError
@@ -50,6 +52,8 @@ ORDERS = 28
 EVENTS = 100
 VOTES = 60
 _DAY = 86_400
+MOST_COUNTED = 5_000
+_COUNTED: OrderedDict[tuple[Path, tuple[int, ...]], int] = OrderedDict()
 
 
 def notices_of(settings: Settings, state: State, account: int) -> list[Notice]:
@@ -64,10 +68,20 @@ def notices_of(settings: Settings, state: State, account: int) -> list[Notice]:
 def unseen_of(settings: Settings, state: State, accounts: tuple[int, ...]) -> int:
     """How many notices of these accounts were not marked as seen."""
     held = marks(settings)
-    return sum(
+    count = sum(
         len(unseen(notices_of(settings, state, account), held.seen(account)))
         for account in accounts[:8]
     )
+    _COUNTED[settings.home, accounts] = count
+    _COUNTED.move_to_end((settings.home, accounts))
+    while len(_COUNTED) > MOST_COUNTED:
+        _COUNTED.popitem(last=False)
+    return count
+
+
+def last_unseen_of(settings: Settings, accounts: tuple[int, ...]) -> int:
+    """The same as it was when it was last asked: asks nobody, for the first look at a page."""
+    return _COUNTED.get((settings.home, accounts), 0)
 
 
 @cached(ttl=30, max_entries=256)

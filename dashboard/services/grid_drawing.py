@@ -2,7 +2,8 @@
 """The zone's grid as a drawing: cables by loading, buses by voltage, and what stands where.
 
 Drawn like the charts: lines and dots as an SVG picture that stretches with its box, words as text
-over it, a tip for each bus by CSS. The same as a table is made here too.
+over it, and what is said of a bus that one points at as an attribute. The same as a table is made
+here too.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import pandas as pd
 from dao.slots import SLOTS_PER_DAY
 from dashboard.charts import schedule_chart, tips
 from dashboard.i18n import N_, Formats, _, formats, ngettext
-from dashboard.plot import Dots, Drawing, Level, Line, in_url
+from dashboard.plot import Dots, Drawing, Level, Line, in_url, said_as
 from dashboard.services.grid import VOLTS, Basis, Flow, Picture, Side, cables
 from dashboard.services.units import wall_clock
 from dashboard.theme import LIGHT, Palette
@@ -84,8 +85,8 @@ def map_of(picture: Picture, flow: Flow, slot: int, colours: Palette, alt: str) 
     )
     image = f'<img src="data:image/svg+xml,{in_url(svg)}" alt="{escape(alt)}"/>'
     return (
-        f'<figure class="gc-grid"><div class="gc-gridbox">{image}'
-        f"{_tips(picture, flow, slot, volts, bands, at)}"
+        f'<figure class="gc-grid"><div class="gc-gridbox"'
+        f"{_tips(picture, flow, slot, volts, bands, at)}>{image}"
         f"{_names(picture, flow, slot, at)}</div>{_legend(bands, colours, dark)}</figure>"
     )
 
@@ -192,7 +193,7 @@ def _tips(
 ) -> str:
     fmt = formats()
     loads = cables(picture, flow, slot)
-    found = []
+    tips, spots = [], []
     for bus, value, band in zip(picture.buses, volts, bands, strict=True):
         x, y = at[bus]
         lines = [
@@ -203,12 +204,9 @@ def _tips(
             _("Fullest cable: {share}").format(share=fmt.percent(loads[bus] / 100)),
         ]
         stands = _stands(picture, bus)
-        said = escape("\n".join([*lines, stands] if stands else lines))
-        side = ("left " if x > _SIDE * 0.6 else "") + ("up" if y > _SIDE * 0.7 else "")
-        found.append(
-            f'<i class="{side}" data-tip="{said}" style="left:{x / 10:.1f}%;top:{y / 10:.1f}%"></i>'
-        )
-    return "".join(found)
+        tips.append("\n".join([*lines, stands] if stands else lines))
+        spots.append(f"{x / 10:.1f} {y / 10:.1f}")
+    return f'{said_as(tips)} data-spots="{",".join(spots)}"'
 
 
 def _stands(picture: Picture, bus: int) -> str:
@@ -281,16 +279,6 @@ STYLE = """<style>
 .gc-gridbox {{ position: relative; height: 34rem; border: 1px solid {line}; border-radius: .6rem;
   background: {surface}; }}
 .gc-gridbox img {{ position: absolute; inset: 0; width: 100%; height: 100%; }}
-.gc-gridbox > i {{ position: absolute; width: 1.1rem; height: 1.1rem;
-  transform: translate(-50%, -50%); border-radius: 50%; }}
-.gc-gridbox > i:hover {{ z-index: 3; border: 2px solid {ink}; }}
-.gc-gridbox > i:hover::after {{ content: attr(data-tip); white-space: pre; position: absolute;
-  top: 1.1rem; left: 1.1rem; padding: .45rem .6rem; border-radius: .4rem; font-size: .82rem;
-  line-height: 1.45; pointer-events: none; color: {ink}; background: {surface};
-  border: 1px solid {line}; box-shadow: 0 2px 10px rgb(0 0 0 / .12); }}
-.gc-gridbox > i.left:hover::after, .gc-gridbox > i.left.up:hover::after {{ left: auto;
-  right: 1.1rem; }}
-.gc-gridbox > i.up:hover::after {{ top: auto; bottom: 1.1rem; }}
 .gc-gridbox > b {{ position: absolute; font-size: .82rem; font-weight: 600; line-height: 1.25;
   padding: .08rem .45rem; border-radius: .35rem; color: {ink}; background: {surface};
   border: 1px solid {muted}; white-space: nowrap; z-index: 2; pointer-events: none;
@@ -312,12 +300,9 @@ STYLE = """<style>
 .gc-grid figcaption i.frame {{ border-radius: 0; background: none; border: 2px solid {ink}; }}
 .gc-grid figcaption i.cable {{ border-radius: 0; width: 1.3rem; height: 0; background: none;
   border-top: 4px solid {muted}; vertical-align: .2rem; }}
-.gc-halves {{ display: grid; grid-template-columns: 3fr 2fr; gap: 0 2.5rem; margin-top: .9rem; }}
-.gc-halves > div {{ min-width: 0; }}
 .gc-halves .gc-chart {{ margin-top: .9rem !important; }}
 .gc-told {{ margin-top: .7rem; }}
 @media (max-width: 760px) {{
-  .gc-halves {{ grid-template-columns: 1fr; row-gap: 1.2rem; }}
   .gc-gridbox {{ height: 25rem; }}
   .gc-gridbox > b {{ font-size: .74rem; padding: .05rem .3rem; }}
 }}

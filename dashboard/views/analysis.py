@@ -25,13 +25,23 @@ from dashboard.services import analysis as service
 from dashboard.services.analysis import FigureLine, words_of
 from dashboard.services.span import Span
 from dashboard.theme import Palette
-from dashboard.views.dossier import dossier, nothing
-from dashboard.views.parts import chart, empty, lead, pill, put, section, table, title
+from dashboard.views.dossier import dossier, introduction, nothing
+from dashboard.views.parts import (
+    chart,
+    empty,
+    lead,
+    pill,
+    put,
+    section,
+    table,
+    title,
+    together,
+    unfolding,
+)
 from dashboard.views.span import chosen_span, told
 
 STYLE = """<style>
 .gc-figures div {{ position: relative; }}
-[role="radio"][aria-checked="true"] p {{ color: {ink}; }}
 .gc-table td.num, .gc-table th.num {{ white-space: nowrap; }}
 .gc-basis {{ display: inline-block; font-size: .75rem; font-weight: 600; border-radius: .3rem;
   padding: 0 .4rem; border: 1px solid {line}; color: {muted}; white-space: nowrap; }}
@@ -120,15 +130,20 @@ def draw(context: Context) -> None:
     if views.balance.is_empty:
         nothing()
         return
-    _state(context, views)
-    _key_figures(views)
-    _balance(views)
-    _prices(views)
-    _clearing(views)
-    _forecasts(context, views, span)
-    _meters(views)
-    _spending(views)
-    _groups(views)
+    comparable = service.is_comparable(views.one)
+    with together():
+        _state(context, views)
+        _key_figures(views, comparable)
+    unfolding("analysis.figures", lambda: _every_figure(views, comparable), _("All figures"))
+    with together():
+        _balance(views)
+        _prices(views)
+        _clearing(views)
+        _forecasts(context, views, span)
+        _meters(views)
+        _spending(views)
+        _groups(views)
+        introduction()
     dossier(context, span, final_end=one.final_end)
 
 
@@ -163,13 +178,12 @@ def _cards(lines: Sequence[FigureLine], against: str = "") -> str:
     return f'<dl class="gc-figures">{cards}</dl>'
 
 
-def _key_figures(views: _Views) -> None:
+def _key_figures(views: _Views, comparable: bool) -> None:
     days = views.one.period.slots // SLOTS_PER_DAY
     against = ngettext("against the day before", "against the {number} days before", days).format(
         number=days
     )
     put(_cards(views.key, against))
-    comparable = service.is_comparable(views.one)
     if not comparable:
         lead(
             _(
@@ -177,6 +191,9 @@ def _key_figures(views: _Views) -> None:
                 "not on the chain."
             )
         )
+
+
+def _every_figure(views: _Views, comparable: bool) -> str:
     heads = [(_("Figure"), ""), (_("These days"), "num")]
     if comparable:
         heads += [(_("Before"), "num"), (_("Change"), "num")]
@@ -192,11 +209,10 @@ def _key_figures(views: _Views) -> None:
     )
     head = "".join(f'<th scope="col" class="{kind}">{escape(name)}</th>' for name, kind in heads)
     name = escape(_("All figures"))
-    put(
-        f"<details><summary>{name}</summary>"
+    return (
         f'<div class="gc-scroll gc-bases" role="region" aria-label="{name}" tabindex="0">'
         f'<table class="gc-table" aria-label="{name}"><thead><tr>{head}</tr></thead>'
-        f"<tbody>{rows}</tbody></table></div></details>"
+        f"<tbody>{rows}</tbody></table></div>"
     )
 
 

@@ -4,6 +4,7 @@ vote to a neighbour, or taking it back, by one signature."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from html import escape
 from typing import Any
 
@@ -20,7 +21,17 @@ from dashboard.services import delegation
 from dashboard.services.delegation import NOBODY, Power
 from dashboard.services.typed_data import checked, deadline
 from dashboard.views.decisions import Held, heading, heard, name_of, opened, request_of
-from dashboard.views.parts import Figure, empty, error_box, figures, lead, put, section, table
+from dashboard.views.parts import (
+    Figure,
+    empty,
+    error_box,
+    figures,
+    lead,
+    put,
+    section,
+    table,
+    together,
+)
 from dashboard.views.resident import no_relay, notes, relay_trouble, style, wallet_problem
 
 SAID = "delegation.said."
@@ -52,8 +63,10 @@ def draw(context: Context) -> None:
             ),
         )
         return
-    _said(held, found)
-    _power(held, found)
+    with together():
+        _said(held, found)
+        _power(held, found)
+        section(_("Hand your vote on"))
     _hand_on(held, found)
     _history(held)
 
@@ -103,7 +116,6 @@ def _power(held: Held, found: Power) -> None:
 def _hand_on(held: Held, found: Power) -> None:
     context, members = held.context, held.members
     assert held.address is not None
-    section(_("Hand your vote on"))
     relay = context.settings.relay
     if relay is None:
         no_relay()
@@ -225,7 +237,12 @@ def _said(held: Held, found: Power) -> None:
 def _history(held: Held) -> None:
     assert held.address is not None
     found = delegation.history(held.members, held.address)
-    section(_("History"))
+    with together():
+        section(_("History"))
+        _told(held, found)
+
+
+def _told(held: Held, found: Sequence[Lent]) -> None:
     if not found:
         empty(_("Nothing yet"), _("Each time a vote is lent or taken back, it is noted here."))
         return

@@ -17,18 +17,19 @@ from dashboard.repositories.dossiers import MAX_UPLOAD, Busy, Job, Ready, Worksh
 from dashboard.services import dossier_words as words
 from dashboard.services.program_words import in_words
 from dashboard.services.span import Span
-from dashboard.views.parts import empty, error_box, lead, pill, put, section
+from dashboard.views.parts import empty, error_box, lead, pill, put, section, together
 from dashboard.views.resident import file_link
 
 EXPORT, CHECK = "analysis.export.job", "analysis.check.job"
 """Where the session keeps which work it asked for."""
 WHICH, SEEN = "analysis.check.which", "analysis.export.seen"
+CHECKING = "analysis.checking"
 OWN = "own"
 _TICK_S = 1.0
 
 
-def dossier(context: Context, span: Span, *, final_end: int) -> None:
-    """The section. final_end: the first slot that is not over for good."""
+def introduction() -> None:
+    """What the section below it is about."""
     section(
         _("The dossier"),
         _(
@@ -37,7 +38,6 @@ def dossier(context: Context, span: Span, *, final_end: int) -> None:
             "their own."
         ),
     )
-    _work(context, span, final_end)
 
 
 def may_work(context: Context) -> bool:
@@ -45,7 +45,8 @@ def may_work(context: Context) -> bool:
     return context.person is not None or context.settings.local
 
 
-def _work(context: Context, span: Span, final_end: int) -> None:
+def dossier(context: Context, span: Span, *, final_end: int) -> None:
+    """The section. final_end: the first slot that is not over for good."""
     shop = workshop(context.settings.home)
     # While something is under way the fragment draws itself again, the page once it has ended.
     ticking = shop.running() is not None
@@ -80,10 +81,11 @@ def _parts(context: Context, shop: Workshop, span: Span, final_end: int, ticking
 def _make(context: Context, shop: Workshop, span: Span, final_end: int, now: Job | None) -> None:
     period = span.whole
     if final_end < period.end_slot:
-        lead(_("A dossier of these days can be made once nothing of them can change any more."))
-        if final_end > period.first_slot:
-            last = context.fmt.written_day(day_of(final_end - 1).isoformat())
-            lead(_("Choose days up to {day} to make one now.").format(day=last))
+        with together():
+            lead(_("A dossier of these days can be made once nothing of them can change any more."))
+            if final_end > period.first_slot:
+                last = context.fmt.written_day(day_of(final_end - 1).isoformat())
+                lead(_("Choose days up to {day} to make one now.").format(day=last))
         return
     asked = st.button(
         _("Make the dossier"),
@@ -176,7 +178,6 @@ def _list(context: Context, ready: list[Ready]) -> None:
 
 
 def _check(context: Context, shop: Workshop, ready: list[Ready], now: Job | None) -> None:
-    put(f'<h3 class="gc-small">{escape(_("Check a dossier"))}</h3>')
     names = {one.name: one for one in ready}
     made = shop.job(st.session_state.get(EXPORT, ""))
     seen = st.session_state.get(SEEN)
@@ -184,6 +185,12 @@ def _check(context: Context, shop: Workshop, ready: list[Ready], now: Job | None
         # Once: what was just made is likely what one wants to check.
         st.session_state[SEEN] = made.id
         st.session_state[WHICH] = made.name
+        st.session_state[CHECKING] = True
+    if not st.session_state.get(CHECKING):
+        # Most come for the figures: a browser takes longer for this form than for all of them.
+        st.button(_("Check a dossier"), key="analysis.check.open", on_click=_begin_to_check)
+        return
+    put(f'<h3 class="gc-small">{escape(_("Check a dossier"))}</h3>')
 
     def said(name: str) -> str:
         if name == OWN:
@@ -224,6 +231,10 @@ def _check(context: Context, shop: Workshop, ready: list[Ready], now: Job | None
         _refused(error)
         return
     st.rerun()
+
+
+def _begin_to_check() -> None:
+    st.session_state[CHECKING] = True
 
 
 def _outcome(job: Job | None) -> None:

@@ -26,11 +26,11 @@ from dashboard.views.parts import (
     section,
     table,
     title,
+    together,
 )
 from dashboard.views.span import chosen_span, told
 
 STYLE = """<style>
-[role="radio"][aria-checked="true"] p {{ color: {ink}; }}
 .gc-standing {{ display: flex; flex-wrap: wrap; gap: .2rem 1.4rem; align-items: baseline;
   margin: .5rem 0 0; }}
 .gc-steps-how {{ margin: .4rem 0 0 !important; padding-left: 1.2rem !important; }}
@@ -57,11 +57,12 @@ def draw(context: Context) -> None:
     if one is None or not lines:
         _nothing()
         return
-    _accuracy(context, one, lines)
-    _standing(context, one)
-    _fairness(context, one)
-    _days(context, lines)
-    _verify(lines)
+    with together():
+        _accuracy(context, one, lines)
+        _standing(context, one)
+        _fairness(context, one)
+        _days(context, lines)
+        _verify(lines)
 
 
 def _nothing() -> None:

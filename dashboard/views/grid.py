@@ -16,7 +16,7 @@ from dao.errors import CheckFailed
 from dao.parameters import CHARGE_POINTS, COMMUNITY_BATTERY, HOME_BATTERIES
 from dao.slots import SLOT_SECONDS, SLOTS_PER_DAY, day_of
 from dashboard.context import Context
-from dashboard.i18n import Locale, _, ngettext, speaking
+from dashboard.i18n import Formats, Locale, _, ngettext, speaking
 from dashboard.plot import Drawing
 from dashboard.repositories import devices
 from dashboard.repositories import grid as files
@@ -32,11 +32,15 @@ from dashboard.views.parts import (
     empty,
     error_box,
     figures_of,
+    halves,
     lead,
     pill,
     put,
+    section,
     table,
     title,
+    together,
+    unfolding,
 )
 
 WAIT_SECONDS = 1.0
@@ -114,13 +118,11 @@ def _drawn(context: Context, there: Sequence[Day]) -> None:
         side = _side(picture, basis, action)
     flow = picture.flow(basis, side)
     slot = _slot(context, picture, flow)
-    st.query_params.update(
-        {"day": str(day_of(day.first_slot)), "slot": str(slot), "shown": basis, "action": side}
-    )
+    here = {"day": str(day_of(day.first_slot)), "slot": str(slot), "shown": basis, "action": side}
+    if here.items() - st.query_params.to_dict().items():
+        st.query_params.update(here)
     found = grid.moment(picture, flow, slot)
     words = _words(context, picture, found, slot)
-    frame = grid_drawing.table_of(picture, flow, slot)
-    same = table(frame, _("All buses in this quarter-hour"), set(frame.columns[[0, 1, 3]]))
     voltage = grid_drawing.voltage_chart(picture, basis, side, slot, context.colours).html(
         _("Highest voltage in the zone over the day, without and with the action")
     )
@@ -129,18 +131,21 @@ def _drawn(context: Context, there: Sequence[Day]) -> None:
         power = _battery_chart(
             asked.file, version(asked.file), basis, side, context.colours, context.locale
         ).html(_("Power of the community battery over the day"))
-    # One piece of HTML: a browser takes longer for each that a page is made of.
+    map_ = grid_drawing.map_of(picture, flow, slot, context.colours, words)
+    told = f'<p class="gc-lead">{escape(_action_words(context, picture, action, basis))}</p>'
     put(
         figures_of(_figures(context, picture, flow, found, basis))
-        + '<div class="gc-halves"><div>'
-        + grid_drawing.map_of(picture, flow, slot, context.colours, words)
-        + f"<details><summary>{escape(_('The same as a table'))}</summary>{same}</details>"
-        + '</div><div><p class="gc-lead">'
-        + escape(_action_words(context, picture, action, basis))
-        + f"</p>{voltage}{power}</div></div>"
-        + _devices(context, picture, action, day, slot)
-        + _source(context, picture, basis)
+        + halves([map_], [f"{told}{voltage}{power}"])
     )
+    unfolding("grid.buses", lambda: _buses(picture, flow, slot))
+    with together():
+        _devices(context, picture, action, day, slot)
+        put(_source(context, picture, basis))
+
+
+def _buses(picture: Picture, flow: Flow, slot: int) -> str:
+    frame = grid_drawing.table_of(picture, flow, slot)
+    return table(frame, _("All buses in this quarter-hour"), set(frame.columns[[0, 1, 3]]))
 
 
 # What is asked for
@@ -245,6 +250,9 @@ def _basis(picture: Picture) -> Basis:
     names = {Basis.FORECAST: _("Forecast"), Basis.MEASURED: _("Measured")}
     options = [one for one in Basis if picture.has(one)]
     _keep(_BASIS, options, options[-1])
+    if len(options) == 1:
+        # Nothing to choose; the end of the page says what it is.
+        return options[0]
     chosen = st.segmented_control(
         _("What is shown"), options, format_func=lambda one: names[one], key=_BASIS, required=True
     )
@@ -255,6 +263,8 @@ def _side(picture: Picture, basis: Basis, action: Action) -> Side:
     names = {Side.WITHOUT: _("Without the action"), Side.WITH: _("With the action")}
     options = [one for one in Side if picture.has(basis, one)]
     _keep(_SIDE, options, options[-1] if action.in_force else options[0])
+    if len(options) == 1:
+        return options[0]
     chosen = st.segmented_control(
         _("Before and after"), options, format_func=lambda one: names[one], key=_SIDE, required=True
     )
@@ -265,13 +275,17 @@ def _slot(context: Context, picture: Picture, flow: Flow) -> int:
     slots = list(range(SLOTS_PER_DAY))
     # Opens where it matters: at the quarter-hour that is tightest with nothing done.
     _keep(_SLOT, slots, grid.tightest(picture, picture.flow(Basis.FORECAST, Side.WITHOUT)))
+    names = _slot_names(picture.first_slot, context.locale)
     chosen: int = st.select_slider(
-        _("Quarter-hour"),
-        slots,
-        format_func=lambda one: context.fmt.weekday((picture.first_slot + one) * SLOT_SECONDS),
-        key=_SLOT,
+        _("Quarter-hour"), slots, format_func=lambda one: names[one], key=_SLOT
     )
     return chosen
+
+
+@cached(ttl=3_600, max_entries=32)
+def _slot_names(first_slot: int, locale: Locale) -> list[str]:
+    fmt = Formats(locale)
+    return [fmt.weekday((first_slot + one) * SLOT_SECONDS) for one in range(SLOTS_PER_DAY)]
 
 
 def _keep(key: str, options: Sequence[Any], otherwise: Any) -> None:
@@ -365,7 +379,7 @@ def _action_words(context: Context, picture: Picture, action: Action, basis: Bas
 # The devices
 
 
-def _devices(context: Context, picture: Picture, action: Action, day: Day, slot: int) -> str:
+def _devices(context: Context, picture: Picture, action: Action, day: Day, slot: int) -> None:
     first = day.first_slot
     home = context.settings.home
     schedule = action.of_day(COMMUNITY_BATTERY, first) if action.in_force else {}
@@ -422,12 +436,11 @@ def _devices(context: Context, picture: Picture, action: Action, day: Day, slot:
             calls=context.fmt.number(others.calls),
         )
         below += f'<p class="gc-lead">{escape(words)}</p>'
+    section(head, about)
+    put(table(frame, head, set()) + below)
     if said:
-        below += _now_and_all(context, said, first + slot)
-    return (
-        f'<div class="gc-section"><h2>{escape(head)}</h2><p class="gc-lead">{escape(about)}</p>'
-        f"</div>{table(frame, head, set())}{below}"
-    )
+        put(_said_now(context, said, first + slot))
+        unfolding("grid.schedule", lambda: _said_all(context, said), _schedule_words())
 
 
 def _called(context: Context, slots: int) -> str:
@@ -453,24 +466,33 @@ def _acknowledged(context: Context, said: Sequence[Told]) -> str:
     return words
 
 
-def _now_and_all(context: Context, said: Sequence[Told], slot: int) -> str:
-    """What the battery said in the slot that is looked at, and all of the day."""
-    names = {
+def _said_words() -> dict[Said, tuple[str, str]]:
+    return {
         Said.TOOK: (_("acknowledged"), "good"),
         Said.OTHER: (_("took another value"), "bad"),
         Said.SILENT: (_("refused or did not answer"), "bad"),
         Said.MISSING: (_("no report"), "bad"),
         Said.TO_COME: (_("to come"), "plain"),
     }
+
+
+def _said_now(context: Context, said: Sequence[Told], slot: int) -> str:
+    """What the battery said in the slot that is looked at."""
     here = next((one for one in said if one.slot == slot), None)
     if here is None:
         sentence, mark = _("In this quarter-hour nothing was asked of the battery."), ""
     else:
-        words, tone = names[here.said]
+        words, tone = _said_words()[here.said]
         sentence = _("In this quarter-hour the battery was told {power}:").format(
             power=_power(context, here.wanted)
         )
         mark = pill(words, tone)
+    return f'<p class="gc-lead gc-told">{escape(sentence)} {mark}</p>'
+
+
+def _said_all(context: Context, said: Sequence[Told]) -> str:
+    """What the battery said in every slot of the day."""
+    names = _said_words()
     frame = pd.DataFrame(
         [
             (
@@ -484,12 +506,11 @@ def _now_and_all(context: Context, said: Sequence[Told], slot: int) -> str:
         ],
         columns=[_("Quarter-hour"), _("Told"), _("Acknowledged"), _("Did"), _("State")],
     )
-    summary = _("Every quarter-hour of the battery’s schedule")
-    same = table(frame, summary, set(frame.columns[1:4]))
-    return (
-        f'<p class="gc-lead gc-told">{escape(sentence)} {mark}</p>'
-        f"<details><summary>{escape(summary)}</summary>{same}</details>"
-    )
+    return table(frame, _schedule_words(), set(frame.columns[1:4]))
+
+
+def _schedule_words() -> str:
+    return _("Every quarter-hour of the battery’s schedule")
 
 
 def _power(context: Context, watts: int | None) -> str:

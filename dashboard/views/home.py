@@ -26,7 +26,10 @@ from dashboard.views.parts import (
     figures,
     lead,
     section,
+    table,
     title,
+    together,
+    unfolding,
 )
 from dashboard.views.resident import Resident, notes, order_views, resident, session, signed_euro
 from meters.readings import Quality
@@ -47,14 +50,15 @@ def draw(context: Context) -> None:
         return
     _live(found)
     _history(found)
-    _results(found)
-    lead(
-        _(
-            "Your meter counts at the connection to the street: what comes in and what goes out. "
-            "What your roof makes and you use at once never passes it. No meter for that is known "
-            "here, so production and own use are not shown rather than guessed."
+    with together():
+        _results(found)
+        lead(
+            _(
+                "Your meter counts at the connection to the street: what comes in and what goes "
+                "out. What your roof makes and you use at once never passes it. No meter for that "
+                "is known here, so production and own use are not shown rather than guessed."
+            )
         )
-    )
 
 
 @st.fragment(run_every=LIVE_SECONDS)
@@ -112,8 +116,9 @@ def _now(held: Resident) -> None:
         note = _("at {time}; you have ordered") if has_order else _("at {time}; no order yet")
         left = fmt.duration(max(0, gate - now))
         shown.append(Figure(_("Next gate closes in"), left, note.format(time=fmt.time(gate))))
-    figures(shown)
-    _attention(held, newest, free, gate, has_order)
+    with together():
+        figures(shown)
+        _attention(held, newest, free, gate, has_order)
 
 
 def _reading_figure(held: Resident, newest: Reading | None) -> Figure:
@@ -226,7 +231,6 @@ def _words(context: Context, one: Attention) -> str:
 
 def _history(held: Resident) -> None:
     context = held.context
-    fmt = context.fmt
     names = {"today": _("Today"), "week": _("7 days"), "month": _("30 days")}
     section(_("Energy"), _("Drawn from the grid upwards, fed into it downwards."))
     chosen = st.segmented_control(
@@ -258,17 +262,34 @@ def _history(held: Resident) -> None:
         )
         return
     shown = home.daily(buckets) if width == 96 else buckets
+    if width == 96:
+        frame = home.day_frame(shown)
+    else:
+        frame = home.chart_frame(shown, first, slots, width)
+    units = {1: _("kWh per quarter-hour"), 4: _("kWh per hour"), 96: _("kWh per day")}
+    with together():
+        _sums(held, sums)
+        chart(
+            charts.home_chart(frame, units[width], context.colours, daily=width == 96),
+            alt=_chart_words(),
+            key="home.chart",
+        )
+    unfolding("home.chart", lambda: _chart_table(held, frame, daily=width == 96))
+
+
+def _sums(held: Resident, sums: home.Totals) -> None:
+    fmt, tariffs = held.context.fmt, held.context.tariffs
     figures(
         [
             Figure(
                 _("Drawn from the grid"),
                 "–" if sums.import_wh is None else fmt.kwh(sums.import_wh),
-                _("retail tariff {price}").format(price=fmt.ct(context.tariffs.retail)),
+                _("retail tariff {price}").format(price=fmt.ct(tariffs.retail)),
             ),
             Figure(
                 _("Fed into the grid"),
                 "–" if sums.export_wh is None else fmt.kwh(sums.export_wh),
-                _("feed-in tariff {price}").format(price=fmt.ct(context.tariffs.feed_in)),
+                _("feed-in tariff {price}").format(price=fmt.ct(tariffs.feed_in)),
             ),
             Figure(
                 _("Readings"),
@@ -277,25 +298,24 @@ def _history(held: Resident) -> None:
             ),
         ]
     )
-    if width == 96:
-        frame = home.day_frame(shown)
-    else:
-        frame = home.chart_frame(shown, first, slots, width)
-    units = {1: _("kWh per quarter-hour"), 4: _("kWh per hour"), 96: _("kWh per day")}
+
+
+def _chart_words() -> str:
+    return _("Energy of your home over time: drawn from the grid and fed into it")
+
+
+def _chart_table(held: Resident, frame: pd.DataFrame, *, daily: bool) -> str:
+    """The chart's newest values that are known."""
+    fmt = held.context.fmt
     known = frame[frame["drawn_kwh"].notna() | frame["fed_kwh"].notna()]
-    table = pd.DataFrame(
+    shown = pd.DataFrame(
         {
-            _("When"): [fmt.day(one) if width == 96 else fmt.at(one) for one in known["time"]],
+            _("When"): [fmt.day(one) if daily else fmt.at(one) for one in known["time"]],
             _("Drawn (kWh)"): [_plain(held, value) for value in known["drawn_kwh"]],
             _("Fed in (kWh)"): [_plain(held, value) for value in known["fed_kwh"]],
         }
     )
-    chart(
-        charts.home_chart(frame, units[width], context.colours, daily=width == 96),
-        alt=_("Energy of your home over time: drawn from the grid and fed into it"),
-        key="home.chart",
-        frame=table.tail(200),
-    )
+    return table(shown.tail(200), _chart_words(), set(shown.columns[1:]))
 
 
 def _plain(held: Resident, value: float) -> str:

@@ -32,11 +32,15 @@ from dashboard.views.parts import (
     chart,
     empty,
     figures,
+    gathered,
+    halves,
     pill,
     put,
     section,
     table,
     title,
+    together,
+    unfolding,
 )
 
 REFRESH_SECONDS = 2.0
@@ -137,33 +141,45 @@ def page(state: RunState, events: ChainEvents, colours: Palette, locale: Locale)
     # By the minute: what is drawn has quarter-hours, and words of hours and minutes.
     minute = replace(state, sim_time=state.sim_time // 60 * 60)
     views = _views(minute, events.version, colours, locale)
+    # The clock runs on, and what stands under it has nothing to do with that.
     _progress(progress_view(state))
-    _money(views.money, state)
-    _energy(views, state)
-    left, right = st.columns([3, 2], gap="large")
-    with left:
-        section(
-            _("Prices"),
-            _(
-                "One price for each quarter-hour, the same for all. Between the two tariffs, "
-                "seller and buyer are both better off; the buyer also pays {fee} grid fee."
-            ).format(fee=formats().ct(state.tariffs.grid_fee)),
+    with together():
+        _money(views.money, state)
+        _energy(views)
+    if views.energy_chart is not None:
+        unfolding("zone.energy", lambda: _energy_table(views.energy))
+    with together():
+        put(
+            '<p class="gc-lead">'
+            + escape(_("Forecast record: {record}").format(record=skill_view(state).words))
+            + "</p>"
         )
-        if views.price_chart is None or views.volume_chart is None:
-            empty(
-                _("No price yet"), _("The first gate closes an hour before the first quarter-hour.")
-            )
-        else:
-            chart(
-                views.price_chart,
-                alt=_("Clearing price per quarter-hour between feed-in and retail tariff"),
-                key="zone.prices",
-            )
-            chart(views.volume_chart, alt=_("Energy agreed per quarter-hour"), key="zone.volumes")
-    with right:
-        _clearings(views.prices)
-    _vote(views)
+        with gathered() as left:
+            _prices(views, state)
+        with gathered() as right:
+            _clearings(views.prices)
+        put(halves(left, right))
+        _vote(views)
     _source(state, events)
+
+
+def _prices(views: _Views, state: RunState) -> None:
+    section(
+        _("Prices"),
+        _(
+            "One price for each quarter-hour, the same for all. Between the two tariffs, "
+            "seller and buyer are both better off; the buyer also pays {fee} grid fee."
+        ).format(fee=formats().ct(state.tariffs.grid_fee)),
+    )
+    if views.price_chart is None or views.volume_chart is None:
+        empty(_("No price yet"), _("The first gate closes an hour before the first quarter-hour."))
+        return
+    chart(
+        views.price_chart,
+        alt=_("Clearing price per quarter-hour between feed-in and retail tariff"),
+        key="zone.prices",
+    )
+    chart(views.volume_chart, alt=_("Energy agreed per quarter-hour"), key="zone.volumes")
 
 
 def _clearings(prices: PriceView) -> None:
@@ -234,7 +250,7 @@ def _money(sums: Balance, state: RunState) -> None:
     )
 
 
-def _energy(views: _Views, state: RunState) -> None:
+def _energy(views: _Views) -> None:
     view, fmt = views.energy, formats()
     lead = _("Totals of the whole zone as they stand on chain, beside the forecast made before.")
     if view.measured_slots:
@@ -260,18 +276,12 @@ def _energy(views: _Views, state: RunState) -> None:
     else:
         chart(
             views.energy_chart,
-            alt=_("Net energy of the zone per quarter-hour, measured and forecast"),
+            alt=_energy_words(),
             key="zone.energy",
-            frame=_energy_table(view),
         )
-    put(
-        '<p class="gc-lead">'
-        + escape(_("Forecast record: {record}").format(record=skill_view(state).words))
-        + "</p>"
-    )
 
 
-def _energy_table(view: EnergyView) -> pd.DataFrame:
+def _energy_table(view: EnergyView) -> str:
     """The chart's full hours in words."""
     fmt = formats()
     hours = view.frame[view.frame["time"].dt.minute == 0]
@@ -279,7 +289,7 @@ def _energy_table(view: EnergyView) -> pd.DataFrame:
     def said(values: pd.Series) -> list[str]:
         return ["–" if pd.isna(one) else fmt.number(one, 1) for one in values]
 
-    return pd.DataFrame(
+    frame = pd.DataFrame(
         {
             _("Quarter-hour from"): [fmt.at(one) for one in hours["time"]],
             _("Drawn (kWh)"): said(hours["used_kwh"]),
@@ -288,6 +298,11 @@ def _energy_table(view: EnergyView) -> pd.DataFrame:
             _("Forecast (kWh)"): said(hours["q50_kwh"]),
         }
     )
+    return table(frame, _energy_words(), set(frame.columns[1:]))
+
+
+def _energy_words() -> str:
+    return _("Net energy of the zone per quarter-hour, measured and forecast")
 
 
 def _vote(views: _Views) -> None:
@@ -310,10 +325,7 @@ def _vote(views: _Views) -> None:
             past.total,
         ).format(number=past.total, executed=past.executed),
     )
-    left, right = st.columns([2, 3], gap="large")
-    with left:
-        put(_ballot(view))
-    with right:
+    with gathered() as right:
         if views.voltage_chart is not None:
             chart(
                 views.voltage_chart,
@@ -326,6 +338,7 @@ def _vote(views: _Views) -> None:
                 alt=_("Power of the community battery in the proposed schedule"),
                 key="zone.schedule",
             )
+    put(halves([_ballot(view)], right, wide="right"))
     if not past.table.empty:
         section(
             _("Earlier votes"),

@@ -23,6 +23,7 @@ from dashboard.repositories.trades import (
     GIVEN_BACK,
     SETTLEMENT,
     WITHDRAWAL,
+    Movement,
 )
 from dashboard.services import money
 from dashboard.services.money import Line, Proof, Standing
@@ -38,6 +39,7 @@ from dashboard.views.parts import (
     section,
     table,
     title,
+    together,
 )
 from dashboard.views.resident import (
     Resident,
@@ -69,7 +71,10 @@ def draw(context: Context) -> None:
     with right:
         _withdraw(held)
     _requests(held)
-    _history(held)
+    with together():
+        moves = _history(held)
+    if moves:
+        _files(held, moves)
 
 
 def _now(held: Resident) -> Standing:
@@ -356,21 +361,23 @@ def _requests(held: Resident) -> None:
         }
         for one in shown
     ]
-    section(_("Signed lately"))
-    put(table(pd.DataFrame(rows), _("What you signed lately"), set(), {"–"}))
+    with together():
+        section(_("Signed lately"))
+        put(table(pd.DataFrame(rows), _("What you signed lately"), set(), {"–"}))
 
 
 # History
 
 
-def _history(held: Resident) -> None:
+def _history(held: Resident) -> list[Movement]:
+    """The newest movements as a table; returns all that the files hold."""
     context, trades = held.context, held.sources.trades
     fmt = context.fmt
     section(_("Every movement"), _("From the chain's own events, the newest first."))
     moves = trades.movements(held.account, limit=FILE_ROWS)
     if not moves:
         empty(_("Nothing has moved yet"), _("Pay in, and the first line appears here."))
-        return
+        return moves
     shown = money.lines(moves[:ROWS], money.held_orders(moves))
     rows = [
         {
@@ -400,6 +407,10 @@ def _history(held: Resident) -> None:
         same_block=told is None or told.same_block,
     )
     _proof(held, proof)
+    return moves
+
+
+def _files(held: Resident, moves: list[Movement]) -> None:
     name = f"movements-{held.account}"
     with st.container(horizontal=True):
         st.download_button(

@@ -17,7 +17,7 @@ from dashboard.repositories import operations as watching
 from dashboard.services import operations
 from dashboard.services.operations import GROUPS, Account, Line, Standing
 from dashboard.settings import read_settings
-from dashboard.views.parts import empty, lead, pill, put, section, title
+from dashboard.views.parts import empty, lead, pill, put, section, title, together
 
 REFRESH_SECONDS = 2.0
 _MANY = 1_000_000
@@ -56,10 +56,11 @@ def _now(opened: Context) -> None:
             _("What answers is shown in a moment, and what does not is said."),
         )
         return
-    if watching.is_operator(context.settings, context.person):
-        _everything(context, seen.parts, seen.age_s)
-    else:
-        _short(context, seen.parts)
+    with together():
+        if watching.is_operator(context.settings, context.person):
+            _everything(context, seen.parts, seen.age_s)
+        else:
+            _short(context, seen.parts)
 
 
 def _short(context: Context, parts: Sequence[Part]) -> None:

@@ -7,7 +7,9 @@ What returns text returns our own HTML, to be given to `put`; everything else dr
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from html import escape
 
@@ -31,9 +33,66 @@ class Figure:
     note: str = ""
 
 
+_gathered: ContextVar[list[str] | None] = ContextVar("gathered", default=None)
+
+
 def put(html: str) -> None:
     """Put a piece of our own HTML on the page."""
-    st.html(f'<div class="gc">{html}</div>')
+    pieces = _gathered.get()
+    if pieces is None:
+        st.html(f'<div class="gc">{html}</div>')
+    else:
+        pieces.append(html)
+
+
+@contextmanager
+def gathered() -> Iterator[list[str]]:
+    """What is `put` inside goes into the list instead of onto the page."""
+    pieces: list[str] = []
+    token = _gathered.set(pieces)
+    try:
+        yield pieces
+    finally:
+        _gathered.reset(token)
+
+
+@contextmanager
+def together() -> Iterator[None]:
+    """What is `put` inside comes onto the page as one piece, and looks as it would one by one.
+
+    A browser takes about as long for each piece of a page as for fifty cells of a table. Only what
+    `put` puts is gathered: before a widget is drawn inside, `flush`, or it stands above. What
+    changes every few seconds is better off alone, as the whole piece is made anew with it.
+    """
+    if _gathered.get() is not None:
+        yield
+        return
+    with gathered():
+        try:
+            yield
+        finally:
+            flush()
+
+
+def flush() -> None:
+    """Put on the page what was gathered so far, so that a widget comes below it."""
+    pieces = _gathered.get()
+    if pieces:
+        st.html(f'<div class="gc">{stacked(pieces)}</div>')
+        pieces.clear()
+
+
+def stacked(pieces: Sequence[str]) -> str:
+    """Pieces of HTML one under the other, as far apart as the page's own are."""
+    return f'<div class="gc-pieces">{"".join(f"<div>{one}</div>" for one in pieces)}</div>'
+
+
+def halves(left: Sequence[str], right: Sequence[str], wide: str = "left") -> str:
+    """Pieces in two columns, one under the other on a phone; wide: which column gets more."""
+    assert wide in {"left", "right"}
+    return (
+        f'<div class="gc-halves {wide}"><div>{stacked(left)}</div><div>{stacked(right)}</div></div>'
+    )
 
 
 def title(words: str, lead: str = "") -> None:
@@ -102,19 +161,24 @@ def countdown(seconds: int) -> str:
 
 
 def table(
-    frame: pd.DataFrame, caption: str, numeric: Collection[str], quiet: Collection[str] = ()
+    frame: pd.DataFrame,
+    caption: str,
+    numeric: Collection[str],
+    quiet: Collection[str] = (),
+    own: Collection[str] = (),
 ) -> str:
     """A plain table that a screen reader reads row by row; `numeric` columns stand right.
 
-    A cell whose whole text is in `quiet` ("not yet settled") steps back. A wide table scrolls in
-    its own box.
+    A cell whose whole text is in `quiet` ("not yet settled") steps back. The cells of the columns
+    in `own` are HTML of ours. A wide table scrolls in its own box.
     """
 
     def cell(tag: str, column: object, text: object, more: str = "") -> str:
-        classes = "num" if column in numeric else ""
-        if text in quiet:
-            classes += " wait"
-        return f'<{tag} class="{classes}"{more}>{escape(str(text))}</{tag}>'
+        names = ["num"] if column in numeric else []
+        names += ["wait"] if text in quiet else []
+        classes = f' class="{" ".join(names)}"' if names else ""
+        shown = str(text) if column in own and tag == "td" else escape(str(text))
+        return f"<{tag}{classes}{more}>{shown}</{tag}>"
 
     head = "".join(cell("th", name, name, ' scope="col"') for name in frame.columns)
     rows = "".join(
@@ -134,11 +198,32 @@ def chart(
 ) -> None:
     """A chart with what it shows in words, and where `frame` is given the same as a table.
 
-    key: its name on the page. frame: its columns in words, its cells as they are to be read; at
-    most a few hundred rows.
+    key: its name on the page. frame: its columns in words, its cells as they are to be read; a few
+    dozen rows, as they are sent with the page, folded away. `unfolding` is for more.
     """
     below = f'<p class="gc-muted">{escape(note)}</p>' if note else ""
-    put(f'<div id="{escape(key)}">{drawing.html(alt)}{below}</div>')
     if frame is not None and not frame.empty:
         same = table(frame, alt, set(frame.columns[1:]))
-        put(f"<details><summary>{escape(_('The same as a table'))}</summary>{same}</details>")
+        below += f"<details><summary>{escape(_('The same as a table'))}</summary>{same}</details>"
+    put(f'<div id="{escape(key)}">{drawing.html(alt)}{below}</div>')
+
+
+def unfolding(key: str, content: Callable[[], str], words: str = "") -> None:
+    """A button that shows some HTML of ours under it and hides it again, made only once somebody
+    asks for it. words: on the button, by default that a table says the same."""
+    shown = f"{key}.unfolded"
+
+    def turn() -> None:
+        st.session_state[shown] = not st.session_state.get(shown, False)
+
+    is_shown = st.session_state.get(shown, False)
+    flush()
+    st.button(
+        words or _("The same as a table"),
+        key=f"{key}.unfold",
+        type="tertiary",
+        icon=":material/expand_less:" if is_shown else ":material/expand_more:",
+        on_click=turn,
+    )
+    if is_shown:
+        put(content())

@@ -38,7 +38,7 @@ from dashboard.views.decisions import (
     state_mark,
     tally,
 )
-from dashboard.views.parts import chart, countdown, empty, lead, pill, put, section
+from dashboard.views.parts import chart, countdown, empty, lead, pill, put, section, together
 from dashboard.views.resident import hash_text, notes, style, wallet_problem
 
 MARK = "proposal.mark"
@@ -76,11 +76,13 @@ def draw(context: Context) -> None:
     one = standing(held, made, whole=True)
     st.session_state[MARK] = state_mark([one])
     _now(held, number)
-    _says(held, made, said)
+    with together():
+        _says(held, made, said)
     _act(held, one)
-    evidence.draw(held, one, said)
-    _reasons(held, one)
-    _whole(held, made, said)
+    with together():
+        evidence.draw(held, one, said)
+        _reasons(held, one)
+        _whole(held, made, said)
 
 
 def opened_quietly(context: Context) -> Held | None:
@@ -438,10 +440,11 @@ def _reasons(held: Held, one: Standing) -> None:
             one.tally.ballots,
         ).format(number=held.context.fmt.number(one.tally.ballots), reasons=len(with_words)),
     )
-    _said_by(held, with_words[:SHOWN])
+    if with_words:
+        put(_said_by(held, with_words[:SHOWN]))
     if len(with_words) > SHOWN:
-        with st.expander(_("More reasons")):
-            _said_by(held, with_words[SHOWN:MAX_REASONS])
+        more = _said_by(held, with_words[SHOWN:MAX_REASONS])
+        put(f"<details><summary>{escape(_('More reasons'))}</summary>{more}</details>")
     if hidden:
         lead(
             ngettext(
@@ -454,9 +457,7 @@ def _reasons(held: Held, one: Standing) -> None:
         )
 
 
-def _said_by(held: Held, those: Sequence[tuple[Ballot, str | None]]) -> None:
-    if not those:
-        return
+def _said_by(held: Held, those: Sequence[tuple[Ballot, str | None]]) -> str:
     items = []
     for ballot, words in those:
         choice, tone = votes.support_words(ballot.support)
@@ -468,7 +469,7 @@ def _said_by(held: Held, those: Sequence[tuple[Ballot, str | None]]) -> None:
             f'<span class="gc-muted">{escape(weight)}</span></header>'
             f"<p>{escape(words or '')}</p></li>"
         )
-    put(f'<ul class="gc-reasons">{"".join(items)}</ul>')
+    return f'<ul class="gc-reasons">{"".join(items)}</ul>'
 
 
 # All of it

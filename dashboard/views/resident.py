@@ -29,7 +29,6 @@ from dashboard.views.parts import empty, error_box, lead, put
 
 STYLE = """<style>
 .gc-figures {{ grid-template-columns: repeat(auto-fit, minmax(min(13rem, 46%), 1fr)); }}
-[role="radio"][aria-checked="true"] p {{ color: {ink}; }}
 .gc-table td.num {{ white-space: nowrap; }}
 .gc-life {{ display: grid; grid-template-columns: repeat(5, 1fr); gap: .35rem; list-style: none;
   margin: .7rem 0 .2rem !important; padding: 0 !important; }}
@@ -279,8 +278,13 @@ def file_link(label: str, path: str, *, main: bool = False) -> str:
 
 def evidence_link(context: Context, account: int, key: tuple[int, int]) -> str:
     """The link to an order's evidence, as HTML."""
+    return file_link(_("Evidence about this order"), evidence_path(context, account, key))
+
+
+def evidence_path(context: Context, account: int, key: tuple[int, int]) -> str:
+    """Where an order's evidence is fetched from."""
     path = f"/my-data/v1/disputes/{account}/{key[0]}-{key[1]}.zip"
-    return file_link(_("Evidence about this order"), f"{path}?lang={context.locale.language}")
+    return f"{path}?lang={context.locale.language}"
 
 
 def signed_euro(context: Context, micro: int) -> str:

@@ -29,8 +29,9 @@ from dashboard.views.parts import (
     section,
     table,
     title,
+    together,
 )
-from dashboard.views.resident import Resident, evidence_link, file_link, resident, unbroken
+from dashboard.views.resident import Resident, evidence_path, file_link, resident, unbroken
 from meters.leaves import month_at
 from meters.secrets import month_name
 
@@ -69,16 +70,17 @@ def draw(context: Context) -> None:
             _("Try again in a moment, or choose another month."),
         )
         return
-    _head(context, one)
-    _files(context, one)
-    _part(_("Metered"), words.metered_lines(one, context.fmt))
-    _part(_("Traded in the neighbourhood"), words.trade_lines(one, context.fmt))
-    _part(_("With your supplier, and the result"), words.supplier_lines(one, context.fmt))
-    _part(_("Your account in the market"), words.account_lines(one, context.fmt))
-    _orders(context, one)
-    section(_("Good to know"))
-    for note in words.notes(one, context.fmt):
-        lead(note)
+    with together():
+        _head(context, one)
+        _files(context, one)
+        _part(_("Metered"), words.metered_lines(one, context.fmt))
+        _part(_("Traded in the neighbourhood"), words.trade_lines(one, context.fmt))
+        _part(_("With your supplier, and the result"), words.supplier_lines(one, context.fmt))
+        _part(_("Your account in the market"), words.account_lines(one, context.fmt))
+        _orders(context, one)
+        section(_("Good to know"))
+        for note in words.notes(one, context.fmt):
+            lead(note)
 
 
 def _chosen(held: Resident) -> int:
@@ -179,6 +181,7 @@ def _orders(context: Context, one: Statement) -> None:
             _("Filled"): fmt.kwh(line.filled_wh, 2),
             _("Delivered"): fmt.kwh(line.delivered_wh, 2),
             _("Balance"): words.money(line.net, fmt),
+            _("Evidence"): _evidence(context, one.account, line),
         }
         for line in shown
     ]
@@ -187,6 +190,7 @@ def _orders(context: Context, one: Statement) -> None:
             pd.DataFrame(rows),
             _("The orders behind it"),
             {_("Filled"), _("Delivered"), _("Balance")},
+            own={_("Evidence")},
         )
     )
     if len(one.orders) > len(shown):
@@ -195,17 +199,14 @@ def _orders(context: Context, one: Statement) -> None:
                 shown=len(shown), all=len(one.orders)
             )
         )
-    chosen: OrderLine = st.selectbox(
-        _("Order to gather evidence about"),
-        shown,
-        format_func=lambda line: _("{what}, {time}").format(
-            what=_("Sale") if line.sells else _("Purchase"),
-            time=fmt.moment(line.session * SLOT_SECONDS),
-        ),
-        key="statement.dispute",
-        width=380,
+
+
+def _evidence(context: Context, account: int, line: OrderLine) -> str:
+    """The link to an order's evidence, as HTML, with the order's name for a screen reader."""
+    name = _("{what}, {time}").format(
+        what=_("Sale") if line.sells else _("Purchase"),
+        time=context.fmt.moment(line.session * SLOT_SECONDS),
     )
-    put(
-        f'<p class="gc-files">'
-        f"{evidence_link(context, one.account, (chosen.session, chosen.position))}</p>"
-    )
+    path = evidence_path(context, account, (line.session, line.position))
+    said = escape(f"{_('Evidence about this order')}: {name}")
+    return f'<a href="{escape(path)}" download aria-label="{said}">{escape(_("Fetch"))}</a>'

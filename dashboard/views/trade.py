@@ -8,7 +8,10 @@ ticket, field by field.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from html import escape
+from threading import Thread
 from typing import Any
 
 import pandas as pd
@@ -16,9 +19,13 @@ import streamlit as st
 
 from dao.errors import CheckFailed, GridCommonsError
 from dao.slots import SLOT_SECONDS, SLOTS_PER_DAY
+from dao.tariffs import Tariffs
 from dashboard import charts, wallet
 from dashboard.context import Context
-from dashboard.i18n import _, ngettext
+from dashboard.i18n import Locale, _, ngettext
+from dashboard.plot import Drawing
+from dashboard.repositories.cache import cached
+from dashboard.repositories.readings import Reading
 from dashboard.repositories.relay import (
     Account,
     Book,
@@ -29,10 +36,23 @@ from dashboard.repositories.relay import (
     book_of,
     sessions_of,
 )
+from dashboard.repositories.trades import Cleared
 from dashboard.services import session, ticket
 from dashboard.services.ticket import BUY, SELL, Fault, Outcome, Preview, Ticket
 from dashboard.services.typed_data import NotAsAsked, checked, order_message
-from dashboard.views.parts import chart, countdown, empty, lead, put, section, table, title
+from dashboard.theme import Palette
+from dashboard.views.parts import (
+    chart,
+    countdown,
+    empty,
+    lead,
+    put,
+    section,
+    table,
+    title,
+    together,
+    unfolding,
+)
 from dashboard.views.resident import (
     Resident,
     from_relay,
@@ -45,8 +65,14 @@ from dashboard.views.resident import (
 )
 
 COUNT_SECONDS = 1.0
+NEAREST, LATER = 3, -1
+"""So many sessions are offered at first; the others are behind a choice of its own."""
+SESSION, EVERY_SESSION = "trade.session", "trade.session.every"
+WAYS = "trade.ways.shown"
 BOOK_SECONDS = 10.0
 RECENT_DAYS = 7
+LATE_DAYS = 3
+"""What a home usually gives and takes: of so many days, up to a newest reading so old at most."""
 # The quantile of the recent days that is suggested, permille: how often it was reached.
 CAUTION = {
     SELL: {"safe": 150, "usual": 300, "bold": 500},
@@ -78,6 +104,8 @@ def draw(context: Context) -> None:
         )
         return
     terms = _session(held, coming)
+    # The book is asked for meanwhile: the relay takes longer than the ticket does.
+    Thread(target=_ask_ahead, args=(relay, context.zone, terms.first_slot), daemon=True).start()
     _countdown(held, terms)
     left, right = st.columns([1, 1], gap="large")
     with left:
@@ -86,17 +114,32 @@ def draw(context: Context) -> None:
         _market(held, terms)
 
 
+def _ask_ahead(relay: RelayClient, zone: int, first_slot: int) -> None:
+    with suppress(CheckFailed):
+        book_of(relay, zone, first_slot)
+
+
 def _session(held: Resident, coming: Sequence[Coming]) -> Coming:
-    """The session to order for."""
+    """The session to order for: the next ones beside each other, the others once asked for."""
     names = {one.first_slot: _session_name(held, one.first_slot, one.slots) for one in coming}
-    if st.session_state.get("trade.session") not in names:
-        st.session_state["trade.session"] = coming[0].first_slot
-    wanted = st.selectbox(
+    nearest = list(names)[:NEAREST]
+    if st.session_state.get(SESSION) not in names:
+        st.session_state[SESSION] = coming[0].first_slot
+    whole = st.session_state.get(EVERY_SESSION) or st.session_state[SESSION] not in nearest
+    more = [] if whole or len(nearest) == len(names) else [LATER]
+
+    def turn() -> None:
+        if st.session_state[SESSION] == LATER:
+            st.session_state[EVERY_SESSION] = True
+            st.session_state[SESSION] = coming[0].first_slot
+
+    wanted = st.pills(
         _("Delivery"),
-        list(names),
-        format_func=lambda slot: names.get(slot, ""),
-        key="trade.session",
-        width=420,
+        [*(names if whole else nearest), *more],
+        format_func=lambda slot: names.get(slot, _("Later")),
+        key=SESSION,
+        on_change=turn,
+        required=True,
     )
     chosen = session.chosen(coming, wanted)
     assert chosen is not None
@@ -136,17 +179,17 @@ def _ticket(held: Resident, terms: Coming, relay: RelayClient) -> None:
     context = held.context
     section(_("Your order"))
     names = {SELL: _("Sell"), BUY: _("Buy")}
-    side = (
-        st.segmented_control(
-            _("Sell or buy"),
-            [SELL, BUY],
-            default=SELL,
-            format_func=lambda one: names[one],
-            key="trade.side",
-            label_visibility="collapsed",
-        )
-        or SELL
+    side = st.segmented_control(
+        _("Sell or buy"),
+        [SELL, BUY],
+        format_func=lambda one: names[one],
+        key="trade.side",
+        label_visibility="collapsed",
     )
+    if side is None:
+        # Nobody shall sell who meant to buy: the ticket comes with the choice.
+        _hints(held, terms)
+        return
     wh = _energy(held, terms, side)
     limit = _limit(context, terms, side)
     account: Account | None = from_relay(lambda one: one.account(held.account), relay)
@@ -165,7 +208,8 @@ def _ticket(held: Resident, terms: Coming, relay: RelayClient) -> None:
         now=context.now,
         recent=recent,
     )
-    _preview(context, terms, made)
+    with together():
+        _preview(context, terms, made)
     faults = [_fault(context, terms, made, one) for one in made.faults]
     if not account.nonces:
         faults.append(_("Sixteen orders of yours still wait to be posted. Wait for one of them."))
@@ -180,40 +224,28 @@ def _ticket(held: Resident, terms: Coming, relay: RelayClient) -> None:
 def _energy(held: Resident, terms: Coming, side: str) -> tuple[int, ...]:
     """Wh in each slot: a total that follows the suggestion's shape, or hours one by one."""
     context = held.context
-    first, own = _own_recent(held, side)
-    words = {"safe": _("Careful"), "usual": _("Usual"), "bold": _("Bold")}
-    caution = (
-        st.segmented_control(
-            _("How much to count on"),
-            list(words),
-            default="usual",
-            format_func=lambda one: words[one],
-            key=f"trade.{side}.caution",
-        )
-        or "usual"
-    )
+    recent = _recent(held)
+    first, own = recent[0], _own(recent, side)
+    hours = -(-terms.slots // 4)
+    caution, how = _ways(side) if st.session_state.get(WAYS) else ("usual", "total")
     advised = ticket.suggestion(own, first, terms, CAUTION[side][caution])
     total = sum(advised)
-    hours = -(-terms.slots // 4)
-    kinds = {"total": _("In total"), "hours": _("By hour")}
-    how = (
-        st.segmented_control(
-            _("Energy"),
-            list(kinds),
-            default="total",
-            format_func=lambda one: kinds[one],
-            key=f"trade.{side}.how",
-        )
-        or "total"
-    )
     lead(_suggestion_words(context, side, total, any(wh is not None for wh in own)))
-    if total:
-        st.button(
-            _("Take {energy}").format(energy=context.fmt.kwh(total, 2)),
-            key=f"trade.{side}.take",
-            on_click=_take,
-            args=(side, advised, hours),
-        )
+    with st.container(horizontal=True):
+        if total:
+            st.button(
+                _("Take {energy}").format(energy=context.fmt.kwh(total, 2)),
+                key=f"trade.{side}.take",
+                on_click=_take,
+                args=(side, advised, hours),
+            )
+        if not st.session_state.get(WAYS):
+            st.button(
+                _("More or less, or by hour"),
+                key="trade.ways",
+                type="tertiary",
+                on_click=_show_ways,
+            )
     if how == "total":
         kwh = st.number_input(
             _("Energy in kWh over the whole time"),
@@ -247,6 +279,41 @@ def _energy(held: Resident, terms: Coming, side: str) -> tuple[int, ...]:
     return ticket.hourly([_wh(value) for value in values], terms.slots, terms.max_slot_wh)
 
 
+def _hints(held: Resident, terms: Coming) -> None:
+    """What the home can spare and what it will need, before anything is chosen."""
+    recent = _recent(held)
+    with together():
+        for side in (SELL, BUY):
+            own = _own(recent, side)
+            total = sum(ticket.suggestion(own, recent[0], terms, CAUTION[side]["usual"]))
+            lead(_suggestion_words(held.context, side, total, any(wh is not None for wh in own)))
+
+
+def _ways(side: str) -> tuple[str, str]:
+    """How much of the suggestion to count on, and whether to fill in hours one by one."""
+    words = {"safe": _("Careful"), "usual": _("Usual"), "bold": _("Bold")}
+    caution = st.segmented_control(
+        _("How much to count on"),
+        list(words),
+        default="usual",
+        format_func=lambda one: words[one],
+        key=f"trade.{side}.caution",
+    )
+    kinds = {"total": _("In total"), "hours": _("By hour")}
+    how = st.segmented_control(
+        _("Energy"),
+        list(kinds),
+        default="total",
+        format_func=lambda one: kinds[one],
+        key=f"trade.{side}.how",
+    )
+    return caution or "usual", how or "total"
+
+
+def _show_ways() -> None:
+    st.session_state[WAYS] = True
+
+
 def _take(side: str, advised: Sequence[int], hours: int) -> None:
     """Fill the suggestion in, both ways."""
     st.session_state[f"trade.{side}.kwh"] = sum(advised) / 1000
@@ -258,20 +325,26 @@ def _wh(kwh: float | None) -> int:
     return 0 if kwh is None else round(kwh * 1000)
 
 
-def _own_recent(held: Resident, side: str) -> tuple[int, list[int | None]]:
-    """What the home gave or took in seven days up to its newest reading: the first slot, and Wh of
-    each; all unknown where they cannot be read."""
+def _recent(held: Resident) -> tuple[int, list[Reading]]:
+    """Seven days up to the home's newest reading: the first slot, and what is known of them;
+    nothing where it cannot be read."""
     slots = RECENT_DAYS * SLOTS_PER_DAY
     now_slot = held.context.now // SLOT_SECONDS
-    readings = held.sources.readings
+    late = LATE_DAYS * SLOTS_PER_DAY
     try:
-        newest = readings.newest(held.account, now_slot)
-        first = (now_slot if newest is None else newest.slot + 1) - slots
-        series = readings.series(held.account, first, slots)
+        series = held.sources.readings.series(held.account, now_slot - late - slots, late + slots)
     except CheckFailed:
-        return now_slot - slots, [None] * slots
+        return now_slot - slots, []
+    known = [one.slot for one in series if not (one.import_wh is None and one.export_wh is None)]
+    first = (known[-1] + 1 if known and known[-1] >= now_slot - late else now_slot) - slots
+    return first, series
+
+
+def _own(recent: tuple[int, list[Reading]], side: str) -> list[int | None]:
+    """What the home gave or took in each slot of seven days, Wh."""
+    first, series = recent
     pairs = [(one.slot, one.export_wh if side == SELL else one.import_wh) for one in series]
-    return first, session.own_recent(pairs, first, slots)
+    return session.own_recent(pairs, first, RECENT_DAYS * SLOTS_PER_DAY)
 
 
 def _suggestion_words(context: Context, side: str, total: int, known: bool) -> str:
@@ -535,35 +608,80 @@ def _market(held: Resident, terms: Coming) -> None:
         fresh = held.renewed()
     except GridCommonsError:
         fresh = held
-    _prices(fresh, terms)
-    _book(fresh, terms)
+    with together():
+        traded = _prices(fresh, terms)
+    if not traded.empty:
+        unfolding("trade.prices", lambda: _price_table(fresh, traded))
+    with together():
+        book = _book(fresh, terms)
+    if book is not None:
+        _depth(fresh, book)
 
 
-def _prices(held: Resident, terms: Coming) -> None:
+@dataclass(frozen=True)
+class _Prices:
+    """What the last days' prices were. frame: the quarter-hours that traded."""
+
+    mean: float | None
+    frame: pd.DataFrame
+    chart: Drawing | None
+
+
+@cached(ttl=600, max_entries=32)
+def _price_views(
+    cleared: tuple[Cleared, ...],
+    now_slot: int,
+    tariffs: Tariffs,
+    fee: int,
+    colours: Palette,
+    _: Locale,
+) -> _Prices:
+    """One for all who look at a market in one language."""
+    found = session.price_history(cleared, now_slot)
+    traded = found.frame[found.frame["price_ct"].notna()]
+    drawn = None
+    if found.mean is not None:
+        drawn = charts.market_chart(found.frame, tariffs, fee, colours)
+    return _Prices(found.mean, traded, drawn)
+
+
+def _prices(held: Resident, terms: Coming) -> pd.DataFrame:
+    """The chart; returns the quarter-hours that traded."""
     context = held.context
-    fmt, tariffs = context.fmt, context.tariffs
+    fmt = context.fmt
     now_slot = context.now // SLOT_SECONDS
     days = session.HISTORY_DAYS
     cleared = held.sources.trades.cleared(
         now_slot - days * SLOTS_PER_DAY, (days + 2) * SLOTS_PER_DAY
     )
-    prices = session.price_history(cleared, now_slot)
-    if prices.mean is None:
+    fee = max(terms.grid_fee)
+    found = _price_views(
+        tuple(cleared), now_slot, context.tariffs, fee, context.colours, context.locale
+    )
+    if found.chart is None or found.mean is None:
         section(_("Prices"))
         empty(
             _("Nothing has traded in the last three days"),
             _("A price appears when an offer and a bid of the same quarter-hour meet."),
         )
-        return
-    fee = max(terms.grid_fee)
+        return found.frame
     section(
         _("Prices"),
         _(
             "Three days, {mean} on average. A buyer also pays {fee} grid fee. Between the lines "
             "both sides gain."
-        ).format(mean=fmt.ct(prices.mean), fee=fmt.ct(fee)),
+        ).format(mean=fmt.ct(found.mean), fee=fmt.ct(fee)),
     )
-    traded = prices.frame[prices.frame["price_ct"].notna()]
+    chart(found.chart, alt=_price_words(), key="trade.prices")
+    return found.frame
+
+
+def _price_words() -> str:
+    return _("Price of each quarter-hour of the last days, between feed-in tariff and retail")
+
+
+def _price_table(held: Resident, traded: pd.DataFrame) -> str:
+    fmt = held.context.fmt
     shown = pd.DataFrame(
         {
             _("When"): [fmt.at(one) for one in traded["time"]],
@@ -571,15 +689,11 @@ def _prices(held: Resident, terms: Coming) -> None:
             _("Energy (kWh)"): [fmt.number(one, 2) for one in traded["volume_kwh"]],
         }
     )
-    chart(
-        charts.market_chart(prices.frame, tariffs, fee, context.colours),
-        alt=_("Price of each quarter-hour of the last days, between feed-in tariff and retail"),
-        key="trade.prices",
-        frame=shown.tail(100).iloc[::-1],
-    )
+    return table(shown.tail(100).iloc[::-1], _price_words(), set(shown.columns[1:]))
 
 
-def _book(held: Resident, terms: Coming) -> None:
+def _book(held: Resident, terms: Coming) -> Book | None:
+    """What is on order by the hour; returns the book if there is anything in it."""
     context = held.context
     fmt = context.fmt
     section(
@@ -590,14 +704,14 @@ def _book(held: Resident, terms: Coming) -> None:
         lambda one: book_of(one, context.zone, terms.first_slot), held.sources.relay
     )
     if book is None:
-        return
+        return None
     lines = session.hourly_book(session.book_lines(book))
     if not any(one.bid_wh or one.ask_wh for one in lines):
         empty(
             _("Nobody has ordered yet"),
             _("Most homes order shortly before the gate. Yours can be the first."),
         )
-        return
+        return None
     dash = "–"
     frame = pd.DataFrame(
         {
@@ -609,6 +723,12 @@ def _book(held: Resident, terms: Coming) -> None:
         }
     )
     put(table(frame, _("Orders so far"), set(frame.columns[1:]), {dash}))
+    return book
+
+
+def _depth(held: Resident, book: Book) -> None:
+    """The orders of one quarter-hour, price by price."""
+    fmt, dash = held.context.fmt, "–"
     slots = [one.slot for one in book.slots]
     slot = st.selectbox(
         _("One quarter-hour in full"),

@@ -32,13 +32,14 @@ from dashboard.views.decisions import (
     standing,
     state_mark,
 )
-from dashboard.views.parts import empty, error_box, lead, put, section
+from dashboard.views.parts import empty, error_box, flush, lead, put, section, together
 from dashboard.views.resident import notes, style
 
 SHOWN = 20
 MOST_SHOWN = 60
 MARK = "votes.mark"
 MORE = "votes.more"
+ADDING = "votes.adding"
 
 
 def draw(context: Context) -> None:
@@ -69,7 +70,17 @@ def draw(context: Context) -> None:
             ]
         )
     _lists(held)
-    _past(held, votes.agenda(those).past)
+    with together():
+        _past(held, votes.agenda(those).past)
+        if held.address is not None:
+            section(
+                _("Your standing instructions"),
+                _(
+                    "Say once how you usually vote on small actions. Nobody votes for you: a "
+                    "fitting ballot is put ready, you are told of it, and it counts only once you "
+                    "sign it. Only you see your instructions."
+                ),
+            )
     if held.address is not None:
         _instructions(held)
 
@@ -86,7 +97,11 @@ def _lists(held: Held) -> None:
     if state_mark(those) != st.session_state.get(MARK):
         st.session_state[MARK] = state_mark(those)
         st.rerun()
-    found = votes.agenda(those)
+    with together():
+        _agenda(fresh, votes.agenda(those))
+
+
+def _agenda(fresh: Held, found: Agenda) -> None:
     if fresh.address is not None:
         _mine(fresh, found)
     _group(
@@ -177,6 +192,7 @@ def _prepared(held: Held, one: Standing, own: Sequence[Instruction]) -> None:
             )
         ]
     )
+    flush()
     ballot_button(
         held,
         one,
@@ -209,6 +225,7 @@ def _past(held: Held, past: Sequence[Standing]) -> None:
     shown = past if whole else past[:SHOWN]
     put('<ul class="gc-past">' + "".join(past_row(one, held) for one in shown) + "</ul>")
     if len(shown) < len(past):
+        flush()
         st.button(
             ngettext("Show {number} more", "Show {number} more", len(past) - len(shown)).format(
                 number=len(past) - len(shown)
@@ -226,14 +243,6 @@ def _more() -> None:
 
 
 def _instructions(held: Held) -> None:
-    section(
-        _("Your standing instructions"),
-        _(
-            "Say once how you usually vote on small actions. Nobody votes for you: a fitting "
-            "ballot is put ready, you are told of it, and it counts only once you sign it. Only "
-            "you see your instructions."
-        ),
-    )
     own = _own_instructions(held)
     for one in own:
         left, right = st.columns([5, 1], vertical_alignment="center")
@@ -250,8 +259,15 @@ def _instructions(held: Held) -> None:
     if len(own) >= standing_orders.MOST_KEPT:
         lead(_("That is as many as can be kept; end one to add another."))
         return
-    with st.expander(_("Add an instruction"), expanded=False):
+    if st.session_state.get(ADDING):
         _form(held)
+    else:
+        # Few come for this form, and a browser takes longer for it than for all that is above.
+        st.button(_("Add an instruction"), key="votes.instruction.add", on_click=_begin_to_add)
+
+
+def _begin_to_add() -> None:
+    st.session_state[ADDING] = True
 
 
 def _form(held: Held) -> None:
@@ -310,6 +326,7 @@ def _form(held: Held) -> None:
                 _("Try again in a moment."),
             )
             return
+        st.session_state[ADDING] = False
         st.rerun()
 
 

@@ -131,7 +131,8 @@ def server(folder: Path) -> Iterator[DashboardServer]:
 def shown(watched: Watched) -> tuple[str, str, str]:
     """The drawing, what it says of itself, and the first row of the table."""
     image = watched.page.locator(".gc-gridbox img")
-    row = watched.page.locator(".gc-table tbody tr").first
+    buses = watched.page.get_by_role("table", name="All buses in this quarter-hour")
+    row = buses.locator("tbody tr").first
     return (
         str(image.get_attribute("src")),
         str(image.get_attribute("alt")),
@@ -161,9 +162,19 @@ def test_the_slider_and_the_action_move_picture_and_table(
     page = watched.page
     watched.open(f"{server.url}/grid?day=2016-06-08&slot=44&shown=forecast&action=without")
     page.locator(".gc-gridbox").wait_for(timeout=MADE)
+    page.get_by_text("The same as a table").first.click()
     first = shown(watched)
     assert "Wed 13:00" in first[1]
-    assert page.locator(".gc-gridbox > i").count() == 128
+    box = page.locator(".gc-gridbox")
+    spots = (box.get_attribute("data-spots") or "").split(",")
+    assert len(spots) == 128
+    right, down = (float(part) / 100 for part in spots[5].split())
+    area = box.bounding_box()
+    assert area is not None
+    box.hover(position={"x": right * area["width"], "y": down * area["height"]}, force=True)
+    assert page.locator(".gc-tip").inner_text().startswith("Bus ")
+    page.keyboard.press("Escape")
+    page.locator(".gc-tip").wait_for(state="hidden")
 
     slider = page.get_by_role("slider", name="Quarter-hour")
     slider.focus()
@@ -182,8 +193,6 @@ def test_the_slider_and_the_action_move_picture_and_table(
     moved(watched, third)
     page.get_by_text("15 of 16").wait_for()
 
-    page.get_by_text("The same as a table").first.click()
-    page.get_by_role("table", name="All buses in this quarter-hour").wait_for()
     known = EmptyServer()
     with known as empty:
         other = watch(chromium)

@@ -129,11 +129,11 @@ def test_the_page_is_drawn(
         box = page.locator(".gc-chart img").first.bounding_box()
         assert box is not None
         page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
-        tip = page.locator(".gc-field > i:hover").get_attribute("data-tip")
-        assert tip is not None
+        tip = page.locator(".gc-tip").inner_text()
         assert re.match(r"Wed 8 Jun, 0[12]:\d\d\n", tip)
         assert "Forecast: " in tip
         page.mouse.move(0, 0)
+        page.locator(".gc-tip").wait_for(state="hidden")
 
     tall = page.evaluate(
         "Math.max(...[...document.querySelectorAll('*')].map(one => one.scrollHeight))"

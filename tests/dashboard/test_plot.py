@@ -92,7 +92,23 @@ def test_numbers_beside_it_are_round_and_tell_apart() -> None:
 def test_each_time_says_what_it_knows() -> None:
     tips = [f"tip {place}" for place in range(96)]
     html = Drawing(DAY, [Line(np.ones(96), RED)], "kWh", 200, tips=tips).html("a chart")
-    assert re.findall(r'data-tip="([^"]*)"', html) == tips
+    (said,) = re.findall(r'data-tips="([^"]*)"', html)
+    assert said.split("\n\n") == tips
+    assert "data-edges" not in html
+
+
+def test_a_missing_time_leaves_the_others_where_they_are() -> None:
+    whole = [place for place in range(96) if place not in (40, 41)]
+    tips = [f"tip {place}" for place in whole]
+    html = Drawing(DAY[whole], [Line(np.ones(94), RED)], "kWh", 200, tips=tips).html("a chart")
+    (edges,) = re.findall(r'data-edges="([^"]*)"', html)
+    found = [float(one) for one in edges.split(",")]
+    assert found == [pytest.approx(place / 96 * 100, abs=0.01) for place in whole]
+
+
+def test_as_many_tips_as_times() -> None:
+    with pytest.raises(ValueError, match="2 tips for 96 times"):
+        Drawing(DAY, [Line(np.ones(96), RED)], "kWh", 200, tips=["a", "b"]).html("a chart")
 
 
 def test_words_stay_words() -> None:

@@ -20,7 +20,7 @@ from dao.market.orders import ASK
 from dao.market.session import unpack_entries
 from dao.processes import free_port
 from dao.runstate import read_run_state, write_run_state
-from tests.dashboard.acting import fill, sign, sign_in
+from tests.dashboard.acting import fill, pick, sign, sign_in
 from tests.dashboard.village import FIRST, HOUR, PURSE, SLOTS, ZONE, Village, village
 from tests.dashboard.wallet.drive import Visit
 
@@ -62,6 +62,7 @@ def test_a_resident_pays_in_sells_is_paid_and_pays_out(visit: Visit, street: Vil
 
     # Sells: what the ticket says beforehand is what the chain does afterwards.
     visit.open("trade")
+    pick(visit, "Sell")
     fill(visit, "Energy in kWh over the whole time", "2.40")
     fill(visit, "Sell for at least, ct/kWh", "9.5")
     page.get_by_text("all of it is sold at your limit").wait_for()
@@ -316,6 +317,7 @@ def test_script_in_a_relays_answers_stays_text_and_another_order_is_never_signed
         page.get_by_text("onerror=").first.wait_for()
         assert page.locator("img[src=x]").count() == 0
         visit.open("trade")
+        pick(visit, "Sell")
         fill(visit, "Energy in kWh over the whole time", "0.50")
         page.get_by_text("The relay answered something else than was asked.").wait_for()
         assert page.get_by_role("button", name="Sign and sell").count() == 0

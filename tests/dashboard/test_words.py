@@ -46,18 +46,24 @@ def fields(text: str) -> set[str]:
     return {name for _, name, _, _ in string.Formatter().parse(text) if name is not None}
 
 
+def assert_same(path: Path, wanted: bytes) -> None:
+    # Not by pytest's own comparison: it takes minutes to show where two such files differ.
+    is_same = path.read_bytes() == wanted
+    assert is_same, f"{path.name} is not what the sources say: make messages"
+
+
 class TestCatalogues:
     def test_german_is_there(self) -> None:
         assert i18n.available() == ("en", "de")
 
     def test_the_template_is_what_the_sources_say(self) -> None:
         """After a change of a text: make messages."""
-        assert messages.TEMPLATE.read_bytes() == messages.as_po(messages.template())
+        assert_same(messages.TEMPLATE, messages.as_po(messages.template()))
 
     def test_a_catalogue_is_as_its_target_writes_it(self, catalogue: tuple[Path, Catalog]) -> None:
         path, _ = catalogue
         made = messages.updated(path.parts[-3], path.read_bytes(), messages.template())
-        assert path.read_bytes() == messages.as_po(made)
+        assert_same(path, messages.as_po(made))
 
     def test_what_the_pages_read_is_compiled_from_it(self, catalogue: tuple[Path, Catalog]) -> None:
         path, read = catalogue
@@ -71,9 +77,8 @@ class TestCatalogues:
                 assert compiled.gettext(ids[0]) == said[0]
             else:
                 assert [compiled.ngettext(*ids, number) for number in (1, 2)] == list(said)
-        assert path.with_suffix(".mo").read_bytes() == messages.as_mo(
-            messages.updated(path.parts[-3], path.read_bytes(), messages.template())
-        )
+        made = messages.updated(path.parts[-3], path.read_bytes(), messages.template())
+        assert_same(path.with_suffix(".mo"), messages.as_mo(made))
 
     def test_every_text_has_its_words_in_every_form(self, catalogue: tuple[Path, Catalog]) -> None:
         assert messages.without_words(catalogue[1]) == []
