@@ -30,6 +30,7 @@ from dao.processes import end_child, free_port, start_child
 from dao.runstate import read_run_state
 from dashboard.pages import PAGES
 from dashboard.serve import DashboardServer
+from scripts.demo import DAYS_OVER
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext
@@ -49,7 +50,6 @@ ROUNDS = 7
 PEOPLE = 10
 WIDTH, HEIGHT = 1_280, 900
 _SETUP_S = 1_800.0
-_DAYS_OVER = b"The days are over"
 _CONTROL = '[data-testid="stButtonGroup"] button'
 _SLIDER = '[data-testid="stSlider"] [role="slider"], [data-testid="stSlider"] input'
 
@@ -91,7 +91,7 @@ def _wait_for_the_days(process: subprocess.Popen[bytes], home: Path) -> None:
             words = (home / "demo.log").read_text(errors="replace").strip().splitlines()
             raise CheckFailed(f"the demo ended: {words[-1] if words else 'no output'}")
         # A village that lives on is never finished; its demo says when the days are over.
-        if _DAYS_OVER in (home / "demo.log").read_bytes():
+        if DAYS_OVER.encode() in (home / "demo.log").read_bytes():
             return
         time.sleep(1)
     raise CheckFailed(f"the demo's days were not over after {_SETUP_S:.0f} s")

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 PORT = 8501
 # Of the node's accounts: the loop's own relay posts as another one.
 RELAY = 7
+DAYS_OVER = "The days are over"
+"""How a demo that lives on begins to say that it does."""
 
 
 @click.command(name="demo")
@@ -139,7 +141,7 @@ def _run(settings: Settings, *, as_json: bool, port: int | None, pace: float) ->
         sys.stdout.flush()
         if life is not None:
             display.say(
-                f"The days are over; the neighbourhood lives on, {pace:g} times as fast as life, "
+                f"{DAYS_OVER}; the neighbourhood lives on, {pace:g} times as fast as life, "
                 f"with its page at {server.url}, until Ctrl-C."
             )
             life.live_on(pace)
