@@ -14,7 +14,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks.browsing import open_browser, visit
+from benchmarks.browsing import PATIENCE, open_browser, visit
 from benchmarks.dashboard import Cookie, place, sign_in, village
 from dao.anvil import checkout_root
 from dao.errors import BadUse, GridCommonsError
@@ -36,7 +36,9 @@ _LOCALES = {"en": "en-GB", "de": "de-DE"}
 _TALLEST = 2_400
 # Enough that two colours of a legend stay two.
 _COLOURS = (240, 160, 112, 72)
-_SETTLE_MS = 800
+_SETTLE_MS = 400
+# What a page needs a while for, the first time that it is asked.
+_MADE = {"grid": ".gc-gridbox"}
 # What a page shows once something is chosen: the first choice of its second row.
 _CHOSEN = {"trade": '[data-testid="stButtonGroup"] >> nth=1 >> button >> nth=0'}
 MOST_BYTES = 120_000
@@ -102,10 +104,15 @@ def _pictures(
         one.open(f"{url}/{place(slug, home)}")
         if slug in _CHOSEN:
             one.act(one.page.locator(_CHOSEN[slug]))
-        tall = one.page.evaluate(
-            "document.querySelector('.stMainBlockContainer').getBoundingClientRect().height"
-        )
-        one.page.set_viewport_size({"width": width, "height": min(int(tall) + 20, _TALLEST)})
+        if slug in _MADE:
+            one.page.locator(_MADE[slug]).wait_for(timeout=PATIENCE)
+        # Twice, as a page may grow once there is room.
+        for _ in range(2):
+            one.page.wait_for_timeout(_SETTLE_MS)
+            tall = one.page.evaluate(
+                "document.querySelector('.stMainBlockContainer').getBoundingClientRect().height"
+            )
+            one.page.set_viewport_size({"width": width, "height": min(int(tall) + 20, _TALLEST)})
         one.page.wait_for_timeout(_SETTLE_MS)
         ending = "" if language == "en" else f"-{language}"
         path = into / f"{slug}-{width}-{theme}{ending}.png"
