@@ -42,7 +42,7 @@ def main() -> None:
         st.context.locale or st.context.headers.get("accept-language"),
     )
     st.session_state[i18n.SESSION_KEY] = locale
-    # Streamlit's own menu is as many pieces as a page of ours; ours is one.
+    # `views/frame.py` draws the menu: Streamlit's own takes a browser much longer.
     handles = [_handle(one, locale) for one in pages.PAGES]
     chosen = st.navigation(handles, position="hidden")
     st.set_page_config(

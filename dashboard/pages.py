@@ -31,7 +31,8 @@ class Page:
 
     `module` in `dashboard/views/` has `draw(context)`; by default it is named like the slug.
     A page that `needs_person` shows the sign-in to whoever is not signed in. One that is not
-    `listed` is reached by a link only. `scripts`: of Streamlit's widgets that it shows first.
+    `listed` is reached by a link only. `icon`: its name among the Material Symbols. `scripts`: of
+    Streamlit's widgets that it shows first.
     """
 
     slug: str
@@ -50,7 +51,7 @@ class Page:
 
 
 PUBLIC = (
-    Page("zone", N_("Live"), "public", module="live", icon=":material/bolt:"),
+    Page("zone", N_("Live"), "public", module="live", icon="bolt"),
     Page("sign-in", N_("Sign in"), "public", listed=False),
 )
 RESIDENT: tuple[Page, ...] = (
@@ -59,7 +60,7 @@ RESIDENT: tuple[Page, ...] = (
         N_("Home"),
         "resident",
         needs_person=True,
-        icon=":material/home:",
+        icon="home",
         scripts=("ButtonGroup",),
     ),
     Page(
@@ -67,7 +68,7 @@ RESIDENT: tuple[Page, ...] = (
         N_("Trade"),
         "resident",
         needs_person=True,
-        icon=":material/swap_vert:",
+        icon="swap_vert",
         scripts=("ButtonGroup", "NumberInput"),
     ),
     Page(
@@ -75,17 +76,17 @@ RESIDENT: tuple[Page, ...] = (
         N_("Standing offers"),
         "resident",
         needs_person=True,
-        icon=":material/smart_toy:",
+        icon="smart_toy",
         module="standing",
         scripts=("Radio",),
     ),
-    Page("orders", N_("Orders"), "resident", needs_person=True, icon=":material/receipt_long:"),
+    Page("orders", N_("Orders"), "resident", needs_person=True, icon="receipt_long"),
     Page(
         "money",
         N_("Money"),
         "resident",
         needs_person=True,
-        icon=":material/euro:",
+        icon="euro",
         scripts=("NumberInput", "DownloadButton"),
     ),
     Page(
@@ -93,7 +94,7 @@ RESIDENT: tuple[Page, ...] = (
         N_("Statement"),
         "resident",
         needs_person=True,
-        icon=":material/description:",
+        icon="description",
         scripts=("Selectbox",),
     ),
     Page(
@@ -101,17 +102,17 @@ RESIDENT: tuple[Page, ...] = (
         N_("My data"),
         "resident",
         needs_person=True,
-        icon=":material/shield_person:",
+        icon="shield_person",
         scripts=("Selectbox", "Radio"),
     ),
-    Page("notices", N_("Notices"), "resident", needs_person=True, icon=":material/notifications:"),
+    Page("notices", N_("Notices"), "resident", needs_person=True, icon="notifications"),
 )
 MEMBER: tuple[Page, ...] = (
     Page(
         "votes",
         N_("Votes"),
         "member",
-        icon=":material/how_to_vote:",
+        icon="how_to_vote",
     ),
     Page("proposal", N_("Proposal"), "member", listed=False),
     Page(
@@ -119,39 +120,37 @@ MEMBER: tuple[Page, ...] = (
         N_("Delegation"),
         "member",
         needs_person=True,
-        icon=":material/handshake:",
+        icon="handshake",
         scripts=("Selectbox",),
     ),
-    Page("rules", N_("Rules"), "member", icon=":material/tune:"),
-    Page("roles", N_("Roles"), "member", icon=":material/badge:"),
-    Page("treasury", N_("Treasury"), "member", icon=":material/account_balance:"),
+    Page("rules", N_("Rules"), "member", icon="tune"),
+    Page("roles", N_("Roles"), "member", icon="badge"),
+    Page("treasury", N_("Treasury"), "member", icon="account_balance"),
 )
 ANALYST: tuple[Page, ...] = (
     Page(
         "analysis",
         N_("Figures"),
         "analyst",
-        icon=":material/query_stats:",
+        icon="query_stats",
         scripts=("ButtonGroup",),
     ),
     Page(
         "forecast-record",
         N_("Forecasts"),
         "analyst",
-        icon=":material/insights:",
+        icon="insights",
         scripts=("ButtonGroup",),
     ),
     Page(
         "grid",
         N_("Grid"),
         "analyst",
-        icon=":material/account_tree:",
+        icon="account_tree",
         scripts=("ButtonGroup", "Slider"),
     ),
 )
-OPERATOR: tuple[Page, ...] = (
-    Page("operations", N_("Status"), "operator", icon=":material/monitor_heart:"),
-)
+OPERATOR: tuple[Page, ...] = (Page("operations", N_("Status"), "operator", icon="monitor_heart"),)
 
 PAGES = (*PUBLIC, *RESIDENT, *MEMBER, *ANALYST, *OPERATOR)
 DEFAULT = "zone"

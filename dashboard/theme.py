@@ -84,11 +84,12 @@ def style_sheet(colours: Palette) -> str:
 .gc-bell::before, .gc-nav [data-icon]::before, .gc-burger::before, .gc-nav summary::after {{
   font-family: "Material Symbols Rounded"; font-size: 1.2rem; line-height: 1; font-weight: 400;
   width: 1.2rem; overflow: hidden; white-space: nowrap; }}
-.gc-bell::before {{ content: "notifications" / ""; }}
+/* Twice: the second says that it is no word, to those who know how that is said. */
+.gc-bell::before {{ content: "notifications"; content: "notifications" / ""; }}
 .gc-nav [data-icon] {{ display: flex; }}
-.gc-nav [data-icon]::before {{ content: attr(data-icon) / ""; }}
-.gc-nav summary::after {{ content: "expand_more" / ""; }}
-.gc-burger::before {{ content: "menu" / ""; }}
+.gc-nav [data-icon]::before {{ content: attr(data-icon); content: attr(data-icon) / ""; }}
+.gc-nav summary::after {{ content: "expand_more"; content: "expand_more" / ""; }}
+.gc-burger::before {{ content: "menu"; content: "menu" / ""; }}
 .gc-nav {{ position: fixed; top: 0; left: 1rem; height: 3.75rem; z-index: 999992; display: flex;
   align-items: center; gap: .9rem; font-size: .95rem; }}
 .gc-nav a, .gc-nav summary, .gc-burger {{ display: flex; align-items: center; gap: .4rem;
@@ -237,7 +238,7 @@ def style_sheet(colours: Palette) -> str:
   font-size: .86rem; color: {colours.muted}; }}
 .gc-foot p {{ margin: 0 0 .3rem; }}
 /* Where there is little room the pages are behind one button, and the languages with them. */
-@media (max-width: 1020px) {{
+@media (max-width: 1100px) {{
   .gc-burger {{ display: flex; }}
   .gc-brand {{ font-size: 0; }}
   .gc-list {{ display: none; position: fixed; top: 3.75rem; left: 0; right: 0; max-height: 80vh;

@@ -5,7 +5,7 @@
 // that page alone. Without this script it would be loaded whole, which takes longer and is all the
 // same otherwise.
 
-const WIDE = window.matchMedia("(min-width: 1021px)");
+const WIDE = window.matchMedia("(min-width: 1101px)");
 const script = document.querySelector("script[data-pages]");
 const pages = new Set(script.dataset.pages.split(" "));
 

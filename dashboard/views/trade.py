@@ -282,11 +282,16 @@ def _energy(held: Resident, terms: Coming, side: str) -> tuple[int, ...]:
 def _hints(held: Resident, terms: Coming) -> None:
     """What the home can spare and what it will need, before anything is chosen."""
     recent = _recent(held)
+    said = []
+    for side in (SELL, BUY):
+        own = _own(recent, side)
+        total = sum(ticket.suggestion(own, recent[0], terms, CAUTION[side]["usual"]))
+        known = any(wh is not None for wh in own)
+        said.append(_suggestion_words(held.context, side, total, known))
     with together():
-        for side in (SELL, BUY):
-            own = _own(recent, side)
-            total = sum(ticket.suggestion(own, recent[0], terms, CAUTION[side]["usual"]))
-            lead(_suggestion_words(held.context, side, total, any(wh is not None for wh in own)))
+        # Once, where nothing is known of either.
+        for words in dict.fromkeys(said):
+            lead(words)
 
 
 def _ways(side: str) -> tuple[str, str]:

@@ -47,7 +47,7 @@ def watched(
 
 def is_narrow(page: playwright.Page) -> bool:
     assert page.viewport_size is not None
-    return page.viewport_size["width"] < 1_021
+    return page.viewport_size["width"] < 1_101
 
 
 def opened(page: playwright.Page, section: str) -> playwright.Locator:
