@@ -41,7 +41,7 @@ _CLOCK = f"""() => {{
 }}"""
 
 # From an act until what it changed stands: the script has run, and every chart is drawn.
-_ACT = f"""act => new Promise((done, failed) => {{
+_ACT = f"""act => new Promise(done => {{
     const ready = {READY};
     const app = document.querySelector('.stApp');
     const began = performance.now();
@@ -53,12 +53,16 @@ _ACT = f"""act => new Promise((done, failed) => {{
     const look = () => {{
         const passed = performance.now() - began;
         if (ran && ready()) {{ watcher.disconnect(); done(passed); }}
-        else if (passed > 20000) {{ watcher.disconnect(); failed(new Error('nothing happened')); }}
+        else if (passed > 10000) {{ watcher.disconnect(); done(null); }}
         else {{ requestAnimationFrame(look); }}
     }};
     act();
     requestAnimationFrame(look);
 }})"""
+
+
+class NothingSeen(Exception):
+    """No run of the script was seen after an act."""
 
 
 @dataclass
@@ -87,14 +91,22 @@ class Visit:
         return float(self.page.evaluate("() => window.readyAt")) / 1000
 
     def act(self, control: Locator) -> float:
-        """Seconds from a click on a control until what it changed stands."""
-        return float(control.evaluate(f"one => ({_ACT})(() => one.click())")) / 1000
+        """Seconds from a click on a control until what it changed stands. NothingSeen where no run
+        followed, or too short a one."""
+        spent = control.evaluate(f"one => ({_ACT})(() => one.click())")
+        if spent is None:
+            raise NothingSeen
+        return float(spent) / 1000
 
     def press(self, control: Locator, key: str) -> float:
-        """Seconds from before a key is pressed on a control until what it changed stands."""
+        """Seconds from before a key is pressed on a control until what it changed stands, or
+        NothingSeen."""
         self.page.evaluate(f"() => {{ window.acted = ({_ACT})(() => undefined); }}")
         control.press(key)
-        return float(self.page.evaluate("() => window.acted")) / 1000
+        spent = self.page.evaluate("() => window.acted")
+        if spent is None:
+            raise NothingSeen
+        return float(spent) / 1000
 
     def _socket(self, socket: WebSocket) -> None:
         socket.on("framereceived", lambda payload: self._count(len(payload)))
