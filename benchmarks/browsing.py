@@ -40,29 +40,46 @@ _CLOCK = f"""() => {{
     requestAnimationFrame(look);
 }}"""
 
-# From an act until what it changed stands: the script has run, and every chart is drawn.
-_ACT = f"""act => new Promise(done => {{
+# When the page last heard of the server.
+_HEARD = """(() => {
+    const Socket = window.WebSocket;
+    window.heardAt = 0;
+    window.WebSocket = class extends Socket {
+        constructor(...given) {
+            super(...given);
+            this.addEventListener('message', () => { window.heardAt = performance.now(); });
+        }
+    };
+})()"""
+
+# From an act until what it changed stands: the server has answered, its script has ended, every
+# chart is drawn, and nothing of the page changes any more. That the script runs is not waited for:
+# Streamlit shows a short run's begin and end at once.
+_QUIET_MS = 150
+_ACT = f"""act => new Promise((done, failed) => {{
     const ready = {READY};
-    const app = document.querySelector('.stApp');
     const began = performance.now();
-    let ran = false;
-    const watcher = new MutationObserver(() => {{
-        ran = ran || app.dataset.testScriptState !== 'notRunning';
+    let changedAt = 0;
+    let stoodAt = null;
+    const watcher = new MutationObserver(() => {{ changedAt = performance.now(); }});
+    watcher.observe(document.body, {{
+        attributes: true, characterData: true, childList: true, subtree: true,
     }});
-    watcher.observe(app, {{attributes: true, attributeFilter: ['data-test-script-state']}});
     const look = () => {{
-        const passed = performance.now() - began;
-        if (ran && ready()) {{ watcher.disconnect(); done(passed); }}
-        else if (passed > 10000) {{ watcher.disconnect(); done(null); }}
-        else {{ requestAnimationFrame(look); }}
+        const now = performance.now();
+        if (!ready() || window.heardAt <= began) stoodAt = null;
+        else if (stoodAt === null || Math.max(changedAt, window.heardAt) > stoodAt) stoodAt = now;
+        if (stoodAt !== null && now - stoodAt > {_QUIET_MS}) {{
+            watcher.disconnect();
+            done(stoodAt - began);
+        }} else if (now - began > 20000) {{
+            watcher.disconnect();
+            failed(new Error('nothing happened'));
+        }} else requestAnimationFrame(look);
     }};
     act();
     requestAnimationFrame(look);
 }})"""
-
-
-class NothingSeen(Exception):
-    """No run of the script was seen after an act."""
 
 
 @dataclass
@@ -91,22 +108,14 @@ class Visit:
         return float(self.page.evaluate("() => window.readyAt")) / 1000
 
     def act(self, control: Locator) -> float:
-        """Seconds from a click on a control until what it changed stands. NothingSeen where no run
-        followed, or too short a one."""
-        spent = control.evaluate(f"one => ({_ACT})(() => one.click())")
-        if spent is None:
-            raise NothingSeen
-        return float(spent) / 1000
+        """Seconds from a click on a control until what it changed stands."""
+        return float(control.evaluate(f"one => ({_ACT})(() => one.click())")) / 1000
 
     def press(self, control: Locator, key: str) -> float:
-        """Seconds from before a key is pressed on a control until what it changed stands, or
-        NothingSeen."""
+        """Seconds from before a key is pressed on a control until what it changed stands."""
         self.page.evaluate(f"() => {{ window.acted = ({_ACT})(() => undefined); }}")
         control.press(key)
-        spent = self.page.evaluate("() => window.acted")
-        if spent is None:
-            raise NothingSeen
-        return float(spent) / 1000
+        return float(self.page.evaluate("() => window.acted")) / 1000
 
     def _socket(self, socket: WebSocket) -> None:
         socket.on("framereceived", lambda payload: self._count(len(payload)))
@@ -149,6 +158,7 @@ def visit(context: BrowserContext) -> Visit:
     """A page of a visitor, watched."""
     page = context.new_page()
     one = Visit(page)
+    page.add_init_script(_HEARD)
     page.add_init_script(f"({_CLOCK})()")
     page.on("websocket", one._socket)
     page.on("requestfinished", one._finished)

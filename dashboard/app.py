@@ -19,10 +19,10 @@ from dashboard.context import Context, State, read_state
 from dashboard.errors import on_script_error, plain
 from dashboard.hosts import cookie_name
 from dashboard.i18n import _
-from dashboard.repositories.attention import last_unseen_of, unseen_of
+from dashboard.repositories.attention import unseen_of
 from dashboard.services.program_words import in_words
 from dashboard.settings import Settings, read_settings
-from dashboard.theme import palette, style_sheet
+from dashboard.theme import Palette, palette, style_sheet
 from dashboard.views import frame
 from dashboard.views.parts import empty, put, title
 
@@ -42,8 +42,9 @@ def main() -> None:
         st.context.locale or st.context.headers.get("accept-language"),
     )
     st.session_state[i18n.SESSION_KEY] = locale
+    colours = palette(st.context.theme.type)
     # `views/frame.py` draws the menu: Streamlit's own takes a browser much longer.
-    handles = [_handle(one, locale) for one in pages.PAGES]
+    handles = [_handle(one, colours, locale) for one in pages.PAGES]
     chosen = st.navigation(handles, position="hidden")
     st.set_page_config(
         page_title=f"{chosen.title} · GridCommons",
@@ -52,20 +53,20 @@ def main() -> None:
         # With an entry of its own the menu is there, and the choice of light and dark with it.
         menu_items={"About": _("GridCommons: a neighbourhood’s own electricity market.")},
     )
-    st.html(style_sheet(palette(st.context.theme.type)))
+    st.html(style_sheet(colours))
     chosen.run()
 
 
-def _handle(page: pages.Page, locale: i18n.Locale) -> Handle:
+def _handle(page: pages.Page, colours: Palette, locale: i18n.Locale) -> Handle:
     return st.Page(
-        lambda: _draw(page, locale),
+        lambda: _draw(page, colours, locale),
         title=_(page.title),
         url_path=page.slug,
         default=page.slug == pages.DEFAULT,
     )
 
 
-def _draw(page: pages.Page, locale: i18n.Locale) -> None:
+def _draw(page: pages.Page, colours: Palette, locale: i18n.Locale) -> None:
     """The page that was asked for, and what stands above it."""
     # What ends a script early is no Exception, so it passes.
     try:
@@ -78,11 +79,11 @@ def _draw(page: pages.Page, locale: i18n.Locale) -> None:
         person = identity.current(settings)
         query = st.query_params.to_dict()
         above = st.empty()
-        count = 0 if person is None else last_unseen_of(settings, person.accounts)
+        accounts = () if person is None else person.accounts
+        count = unseen_of(settings, state, accounts, at_once=True)
         with above:
             put(frame.top(page, query, person, count))
         parts = {one.name: getattr(state, one.name) for one in dataclasses.fields(state)}
-        colours = palette(st.context.theme.type)
         context = Context(settings=settings, colours=colours, person=person, locale=locale, **parts)
         if page.needs_person and person is None:
             title(_(page.title), _("This page is about you, so it needs to know who you are."))

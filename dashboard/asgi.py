@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import os
 import pkgutil
 import re
 from base64 import b64encode
@@ -20,8 +21,9 @@ from typing import Any
 import streamlit
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import FileResponse, RedirectResponse, Response
-from starlette.routing import BaseRoute, Match, NoMatchFound, Route
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import BaseRoute, Match, Mount, NoMatchFound, Route
+from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from streamlit.web.server.starlette import App
 
@@ -74,7 +76,6 @@ document.addEventListener("beforeinput", ({ data, target }) => {
 """
 # Files of our own, beside Streamlit's: what the scripts are for stands in them.
 _ASSETS = Path(__file__).with_name("assets")
-_KINDS = {"frame.js": "text/javascript", "tips.js": "text/javascript", "icon.svg": "image/svg+xml"}
 # What every page of ours needs of Streamlit's scripts, beside what every page of Streamlit's does.
 _WANTED = ("Html", "purify.es", "Button")
 # Streamlit's own; we have nothing there.
@@ -86,8 +87,8 @@ def shell(language: str = "en", scripts: tuple[str, ...] = ()) -> bytes:
     """The HTML that every page begins with: Streamlit's own, with our name in it, and the language
     that a screen reader is to speak.
 
-    scripts: of Streamlit's widgets, which the browser then fetches at
-    once and not one after the other as they come into the page.
+    scripts: of Streamlit's widgets, which the browser then fetches at once and not one after the
+    other as they come into the page.
     """
     text = (_STATIC / "index.html").read_text(encoding="utf-8")
     for old, new in (
@@ -104,18 +105,17 @@ def shell(language: str = "en", scripts: tuple[str, ...] = ()) -> bytes:
     )
     paths = " ".join("/" if one.slug == DEFAULT else f"/{one.slug}" for one in PAGES)
     own = "".join(
-        f'<script type="module" src="./assets/{name}?{_version(name)}" data-pages="{paths}">'
+        f'<script type="module" src="./assets/{one.name}?{_version(one)}" data-pages="{paths}">'
         "</script>"
-        for name in _KINDS
-        if name.endswith(".js")
+        for one in sorted(_ASSETS.glob("*.js"))
     )
     return text.replace("</head>", f"{wanted}{own}</head>", 1).encode()
 
 
 @cache
-def _version(name: str) -> str:
+def _version(path: Path) -> str:
     """Another address for each content, as the browser keeps what an address gave it."""
-    return sha256((_ASSETS / name).read_bytes()).hexdigest()[:12]
+    return sha256(path.read_bytes()).hexdigest()[:12]
 
 
 def _files(names: Sequence[str]) -> list[str]:
@@ -274,15 +274,21 @@ async def _shell(request: Request) -> Response:
     return response
 
 
-async def _asset(request: Request) -> Response:
-    name = request.path_params["name"]
-    if name not in _KINDS:
-        return Response(status_code=404)
-    age = "public, max-age=86400"
-    if request.url.query == _version(name):
-        age = "public, max-age=31536000, immutable"
-    headers = {"Cache-Control": age}
-    return FileResponse(_ASSETS / name, media_type=_KINDS[name], headers=headers)
+class _Assets(StaticFiles):
+    """Kept by the browser for good where the address names the content, for a day elsewhere."""
+
+    def file_response(
+        self,
+        full_path: str | os.PathLike[str],
+        stat_result: os.stat_result,
+        scope: Scope,
+        status_code: int = 200,
+    ) -> Response:
+        response = super().file_response(full_path, stat_result, scope, status_code)
+        is_named = scope["query_string"].decode("latin-1") == _version(Path(full_path))
+        age = "max-age=31536000, immutable" if is_named else "max-age=86400"
+        response.headers["Cache-Control"] = f"public, {age}"
+        return response
 
 
 async def _start(request: Request) -> Response:
@@ -293,13 +299,12 @@ async def _start(request: Request) -> Response:
 
 _pages = [
     Route("/", _shell),
-    Route("/assets/{name}", _asset),
     Route(f"/{DEFAULT}", _start),
     *(Route(f"/{one.slug}", _shell) for one in PAGES if one.slug != DEFAULT),
 ]
 app = App(
     Path(__file__).with_name("app.py"),
-    routes=[Live(), *_pages],
+    routes=[Mount("/assets", _Assets(directory=_ASSETS)), Live(), *_pages],
     middleware=[Middleware(Guard)],
     on_script_error=on_script_error,
 )

@@ -3,8 +3,8 @@
 
 No script draws them: they stand as soon as the page does, at any width, under any policy. The
 curves stretch with their box; words and numbers are text beside them. What a chart says when one
-points at it is an attribute, which `assets/tips.js` reads: hundreds of elements for that would cost
-a browser more than all else on a page. What is drawn for whom is said in `charts.py`.
+points at it is an attribute, which `assets/tips.js` reads, and not hundreds of elements. What is
+drawn for whom is said in `charts.py`.
 """
 
 from __future__ import annotations

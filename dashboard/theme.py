@@ -121,6 +121,8 @@ def style_sheet(colours: Palette) -> str:
 .gc-halves {{ display: grid; grid-template-columns: 3fr 2fr; gap: 0 2.5rem; }}
 .gc-halves.right {{ grid-template-columns: 2fr 3fr; }}
 .gc-halves > div {{ min-width: 0; }}
+/* What is folded away, too, has to stand out from the ground enough to be read. */
+[class*="-unfold"] summary {{ opacity: 1; }}
 /* What is chosen has to be read, too. */
 [role="radio"][aria-checked="true"] p {{ color: {colours.ink}; }}
 .gc-muted {{ color: {colours.muted}; }}

@@ -7,9 +7,7 @@ Whoever asks has made sure that the home is the visitor's own.
 from __future__ import annotations
 
 import logging
-from collections import OrderedDict
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from dao.errors import GridCommonsError
@@ -52,36 +50,32 @@ ORDERS = 28
 EVENTS = 100
 VOTES = 60
 _DAY = 86_400
-MOST_COUNTED = 5_000
-_COUNTED: OrderedDict[tuple[Path, tuple[int, ...]], int] = OrderedDict()
 
 
 def notices_of(settings: Settings, state: State, account: int) -> list[Notice]:
     """The notices of an account, at most half a minute old."""
+    return _notices(*_asked(settings, state, account))
+
+
+def _asked(settings: Settings, state: State, account: int) -> tuple[str, int, int, int, Version]:
     # By the quarter-hour, so that those who look again soon are told the same; who read, and what
     # an instruction changes, is told at once.
     read = version(settings.home / "grants.sqlite")
     read += version(settings.home / "instructions.sqlite")
-    return _notices(str(settings.home), state.zone, account, state.now // SLOT_SECONDS, read)
+    return str(settings.home), state.zone, account, state.now // SLOT_SECONDS, read
 
 
-def unseen_of(settings: Settings, state: State, accounts: tuple[int, ...]) -> int:
-    """How many notices of these accounts were not marked as seen."""
-    held = marks(settings)
-    count = sum(
-        len(unseen(notices_of(settings, state, account), held.seen(account)))
-        for account in accounts[:8]
-    )
-    _COUNTED[settings.home, accounts] = count
-    _COUNTED.move_to_end((settings.home, accounts))
-    while len(_COUNTED) > MOST_COUNTED:
-        _COUNTED.popitem(last=False)
+def unseen_of(
+    settings: Settings, state: State, accounts: tuple[int, ...], *, at_once: bool = False
+) -> int:
+    """How many notices of these accounts were not marked as seen. at_once: of what was told
+    before, without asking any source, for the first look at a page."""
+    held, count = marks(settings), 0
+    for account in accounts[:8]:
+        asked = _asked(settings, state, account)
+        found = _notices.told(*asked) if at_once else _notices(*asked)
+        count += len(unseen(found or [], held.seen(account)))
     return count
-
-
-def last_unseen_of(settings: Settings, accounts: tuple[int, ...]) -> int:
-    """The same as it was when it was last asked: asks nobody, for the first look at a page."""
-    return _COUNTED.get((settings.home, accounts), 0)
 
 
 @cached(ttl=30, max_entries=256)

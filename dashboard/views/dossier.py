@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from html import escape
 
 import streamlit as st
@@ -17,13 +18,13 @@ from dashboard.repositories.dossiers import MAX_UPLOAD, Busy, Job, Ready, Worksh
 from dashboard.services import dossier_words as words
 from dashboard.services.program_words import in_words
 from dashboard.services.span import Span
-from dashboard.views.parts import empty, error_box, lead, pill, put, section, together
+from dashboard.views.parts import empty, error_box, folded, lead, pill, put, section, together
 from dashboard.views.resident import file_link
 
 EXPORT, CHECK = "analysis.export.job", "analysis.check.job"
 """Where the session keeps which work it asked for."""
 WHICH, SEEN = "analysis.check.which", "analysis.export.seen"
-CHECKING = "analysis.checking"
+CHECKING = "analysis.check"
 OWN = "own"
 _TICK_S = 1.0
 
@@ -185,13 +186,17 @@ def _check(context: Context, shop: Workshop, ready: list[Ready], now: Job | None
         # Once: what was just made is likely what one wants to check.
         st.session_state[SEEN] = made.id
         st.session_state[WHICH] = made.name
-        st.session_state[CHECKING] = True
-    if not st.session_state.get(CHECKING):
-        # Most come for the figures: a browser takes longer for this form than for all of them.
-        st.button(_("Check a dossier"), key="analysis.check.open", on_click=_begin_to_check)
-        return
-    put(f'<h3 class="gc-small">{escape(_("Check a dossier"))}</h3>')
+        st.session_state[f"{CHECKING}.unfold"] = True
+    # Most come for the figures: a browser takes longer for this form than for all of them.
+    fold = folded(_("Check a dossier"), CHECKING)
+    if fold.open:
+        with fold:
+            _check_form(context, shop, names, now)
 
+
+def _check_form(
+    context: Context, shop: Workshop, names: Mapping[str, Ready], now: Job | None
+) -> None:
     def said(name: str) -> str:
         if name == OWN:
             return _("A file of my own")
@@ -231,10 +236,6 @@ def _check(context: Context, shop: Workshop, ready: list[Ready], now: Job | None
         _refused(error)
         return
     st.rerun()
-
-
-def _begin_to_check() -> None:
-    st.session_state[CHECKING] = True
 
 
 def _outcome(job: Job | None) -> None:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What stands on top of every page, as HTML: the menu of pages, the languages, the bell.
 
-Streamlit's own menu lays itself out piece by piece, which took a browser a fifth of a page's whole
-time. `assets/frame.js` opens and closes this one and follows its links.
+Streamlit's own menu lays itself out piece by piece, about a fifth of what a browser did for a page.
+`assets/frame.js` opens and closes this one and follows its links.
 """
 
 from __future__ import annotations
@@ -36,9 +36,7 @@ def top(
     if person is not None:
         who = person.name or f"{person.address[:6]}…{person.address[-4:]}"
         said = escape(_("You are signed in as {who}").format(who=who))
-        aside.append(
-            f'<a class="gc-enter gc-person" href="/{SIGN_IN}" aria-label="{said}">{escape(who)}</a>'
-        )
+        aside.append(f'<a class="gc-enter" href="/{SIGN_IN}" aria-label="{said}">{escape(who)}</a>')
     elif here.slug != SIGN_IN:
         aside.append(f'<a class="gc-enter" href="/{SIGN_IN}">{escape(_("Sign in"))}</a>')
     skip = f'<a class="gc-skip" href="#{CONTENT}" target="_self">{escape(_("Skip the menu"))}</a>'

@@ -15,6 +15,7 @@ from html import escape
 
 import pandas as pd
 import streamlit as st
+from streamlit.elements.lib.mutable_expander_container import ExpanderContainer
 
 from dashboard.i18n import _, formats
 from dashboard.plot import Drawing
@@ -60,7 +61,7 @@ def gathered() -> Iterator[list[str]]:
 def together() -> Iterator[None]:
     """What is `put` inside comes onto the page as one piece, and looks as it would one by one.
 
-    A browser takes about as long for each piece of a page as for fifty cells of a table. Only what
+    A browser takes some milliseconds for each piece of a page, however little is in it. Only what
     `put` puts is gathered: before a widget is drawn inside, `flush`, or it stands above. What
     changes every few seconds is better off alone, as the whole piece is made anew with it.
     """
@@ -209,21 +210,16 @@ def chart(
 
 
 def unfolding(key: str, content: Callable[[], str], words: str = "") -> None:
-    """A button that shows some HTML of ours under it and hides it again, made only once somebody
-    asks for it. words: on the button, by default that a table says the same."""
-    shown = f"{key}.unfolded"
-
-    def turn() -> None:
-        st.session_state[shown] = not st.session_state.get(shown, False)
-
-    is_shown = st.session_state.get(shown, False)
+    """Some HTML of ours that is folded away, and made and sent only while somebody has it open.
+    words: its name, by default that a table says the same."""
     flush()
-    st.button(
-        words or _("The same as a table"),
-        key=f"{key}.unfold",
-        type="tertiary",
-        icon=":material/expand_less:" if is_shown else ":material/expand_more:",
-        on_click=turn,
-    )
-    if is_shown:
-        put(content())
+    fold = folded(words or _("The same as a table"), key)
+    if fold.open:
+        with fold:
+            put(content())
+            flush()
+
+
+def folded(words: str, key: str) -> ExpanderContainer:
+    """A place that is folded away; what is in it is to be drawn only where it is `open`."""
+    return st.expander(words, key=f"{key}.unfold", type="compact", on_change="rerun")

@@ -8,10 +8,8 @@ ticket, field by field.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from html import escape
-from threading import Thread
 from typing import Any
 
 import pandas as pd
@@ -45,6 +43,7 @@ from dashboard.views.parts import (
     chart,
     countdown,
     empty,
+    folded,
     lead,
     put,
     section,
@@ -68,7 +67,6 @@ COUNT_SECONDS = 1.0
 NEAREST, LATER = 3, -1
 """So many sessions are offered at first; the others are behind a choice of its own."""
 SESSION, EVERY_SESSION = "trade.session", "trade.session.every"
-WAYS = "trade.ways.shown"
 BOOK_SECONDS = 10.0
 RECENT_DAYS = 7
 LATE_DAYS = 3
@@ -104,19 +102,12 @@ def draw(context: Context) -> None:
         )
         return
     terms = _session(held, coming)
-    # The book is asked for meanwhile: the relay takes longer than the ticket does.
-    Thread(target=_ask_ahead, args=(relay, context.zone, terms.first_slot), daemon=True).start()
     _countdown(held, terms)
     left, right = st.columns([1, 1], gap="large")
     with left:
         _ticket(held, terms, relay)
     with right:
         _market(held, terms)
-
-
-def _ask_ahead(relay: RelayClient, zone: int, first_slot: int) -> None:
-    with suppress(CheckFailed):
-        book_of(relay, zone, first_slot)
 
 
 def _session(held: Resident, coming: Sequence[Coming]) -> Coming:
@@ -227,25 +218,21 @@ def _energy(held: Resident, terms: Coming, side: str) -> tuple[int, ...]:
     recent = _recent(held)
     first, own = recent[0], _own(recent, side)
     hours = -(-terms.slots // 4)
-    caution, how = _ways(side) if st.session_state.get(WAYS) else ("usual", "total")
+    ways = folded(_("More or less, or by hour"), f"trade.{side}.ways")
+    caution, how = "usual", "total"
+    if ways.open:
+        with ways:
+            caution, how = _ways(side)
     advised = ticket.suggestion(own, first, terms, CAUTION[side][caution])
     total = sum(advised)
     lead(_suggestion_words(context, side, total, any(wh is not None for wh in own)))
-    with st.container(horizontal=True):
-        if total:
-            st.button(
-                _("Take {energy}").format(energy=context.fmt.kwh(total, 2)),
-                key=f"trade.{side}.take",
-                on_click=_take,
-                args=(side, advised, hours),
-            )
-        if not st.session_state.get(WAYS):
-            st.button(
-                _("More or less, or by hour"),
-                key="trade.ways",
-                type="tertiary",
-                on_click=_show_ways,
-            )
+    if total:
+        st.button(
+            _("Take {energy}").format(energy=context.fmt.kwh(total, 2)),
+            key=f"trade.{side}.take",
+            on_click=_take,
+            args=(side, advised, hours),
+        )
     if how == "total":
         kwh = st.number_input(
             _("Energy in kWh over the whole time"),
@@ -313,10 +300,6 @@ def _ways(side: str) -> tuple[str, str]:
         key=f"trade.{side}.how",
     )
     return caution or "usual", how or "total"
-
-
-def _show_ways() -> None:
-    st.session_state[WAYS] = True
 
 
 def _take(side: str, advised: Sequence[int], hours: int) -> None:

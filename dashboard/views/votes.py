@@ -32,14 +32,13 @@ from dashboard.views.decisions import (
     standing,
     state_mark,
 )
-from dashboard.views.parts import empty, error_box, flush, lead, put, section, together
+from dashboard.views.parts import empty, error_box, flush, folded, lead, put, section, together
 from dashboard.views.resident import notes, style
 
 SHOWN = 20
 MOST_SHOWN = 60
 MARK = "votes.mark"
 MORE = "votes.more"
-ADDING = "votes.adding"
 
 
 def draw(context: Context) -> None:
@@ -259,15 +258,11 @@ def _instructions(held: Held) -> None:
     if len(own) >= standing_orders.MOST_KEPT:
         lead(_("That is as many as can be kept; end one to add another."))
         return
-    if st.session_state.get(ADDING):
-        _form(held)
-    else:
-        # Few come for this form, and a browser takes longer for it than for all that is above.
-        st.button(_("Add an instruction"), key="votes.instruction.add", on_click=_begin_to_add)
-
-
-def _begin_to_add() -> None:
-    st.session_state[ADDING] = True
+    # Few come for this form, and a browser takes longer for it than for all that is above.
+    fold = folded(_("Add an instruction"), "votes.instruction")
+    if fold.open:
+        with fold:
+            _form(held)
 
 
 def _form(held: Held) -> None:
@@ -326,7 +321,6 @@ def _form(held: Held) -> None:
                 _("Try again in a moment."),
             )
             return
-        st.session_state[ADDING] = False
         st.rerun()
 
 

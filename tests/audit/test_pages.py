@@ -140,7 +140,7 @@ def test_a_dossier_that_was_tampered_with_is_named(
     forged = tmp_path / "forged.zip"
     payments = cell_changed(forger.content.tables["payments"], "amount", 0)
     forger.write(forged, tables={"payments": payments})
-    pressed(page, "Check a dossier")
+    page.get_by_text("Check a dossier").click()
     choose(page, "Which one", "A file of my own")
     page.locator('input[type="file"]').set_input_files(forged)
     page.get_by_text("forged.zip").first.wait_for()
@@ -153,7 +153,7 @@ def test_a_dossier_that_was_tampered_with_is_named(
 
 def test_a_file_that_is_no_dossier_ends_in_words(page: playwright.Page, tmp_path: Path) -> None:
     (tmp_path / "bad.zip").write_bytes(b"PK\x03\x04 and then nothing")
-    pressed(page, "Check a dossier")
+    page.get_by_text("Check a dossier").click()
     choose(page, "Which one", "A file of my own")
     page.locator('input[type="file"]').set_input_files(tmp_path / "bad.zip")
     page.get_by_text("bad.zip").first.wait_for()
@@ -190,7 +190,7 @@ def test_the_page_says_of_each_figure_what_the_dossier_says(
     words = Words("en")
     with Dossier(published.path) as dossier:
         rows = dossier.tables["figures"].to_pylist()
-    pressed(page, "All figures")
+    page.get_by_text("All figures").click()
     table = page.get_by_role("table", name="All figures")
     table.wait_for()
     shown = {}

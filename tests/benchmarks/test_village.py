@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -25,7 +26,9 @@ def waited_for(home: Path, script: str) -> None:
 
 def test_the_days_are_over_once_the_demo_says_so(tmp_path: Path) -> None:
     script = f"import time; print('{DAYS_OVER}; and on', flush=True); time.sleep(60)"
+    began = time.monotonic()
     waited_for(tmp_path, script)
+    assert time.monotonic() - began < 30, "and not until it ends"
 
 
 def test_a_demo_that_ends_is_told_with_its_last_words(tmp_path: Path) -> None:

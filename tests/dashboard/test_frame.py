@@ -112,6 +112,21 @@ class TestCache:
         assert [double(1), double(1), double(2)] == [2, 2, 4]
         assert asked == [1, 2]
 
+    def test_what_was_told_is_told_again_without_asking(self) -> None:
+        asked: list[int] = []
+
+        @cached(ttl=0, max_entries=4)
+        def double(number: int) -> int:
+            """Twice the number."""
+            asked.append(number)
+            return 2 * number
+
+        assert double.told(3) is None
+        assert double(3) == 6
+        assert [double.told(3), double.told(4)] == [6, None]
+        assert asked == [3]
+        assert double.__doc__ == "Twice the number."
+
     def test_an_old_answer_is_asked_for_again(self) -> None:
         asked = []
 

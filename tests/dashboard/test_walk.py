@@ -7,6 +7,7 @@ A new page takes part by being in `dashboard.pages`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -22,7 +23,7 @@ from dao.runstate import write_run_state
 from dashboard import i18n
 from dashboard.pages import PAGES, Page
 from dashboard.serve import DashboardServer
-from tests.dashboard.browsing import PATIENCE, Watched, watch
+from tests.dashboard.browsing import PATIENCE, READY, Watched, watch
 from tests.dashboard.sample import run_state
 from tests.dashboard.village import village
 
@@ -89,9 +90,27 @@ def test_every_page_is_as_easy_to_read_as_an_empty_one(
         assert levels[0] == 1, one.slug
         assert all(below - above <= 1 for above, below in pairwise(levels)), one.slug
         assert [it for it in violations(watched.page) if it[0] not in known] == [], one.slug
+        if unfolded(watched, one):
+            assert [it for it in violations(watched.page) if it[0] not in known] == [], one.slug
+            assert watched.overflow() <= 0, one.slug
     assert watched.foreign_hosts() == set()
     assert watched.complaints == []
     watched.page.context.close()
+
+
+def unfolded(watched: Watched, one: Page) -> bool:
+    """Bring up what a page keeps until somebody asks for it; whether there was anything."""
+    page = watched.page
+    if one.slug == "trade":
+        page.get_by_role("radio", name=re.compile("Sell|Verkaufen")).click()
+        page.get_by_role("spinbutton").first.wait_for()
+    folds = page.locator('[class*="-unfold"] details')
+    for place in range(folds.count()):
+        fold = folds.nth(place)
+        fold.locator("summary").click()
+        fold.locator('[data-testid="stVerticalBlock"] > *').first.wait_for()
+    page.wait_for_function(READY)
+    return one.slug == "trade" or folds.count() > 0
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from dao.audit.report import words as report_words
 from dao.market.orders import ASK, BID
 from dashboard import i18n, identity, messages, pages
 from dashboard.services import analysis
+from dashboard.services.ticket import BUY, SELL
 from tests.dashboard.village import FIRST, HOUR, SLOTS, Village, village
 
 ME = 3
@@ -171,7 +172,7 @@ def bracketed(table: dict[str, Any]) -> dict[str, Any]:
 class Read(HTMLParser):
     """All that a person can read or hear of a piece of HTML."""
 
-    SPOKEN = ("alt", "title", "aria-label", "data-tip", "placeholder")
+    SPOKEN = ("alt", "title", "aria-label", "data-tips", "placeholder")
 
     def __init__(self) -> None:
         super().__init__()
@@ -266,12 +267,15 @@ def script(slug: str) -> None:
     from dashboard.context import Context, read_state
     from dashboard.settings import read_settings
     from dashboard.theme import LIGHT
+    from dashboard.views import frame
+    from dashboard.views.parts import put
 
     settings, state = read_settings(), read_state()
     person = identity.current(settings)
     parts = {one.name: getattr(state, one.name) for one in dataclasses.fields(state)}
     context = Context(settings=settings, colours=LIGHT, person=person, locale=i18n.ENGLISH, **parts)
     one = pages.page(slug)
+    put(frame.top(one, {"a": "b"}, person, 2))
     if one.needs_person and person is None:
         identity.sign_in_box(context)
     else:
@@ -282,6 +286,17 @@ CHOSEN: list[tuple[str, dict[str, object]]] = [
     *((one.slug, {}) for one in pages.PAGES),
     *(("my-data", {"my-data.act": act}) for act in ("disclose", "give", "erase")),
     *(("standing-offers", {"standing.side": side}) for side in (ASK, BID)),
+    *(
+        (
+            "trade",
+            {"trade.side": side, f"trade.{side}.ways.unfold": True, "trade.prices.unfold": True},
+        )
+        for side in (SELL, BUY)
+    ),
+    ("home", {"home.chart.unfold": True}),
+    ("zone", {"zone.energy.unfold": True}),
+    ("votes", {"votes.instruction.unfold": True}),
+    ("analysis", {"analysis.figures.unfold": True, "analysis.check.unfold": True}),
 ]
 """Pages as they open, and those that show more once something was chosen."""
 
